@@ -1,0 +1,2 @@
+//! Load generator for WebSocket publish/subscribe brokers.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! What a client's command means: sessions, subscriptions, publishing; without I/O.
+#![forbid(unsafe_code)]

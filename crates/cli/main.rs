@@ -1,0 +1,4 @@
+//! The `tidecast` binary.
+#![forbid(unsafe_code)]
+
+fn main() {}

@@ -1,0 +1,2 @@
+//! Rust client for tidecast.
+#![forbid(unsafe_code)]

@@ -1,0 +1,1 @@
+//! Completion I/O on io_uring for tidecast.

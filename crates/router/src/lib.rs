@@ -1,0 +1,1 @@
+//! Topics, filters and a lock-free topic router.

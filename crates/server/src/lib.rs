@@ -1,0 +1,2 @@
+//! Boot, configuration and control plane of the tidecast broker.
+#![forbid(unsafe_code)]

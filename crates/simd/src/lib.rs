@@ -1,0 +1,1 @@
+//! SIMD kernels for tidecast: WebSocket unmasking.

@@ -1,0 +1,2 @@
+//! The tidecast client protocol: commands and replies.
+#![forbid(unsafe_code)]

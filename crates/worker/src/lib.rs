@@ -1,0 +1,2 @@
+//! One thread, one ring: connections, fan-out and delivery.
+#![forbid(unsafe_code)]
