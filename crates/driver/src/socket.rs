@@ -1,0 +1,129 @@
+//! Listening sockets.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Why an address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Somebody else listens there.
+    #[error("{0} is in use by another process; choose another address or stop that process (`ss -ltnp` shows it)")]
+    InUse(SocketAddr),
+    /// The process may not use the address.
+    #[error(
+        "not allowed to listen on {0}: ports below {1} need CAP_NET_BIND_SERVICE \
+         (`setcap cap_net_bind_service=+ep tidecast`, or AmbientCapabilities= in a systemd unit)"
+    )]
+    NotAllowed(SocketAddr, u32),
+    /// The address is not one of this machine's.
+    #[error("{0} is not an address of this machine (`ip addr` lists them; 0.0.0.0 and [::] stand for all)")]
+    NotHere(SocketAddr),
+    /// Anything else the kernel says.
+    #[error("cannot listen on {0}: {1}")]
+    Other(SocketAddr, #[source] io::Error),
+}
+
+impl ListenError {
+    fn from_io(address: SocketAddr, error: io::Error) -> ListenError {
+        match error.kind() {
+            io::ErrorKind::AddrInUse => ListenError::InUse(address),
+            io::ErrorKind::PermissionDenied => ListenError::NotAllowed(address, unprivileged_port_start()),
+            io::ErrorKind::AddrNotAvailable => ListenError::NotHere(address),
+            _ => ListenError::Other(address, error),
+        }
+    }
+}
+
+fn unprivileged_port_start() -> u32 {
+    std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(1024)
+}
+
+/// A bound and listening socket, one of several that share an address.
+#[derive(Debug)]
+pub struct Listener {
+    socket: Socket,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// The address it listens on, with the port the kernel chose if 0 was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// `count` listeners on `address`, among which the kernel spreads connections (`SO_REUSEPORT`).
+///
+/// Options set here are inherited by accepted connections: `TCP_NODELAY`, so that no call is needed per connection.
+///
+/// # Errors
+/// [`ListenError::InUse`] also when the present owner would share the port: two brokers on one port by mistake would
+/// each get half of the connections.
+pub fn listen(address: SocketAddr, backlog: i32, count: usize) -> Result<Vec<Listener>, ListenError> {
+    let error = |error| ListenError::from_io(address, error);
+    // Without SO_REUSEPORT a bind succeeds only while nobody listens. The sockets that stay are bound right after.
+    let exclusive = bind(address, false).map_err(error)?;
+    exclusive.listen(1).map_err(error)?;
+    let bound = exclusive.local_addr().map_err(error)?.as_socket().unwrap_or(address);
+    drop(exclusive);
+    (0..count)
+        .map(|_| {
+            let socket = bind(bound, true)?;
+            socket.listen(backlog)?;
+            Ok(Listener { socket, address: bound })
+        })
+        .collect::<io::Result<_>>()
+        .map_err(error)
+}
+
+fn bind(address: SocketAddr, share: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Connections of an earlier run in TIME_WAIT do not keep a restart from binding.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    if share {
+        socket.set_reuse_port(true)?;
+    }
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_of_one_call_share_the_port_and_a_second_call_is_refused() {
+        let first = listen("127.0.0.1:0".parse().unwrap(), 16, 2).unwrap();
+        assert_eq!(first.len(), 2);
+        assert_eq!(first[0].address(), first[1].address());
+        assert_ne!(first[0].address().port(), 0);
+        let again = listen(first[0].address(), 16, 2);
+        assert!(matches!(again, Err(ListenError::InUse(address)) if address == first[0].address()));
+    }
+
+    #[test]
+    fn an_address_of_another_machine_is_refused_with_what_to_do() {
+        let error = listen("192.0.2.1:8080".parse().unwrap(), 16, 1).unwrap_err();
+        assert!(error.to_string().contains("not an address of this machine"), "{error}");
+    }
+}
