@@ -1,0 +1,480 @@
+//! The outbox: what is to be sent, written once, however many connections it goes to.
+//!
+//! ```text
+//!  log of a rendition   │ frame │ frame │ frame │ frame │        one append per message
+//!                        ▲───────────────────────▲
+//!  queue of connection 1 └─── one merged range ──┘               12 bytes, no copy
+//!                                ▲───────▲   ▲───────▲
+//!  queue of connection 2         └───────┘   └───────┘           a range where it was not subscribed in between
+//! ```
+//!
+//! A log is a chain of segments; bytes in a segment never move and never change while a [`Queue`] refers to them. A
+//! segment counts the ranges that refer to it (its pins) and is used again when the last one goes. In the steady state
+//! everything appended in a turn is sent in that turn, so one segment per log is written over and over and stays in the
+//! processor's cache.
+//!
+//! Every range holds whole frames, so a queue can be cut at a frame's end (see [`Queue::cut`]).
+
+use std::collections::VecDeque;
+
+/// Bytes of a log's segment. Large enough that a busy turn's output is one contiguous range per connection.
+const SEGMENT: usize = 256 * 1024;
+/// From here on a message has a segment of its own, so that it does not tear the log.
+const LARGE: usize = SEGMENT / 4;
+/// Ranges smaller than this are gathered into one send; from here on a send of their own costs less than the copy.
+const GATHER_RANGE: usize = 16 * 1024;
+/// The most bytes gathered into one send.
+const GATHER_TOTAL: usize = LARGE - 1;
+/// Empty segments kept for reuse.
+const SPARE: usize = 16;
+
+/// Contiguous bytes of one segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Range {
+    segment: u32,
+    start: u32,
+    end: u32,
+}
+
+impl Range {
+    const EMPTY: Range = Range {
+        segment: u32::MAX,
+        start: 0,
+        end: 0,
+    };
+
+    pub(crate) fn len(self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+}
+
+#[derive(Debug, Default)]
+struct Segment {
+    /// Never grows beyond the capacity it was made with, so that its bytes stay where they are.
+    bytes: Vec<u8>,
+    /// Ranges in queues that refer to this segment.
+    pins: u32,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Kind {
+    /// Unused; its number is in `free`.
+    #[default]
+    Free,
+    /// The end of a log: grows.
+    Open,
+    /// Part of a log that is full.
+    Sealed,
+    /// One large message, or bytes copied out for one connection: not part of a log.
+    Own,
+}
+
+/// All logs of a worker.
+///
+/// Invariant: `pins` of a segment is the number of ranges in queues that name it, and a segment without pins is free,
+/// open, or was appended to in this turn.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    segments: Vec<Segment>,
+    /// Numbers of free entries in `segments`.
+    free: Vec<u32>,
+    /// Buffers of freed segments, all of capacity `SEGMENT`.
+    spare: Vec<Vec<u8>>,
+    /// The open segment of each log.
+    logs: Vec<Option<u32>>,
+    /// Sealed segments, oldest first; freed ones are removed when they come to the front.
+    sealed: VecDeque<u32>,
+    /// Own segments that were made in this turn and may have found no taker.
+    fresh: Vec<u32>,
+    /// Bytes of memory held by open and sealed segments.
+    log_bytes: usize,
+}
+
+impl Outbox {
+    /// An outbox of `logs` logs.
+    pub(crate) fn new(logs: usize) -> Outbox {
+        Outbox {
+            segments: Vec::new(),
+            free: Vec::new(),
+            spare: Vec::new(),
+            logs: vec![None; logs],
+            sealed: VecDeque::new(),
+            fresh: Vec::new(),
+            log_bytes: 0,
+        }
+    }
+
+    /// The bytes of `range`.
+    pub(crate) fn bytes(&self, range: Range) -> &[u8] {
+        if range.is_empty() {
+            return &[];
+        }
+        &self.segments[range.segment as usize].bytes[range.start as usize..range.end as usize]
+    }
+
+    /// Bytes of memory in logs: what they hold at the least, whatever the queues say.
+    pub(crate) fn log_bytes(&self) -> usize {
+        self.log_bytes
+    }
+
+    /// Appends whole frames, given in parts, to `log`. The range is not pinned until a queue takes it.
+    pub(crate) fn append(&mut self, log: usize, parts: &[&[u8]]) -> Range {
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        let segment = if len >= LARGE {
+            let own = self.create(Kind::Own, Vec::with_capacity(len));
+            self.fresh.push(own);
+            own
+        } else {
+            self.room(log, len)
+        };
+        let bytes = &mut self.segments[segment as usize].bytes;
+        let start = bytes.len();
+        for part in parts {
+            bytes.extend_from_slice(part);
+        }
+        Range {
+            segment,
+            start: start as u32,
+            end: bytes.len() as u32,
+        }
+    }
+
+    /// The open segment of `log` with room for `len` bytes, a new one if need be.
+    fn room(&mut self, log: usize, len: usize) -> u32 {
+        if let Some(open) = self.logs[log] {
+            let segment = &mut self.segments[open as usize];
+            if segment.bytes.capacity() - segment.bytes.len() >= len {
+                return open;
+            }
+            segment.kind = Kind::Sealed;
+            self.sealed.push_back(open);
+        }
+        let buffer = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(SEGMENT));
+        self.log_bytes += buffer.capacity();
+        let segment = self.create(Kind::Open, buffer);
+        self.logs[log] = Some(segment);
+        segment
+    }
+
+    fn create(&mut self, kind: Kind, bytes: Vec<u8>) -> u32 {
+        let segment = Segment { bytes, pins: 0, kind };
+        match self.free.pop() {
+            Some(number) => {
+                self.segments[number as usize] = segment;
+                number
+            }
+            None => {
+                self.segments.push(segment);
+                (self.segments.len() - 1) as u32
+            }
+        }
+    }
+
+    fn release(&mut self, number: u32) {
+        let segment = std::mem::take(&mut self.segments[number as usize]);
+        debug_assert_eq!(segment.pins, 0, "a pinned segment is in use");
+        if segment.kind != Kind::Own {
+            self.log_bytes -= segment.bytes.capacity();
+            if self.spare.len() < SPARE {
+                let mut bytes = segment.bytes;
+                bytes.clear();
+                self.spare.push(bytes);
+            }
+        }
+        self.free.push(number);
+    }
+
+    #[inline]
+    fn pin(&mut self, number: u32) {
+        self.segments[number as usize].pins += 1;
+    }
+
+    fn unpin(&mut self, number: u32) {
+        let segment = &mut self.segments[number as usize];
+        segment.pins -= 1;
+        // Sealed segments are freed by `reclaim`, in the order of their age; an open one is its log's end.
+        if segment.pins == 0 && segment.kind == Kind::Own {
+            self.release(number);
+        }
+    }
+
+    /// Ends a turn: takes back all segments that no queue refers to.
+    pub(crate) fn reclaim(&mut self) {
+        for open in self.logs.iter().flatten() {
+            let segment = &mut self.segments[*open as usize];
+            if segment.pins == 0 {
+                segment.bytes.clear();
+            }
+        }
+        for number in std::mem::take(&mut self.fresh) {
+            let segment = &self.segments[number as usize];
+            if segment.kind == Kind::Own && segment.pins == 0 {
+                self.release(number);
+            }
+        }
+        let mut sealed = std::mem::take(&mut self.sealed);
+        sealed.retain(|&number| {
+            let pinned = self.segments[number as usize].pins > 0;
+            if !pinned {
+                self.release(number);
+            }
+            pinned
+        });
+        self.sealed = sealed;
+    }
+
+    /// The oldest sealed segment that is still referred to.
+    pub(crate) fn oldest_sealed(&self) -> Option<SegmentId> {
+        self.sealed.front().copied().map(SegmentId)
+    }
+
+    /// Copies `ranges` into one new own segment.
+    fn copy<'a>(&mut self, ranges: impl Iterator<Item = &'a Range> + Clone) -> Range {
+        let mut bytes = Vec::with_capacity(ranges.clone().map(|range| range.len()).sum());
+        for range in ranges {
+            bytes.extend_from_slice(self.bytes(*range));
+        }
+        let end = bytes.len() as u32;
+        Range {
+            segment: self.create(Kind::Own, bytes),
+            start: 0,
+            end,
+        }
+    }
+}
+
+/// Names a sealed segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentId(u32);
+
+/// What one connection has yet to be sent: ranges in order.
+///
+/// Invariants: `bytes` is the sum of all ranges; `first` is empty only if all is; `partial` bytes at the front complete
+/// a frame of which the beginning was sent.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    first: Range,
+    rest: Option<Box<VecDeque<Range>>>,
+    bytes: u32,
+    partial: u32,
+}
+
+impl Default for Queue {
+    fn default() -> Queue {
+        Queue {
+            first: Range::EMPTY,
+            rest: None,
+            bytes: 0,
+            partial: 0,
+        }
+    }
+}
+
+impl Queue {
+    /// Bytes queued.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.bytes as usize
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// What goes out next, after [`Queue::gather`].
+    pub(crate) fn front(&self) -> Range {
+        self.first
+    }
+
+    /// Appends `range`, extending the last one if it begins where that one ends.
+    #[inline]
+    pub(crate) fn push(&mut self, range: Range, outbox: &mut Outbox) {
+        self.bytes += range.end - range.start;
+        let last = match &mut self.rest {
+            Some(rest) => match rest.back_mut() {
+                Some(back) => back,
+                None => &mut self.first,
+            },
+            None => &mut self.first,
+        };
+        if last.segment == range.segment && last.end == range.start {
+            last.end = range.end;
+            return;
+        }
+        outbox.pin(range.segment);
+        if self.first.is_empty() {
+            self.first = range;
+        } else {
+            self.rest.get_or_insert_default().push_back(range);
+        }
+    }
+
+    /// Copies small ranges at the front together, so that they go out in one send.
+    pub(crate) fn gather(&mut self, outbox: &mut Outbox, log: usize) {
+        let Some(rest) = &mut self.rest else { return };
+        if self.first.len() >= GATHER_RANGE {
+            return;
+        }
+        let mut total = self.first.len();
+        let count = rest
+            .iter()
+            .take_while(|range| {
+                total += range.len();
+                range.len() < GATHER_RANGE && total <= GATHER_TOTAL
+            })
+            .count();
+        if count == 0 {
+            return;
+        }
+        let total = self.first.len() + rest.iter().take(count).map(|range| range.len()).sum::<usize>();
+        let segment = outbox.room(log, total);
+        let mut bytes = std::mem::take(&mut outbox.segments[segment as usize].bytes);
+        let start = bytes.len() as u32;
+        for range in std::iter::once(self.first).chain(rest.drain(..count)) {
+            // A range of the very segment that is being written to is still read from the bytes taken out.
+            if range.segment == segment {
+                bytes.extend_from_within(range.start as usize..range.end as usize);
+            } else {
+                bytes.extend_from_slice(outbox.bytes(range));
+            }
+            outbox.unpin(range.segment);
+        }
+        self.first = Range {
+            segment,
+            start,
+            end: bytes.len() as u32,
+        };
+        outbox.segments[segment as usize].bytes = bytes;
+        outbox.pin(segment);
+        self.drop_empty_rest();
+    }
+
+    fn drop_empty_rest(&mut self) {
+        // Kept while small: a connection that needed it is likely to need it again.
+        if self
+            .rest
+            .as_ref()
+            .is_some_and(|rest| rest.is_empty() && rest.capacity() > 64)
+        {
+            self.rest = None;
+        }
+    }
+
+    fn next(&mut self) {
+        self.first = self
+            .rest
+            .as_mut()
+            .and_then(|rest| rest.pop_front())
+            .unwrap_or(Range::EMPTY);
+        self.drop_empty_rest();
+    }
+
+    /// The front has been sent whole.
+    pub(crate) fn sent_front(&mut self, outbox: &mut Outbox) {
+        self.bytes -= self.first.end - self.first.start;
+        self.partial = self.partial.saturating_sub(self.first.end - self.first.start);
+        outbox.unpin(self.first.segment);
+        self.next();
+    }
+
+    /// The first `count` bytes of the front have been sent, fewer than all.
+    pub(crate) fn sent_part(&mut self, count: usize, outbox: &mut Outbox) {
+        debug_assert!(count < self.first.len(), "a whole send is not reported");
+        // Where in the stream of frames does the socket stand now?
+        let bytes = outbox.bytes(self.first);
+        let mut boundary = self.partial as usize;
+        while boundary < count {
+            boundary += frame_len(&bytes[boundary..]);
+        }
+        self.partial = (boundary - count) as u32;
+        self.first.start += count as u32;
+        self.bytes -= count as u32;
+    }
+
+    /// Drops everything.
+    pub(crate) fn clear(&mut self, outbox: &mut Outbox) {
+        while !self.first.is_empty() {
+            self.sent_front(outbox);
+        }
+        self.partial = 0;
+        self.rest = None;
+    }
+
+    /// Drops everything except the rest of a frame of which the beginning was sent, so that another frame may follow.
+    pub(crate) fn cut(&mut self, outbox: &mut Outbox) {
+        let keep = self.partial;
+        if keep == 0 {
+            return self.clear(outbox);
+        }
+        debug_assert!(keep as usize <= self.first.len(), "a frame lies in one range");
+        if let Some(rest) = self.rest.take() {
+            for range in *rest {
+                outbox.unpin(range.segment);
+            }
+        }
+        self.first.end = self.first.start + keep;
+        self.bytes = keep;
+    }
+
+    /// Copies out what lies in the sealed segment `victim`, so that this connection no longer pins it.
+    pub(crate) fn detach(&mut self, victim: SegmentId, outbox: &mut Outbox) {
+        if self.first.is_empty() {
+            return;
+        }
+        let rest = self.rest.take().map(|rest| *rest).unwrap_or_default();
+        let mut ranges: VecDeque<Range> = std::iter::once(self.first).chain(rest).collect();
+        let mut index = 0;
+        while index < ranges.len() {
+            // Neighbours in the same segment are copied together: what was sparse there becomes dense here.
+            let run = ranges
+                .iter()
+                .skip(index)
+                .take_while(|range| range.segment == victim.0)
+                .count();
+            if run == 0 {
+                index += 1;
+                continue;
+            }
+            let copied = outbox.copy(ranges.range(index..index + run));
+            outbox.pin(copied.segment);
+            for range in ranges.range(index..index + run) {
+                outbox.unpin(range.segment);
+            }
+            ranges.drain(index + 1..index + run);
+            ranges[index] = copied;
+            index += 1;
+        }
+        self.first = ranges.pop_front().expect("it was not empty");
+        if !ranges.is_empty() {
+            self.rest = Some(Box::new(ranges));
+        }
+    }
+
+    #[cfg(test)]
+    fn ranges(&self) -> Vec<Range> {
+        let first = (!self.first.is_empty()).then_some(self.first);
+        first
+            .into_iter()
+            .chain(self.rest.iter().flat_map(|rest| rest.iter().copied()))
+            .collect()
+    }
+}
+
+/// The length of the unmasked frame, header included, that `bytes` begins with.
+fn frame_len(bytes: &[u8]) -> usize {
+    match bytes[1] & 0x7f {
+        126 => 4 + usize::from(u16::from_be_bytes([bytes[2], bytes[3]])),
+        127 => 10 + u64::from_be_bytes(bytes[2..10].try_into().expect("eight bytes")) as usize,
+        short => 2 + usize::from(short),
+    }
+}
+
+#[cfg(test)]
+#[path = "outbox_tests.rs"]
+mod tests;
