@@ -1,0 +1,249 @@
+//! What must be kept when a message does not lie whole in one read: its octets so far, and the frame in progress.
+
+use crate::error::Error;
+use crate::frame::{Decoded, Header, MAX_HEADER, Opcode, decode_header};
+use crate::input::Input;
+use crate::{dialect::Dialect, limits::Limits};
+
+/// A message, and a frame, in the making. A connection has one only from the first octet that it must keep to the
+/// end of the message.
+///
+/// Invariant: `checked <= kept <= buffer.len() <= kept + MAX_CONTROL`, and `kept <= limits.max_message`.
+#[derive(Debug, Default)]
+pub(crate) struct Assembly {
+    /// The message so far, unmasked; behind it the payload so far of a control frame that came in between.
+    buffer: Vec<u8>,
+    /// How much of `buffer` is message.
+    kept: usize,
+    /// How much of `buffer` is known to be UTF-8, if the message is text.
+    checked: usize,
+    /// Whether the message is Text or Binary; none before its first frame has begun and after it was delivered.
+    message: Option<Opcode>,
+    /// Frames of the message that have begun.
+    fragments: u32,
+    progress: Progress,
+    /// What lies behind `kept` was delivered and is to be forgotten.
+    delivered: bool,
+}
+
+/// How far the frame in progress has come.
+#[derive(Debug, Default)]
+enum Progress {
+    #[default]
+    BetweenFrames,
+    Header(Stash),
+    Payload {
+        header: Header,
+        /// Octets still to come.
+        missing: usize,
+    },
+}
+
+/// The part of a header that has come.
+#[derive(Debug, Default)]
+struct Stash {
+    octets: [u8; MAX_HEADER],
+    len: usize,
+}
+
+impl Stash {
+    /// Takes octets until there are `needs`, and tells whether they were there.
+    fn fill(&mut self, needs: usize, input: &mut Input<'_>) -> bool {
+        let taken = input.take(needs - self.len);
+        self.octets[self.len..self.len + taken.len()].copy_from_slice(taken);
+        self.len += taken.len();
+        self.len == needs
+    }
+}
+
+/// Checks what a header says against the message it falls into.
+///
+/// # Errors
+/// A fragment where none may be, or a message beyond the limits: as soon as the header announces it.
+#[inline]
+pub(crate) fn admit(header: &Header, assembly: Option<&Assembly>, limits: Limits) -> Result<(), Error> {
+    if header.opcode.is_control() {
+        return Ok(());
+    }
+    let begun = assembly.filter(|assembly| assembly.message.is_some());
+    //= RFC 6455#section-5.4
+    //# the fragments of one message MUST NOT be interleaved between the fragments of another message
+    match (header.opcode == Opcode::Continuation, begun.is_some()) {
+        (true, false) => return Err(Error::NothingToContinue),
+        (false, true) => return Err(Error::UnfinishedMessage),
+        _ => {}
+    }
+    let (kept, fragments) = begun.map_or((0, 0), |assembly| (assembly.kept, assembly.fragments));
+    let limit = limits.max_message;
+    if header.payload > u64::from(limit) - kept as u64 {
+        return Err(Error::MessageTooBig { limit });
+    }
+    let limit = limits.max_fragments;
+    if fragments >= limit {
+        return Err(Error::TooManyFragments { limit });
+    }
+    Ok(())
+}
+
+impl Assembly {
+    /// Whether the next octets belong to a frame that has begun.
+    pub(crate) fn is_amid_frame(&self) -> bool {
+        !matches!(self.progress, Progress::BetweenFrames)
+    }
+
+    /// Forgets what was delivered, and tells whether nothing is left.
+    pub(crate) fn forget_delivered(&mut self) -> bool {
+        if self.delivered {
+            self.delivered = false;
+            self.buffer.truncate(self.kept);
+        }
+        self.message.is_none() && !self.is_amid_frame()
+    }
+
+    /// Keeps the octets of an unfinished header.
+    pub(crate) fn begin_header(&mut self, input: &mut Input<'_>) {
+        let mut stash = Stash::default();
+        stash.fill(MAX_HEADER, input);
+        self.progress = Progress::Header(stash);
+    }
+
+    /// Begins a frame whose header was admitted.
+    pub(crate) fn begin(&mut self, header: Header) {
+        if !header.opcode.is_control() {
+            self.fragments += 1;
+            if header.opcode != Opcode::Continuation {
+                self.message = Some(header.opcode);
+            }
+        }
+        self.progress = Progress::Payload {
+            header,
+            missing: header.payload as usize,
+        };
+    }
+
+    /// Goes on with the frame in progress. Gives its header when it is complete: then its payload is the end of the
+    /// message, or what [`Assembly::deliver_control`] gives.
+    ///
+    /// # Errors
+    /// The header is refused, or text is not UTF-8.
+    pub(crate) fn resume(
+        &mut self,
+        input: &mut Input<'_>,
+        dialect: &Dialect,
+        masked: bool,
+        limits: Limits,
+    ) -> Result<Option<Header>, Error> {
+        if let Progress::Header(stash) = &mut self.progress {
+            let header = loop {
+                match decode_header(dialect, masked, &stash.octets[..stash.len])? {
+                    Decoded::Header(header) => break header,
+                    Decoded::Needs(needs) => {
+                        if !stash.fill(needs, input) {
+                            return Ok(None);
+                        }
+                    }
+                }
+            };
+            admit(&header, Some(self), limits)?;
+            self.begin(header);
+        }
+        let Progress::Payload { header, missing } = &mut self.progress else {
+            return Ok(None);
+        };
+        let header = *header;
+        let chunk = input.take(*missing);
+        let position = header.payload as usize - *missing;
+        *missing -= chunk.len();
+        let complete = *missing == 0;
+        if masked {
+            tidecast_simd::unmask_from(chunk, header.key, position);
+        }
+        self.append(chunk, &header, position);
+        if complete {
+            self.progress = Progress::BetweenFrames;
+        }
+        if !header.opcode.is_control() {
+            self.kept = self.buffer.len();
+            // The last octets of a message are checked with the whole, where it is delivered.
+            if !(complete && header.fin) {
+                self.check_text()?;
+            }
+        }
+        self.invariants();
+        Ok(complete.then_some(header))
+    }
+
+    /// Adds a fragment that lay whole in the input, unmasked.
+    ///
+    /// # Errors
+    /// The text is not UTF-8.
+    pub(crate) fn add_fragment(&mut self, header: Header, payload: &[u8]) -> Result<(), Error> {
+        self.begin(header);
+        self.append(payload, &header, 0);
+        self.progress = Progress::BetweenFrames;
+        self.kept = self.buffer.len();
+        if !header.fin {
+            self.check_text()?;
+        }
+        self.invariants();
+        Ok(())
+    }
+
+    /// Ends the message and gives it, with its kind. It is forgotten by the next [`Assembly::forget_delivered`].
+    pub(crate) fn deliver_message(&mut self) -> (Opcode, &[u8]) {
+        let kind = self.message.take();
+        self.delivered = true;
+        self.kept = 0;
+        self.checked = 0;
+        self.fragments = 0;
+        (
+            kind.expect("a data frame that is complete has begun a message"),
+            &self.buffer,
+        )
+    }
+
+    /// Ends the control frame just completed, which is forgotten by the next [`Assembly::forget_delivered`].
+    pub(crate) fn deliver_control(&mut self) -> &[u8] {
+        self.delivered = true;
+        &self.buffer[self.kept..]
+    }
+
+    /// Appends `chunk`, which stands at `position` in its frame's payload.
+    ///
+    /// Memory follows the octets that came, not the length that was announced: the buffer doubles, but takes no more
+    /// than a last frame can fill.
+    fn append(&mut self, chunk: &[u8], header: &Header, position: usize) {
+        let room = self.buffer.capacity() - self.buffer.len();
+        if room < chunk.len() {
+            let doubled = chunk.len().max(self.buffer.capacity());
+            self.buffer.reserve_exact(if header.fin {
+                doubled.min(header.payload as usize - position)
+            } else {
+                doubled
+            });
+        }
+        self.buffer.extend_from_slice(chunk);
+    }
+
+    /// Fails at the first octet that cannot be UTF-8; a character may still be incomplete.
+    ///
+    //= RFC 6455#section-8.1
+    //# When an endpoint is to interpret a byte stream as UTF-8 but finds that the byte stream is not, in fact, a valid
+    //# UTF-8 stream, that endpoint MUST _Fail the WebSocket Connection_.
+    fn check_text(&mut self) -> Result<(), Error> {
+        if self.message != Some(Opcode::Text) {
+            return Ok(());
+        }
+        match simdutf8::compat::from_utf8(&self.buffer[self.checked..]) {
+            Ok(_) => self.checked = self.buffer.len(),
+            Err(error) if error.error_len().is_none() => self.checked += error.valid_up_to(),
+            Err(_) => return Err(Error::InvalidText),
+        }
+        Ok(())
+    }
+
+    fn invariants(&self) {
+        debug_assert!(self.checked <= self.kept && self.kept <= self.buffer.len());
+        debug_assert!(self.buffer.len() <= self.kept + crate::frame::MAX_CONTROL);
+    }
+}

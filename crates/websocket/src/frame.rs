@@ -1,0 +1,292 @@
+//! Frames: the header on the wire, both ways.
+//!
+//! ```text
+//!  octet 0          octet 1         0, 2 or 8 octets   0 or 4 octets   n octets
+//! +-+-+-+-+-------+ +-+-----------+ +----------------+ +-------------+ +---------+
+//! |F|R|R|R|opcode | |M|  length   | | longer length  | | masking key | | payload |
+//! |I|S|S|S|       | |A| or 126    | |  16 bits       | |             | |         |
+//! |N|V|V|V|       | |S| or 127    | |  63 bits       | |             | |         |
+//! | |1|2|3|       | |K|           | |                | |             | |         |
+//! +-+-+-+-+-------+ +-+-----------+ +----------------+ +-------------+ +---------+
+//! ```
+
+use std::ops::Deref;
+
+use crate::dialect::{Dialect, Version};
+use crate::error::Error;
+
+/// What a frame is. The numbers on the wire are the dialect's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Opcode {
+    /// The next fragment of a message.
+    Continuation,
+    /// A text message, or its first fragment.
+    Text,
+    /// A binary message, or its first fragment.
+    Binary,
+    /// The closing handshake.
+    Close,
+    /// To be answered by a Pong.
+    Ping,
+    /// The answer to a Ping, or an unsolicited heartbeat.
+    Pong,
+}
+
+impl Opcode {
+    pub(crate) const ALL: [Opcode; 6] = [
+        Opcode::Continuation,
+        Opcode::Text,
+        Opcode::Binary,
+        Opcode::Close,
+        Opcode::Ping,
+        Opcode::Pong,
+    ];
+
+    /// Whether this is a control frame, which may stand between the fragments of a message.
+    #[inline]
+    #[must_use]
+    pub fn is_control(self) -> bool {
+        matches!(self, Opcode::Close | Opcode::Ping | Opcode::Pong)
+    }
+}
+
+/// The longest header: two octets, a 64-bit length and a masking key.
+pub const MAX_HEADER: usize = 14;
+
+/// The longest payload of a control frame, in octets.
+///
+//= RFC 6455#section-5.5
+//# All control frames MUST have a payload length of 125 bytes or less and MUST NOT be fragmented.
+pub const MAX_CONTROL: usize = 125;
+
+const FIN: u8 = 0x80;
+const RSV: u8 = 0x70;
+const MASK: u8 = 0x80;
+const LENGTH: u8 = 0x7F;
+const LENGTH_16: u8 = 126;
+const LENGTH_64: u8 = 127;
+
+/// An encoded frame header, on the stack.
+#[derive(Debug, Clone, Copy)]
+pub struct HeaderBytes {
+    octets: [u8; MAX_HEADER],
+    len: u8,
+}
+
+impl HeaderBytes {
+    fn push(&mut self, octets: &[u8]) {
+        let start = usize::from(self.len);
+        self.octets[start..start + octets.len()].copy_from_slice(octets);
+        self.len += octets.len() as u8;
+    }
+}
+
+impl Deref for HeaderBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.octets[..usize::from(self.len)]
+    }
+}
+
+/// Encodes the header of a frame with `payload_len` octets of payload. `fin` is false for every fragment but the last.
+/// With `mask`, as every frame from a client must have, the payload that follows has to be masked with that key.
+#[must_use]
+pub fn encode_header(
+    version: Version,
+    opcode: Opcode,
+    fin: bool,
+    payload_len: usize,
+    mask: Option<[u8; 4]>,
+) -> HeaderBytes {
+    let mut header = HeaderBytes {
+        octets: [0; MAX_HEADER],
+        len: 0,
+    };
+    let first = version.dialect().wire_opcode(opcode) | if fin { FIN } else { 0 };
+    let mask_bit = if mask.is_some() { MASK } else { 0 };
+    if payload_len < usize::from(LENGTH_16) {
+        header.push(&[first, mask_bit | payload_len as u8]);
+    } else if let Ok(length) = u16::try_from(payload_len) {
+        header.push(&[first, mask_bit | LENGTH_16]);
+        header.push(&length.to_be_bytes());
+    } else {
+        header.push(&[first, mask_bit | LENGTH_64]);
+        header.push(&(payload_len as u64).to_be_bytes());
+    }
+    if let Some(key) = mask {
+        header.push(&key);
+    }
+    header
+}
+
+/// Appends one whole frame to `out`: a message in a single frame, or a control frame.
+///
+/// A client gives the masking key, which must be fresh and unpredictable for every frame; a server gives none.
+pub fn encode_frame(version: Version, opcode: Opcode, payload: &[u8], mask: Option<[u8; 4]>, out: &mut Vec<u8>) {
+    encode_fragment(version, opcode, true, payload, mask, out);
+}
+
+/// Appends one frame to `out`, which is a fragment unless `fin` is set and `opcode` is not a continuation.
+pub fn encode_fragment(
+    version: Version,
+    opcode: Opcode,
+    fin: bool,
+    payload: &[u8],
+    mask: Option<[u8; 4]>,
+    out: &mut Vec<u8>,
+) {
+    debug_assert!(!opcode.is_control() || (fin && payload.len() <= MAX_CONTROL));
+    let header = encode_header(version, opcode, fin, payload.len(), mask);
+    out.reserve(header.len() + payload.len());
+    out.extend_from_slice(&header);
+    let start = out.len();
+    out.extend_from_slice(payload);
+    if let Some(key) = mask {
+        tidecast_simd::unmask(&mut out[start..], key);
+    }
+}
+
+/// A header as received, checked by itself: what it says fits the dialect, but not yet the frames before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) fin: bool,
+    pub(crate) opcode: Opcode,
+    /// The key of the first octet of payload; zero, which changes nothing, where the payload is not masked.
+    pub(crate) key: [u8; 4],
+    /// Octets of payload.
+    pub(crate) payload: u64,
+    /// Octets of header.
+    pub(crate) len: usize,
+}
+
+/// What the first octets of a frame tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Decoded {
+    Header(Header),
+    /// The header cannot be told before there are that many octets; once there are, it may turn out to need more.
+    Needs(usize),
+}
+
+/// Reads the header at the start of `octets`. `masked` says which side we listen to: a client's frames are masked.
+///
+/// # Errors
+/// What the header by itself makes a protocol error.
+#[inline]
+pub(crate) fn decode_header(dialect: &Dialect, masked: bool, octets: &[u8]) -> Result<Decoded, Error> {
+    let &[first, second, ref rest @ ..] = octets else {
+        return Ok(Decoded::Needs(2));
+    };
+    //= RFC 6455#section-5.2
+    //# If a nonzero value is received and none of the negotiated extensions defines the meaning of such a nonzero
+    //# value, the receiving endpoint MUST _Fail the WebSocket Connection_.
+    if first & RSV != 0 {
+        return Err(Error::ReservedBits);
+    }
+    let Some(opcode) = dialect.opcode(first) else {
+        return Err(Error::ReservedOpcode(first & 0x0F));
+    };
+    //= RFC 6455#section-5.1
+    //# The server MUST close the connection upon receiving a frame that is not masked.
+    if masked != (second & MASK != 0) {
+        return Err(if masked { Error::NotMasked } else { Error::Masked });
+    }
+    let fin = first & FIN != 0;
+    let short = second & LENGTH;
+    if opcode.is_control() {
+        if !fin {
+            return Err(Error::FragmentedControl);
+        }
+        if usize::from(short) > MAX_CONTROL {
+            return Err(Error::LongControl);
+        }
+    }
+    let (payload, rest, extended) = match short {
+        LENGTH_16 => {
+            let Some((length, rest)) = rest.split_first_chunk() else {
+                return Ok(Decoded::Needs(4));
+            };
+            let length = u64::from(u16::from_be_bytes(*length));
+            if dialect.minimal_length && length < u64::from(LENGTH_16) {
+                return Err(Error::LongLengthForm);
+            }
+            (length, rest, 2)
+        }
+        LENGTH_64 => {
+            let Some((length, rest)) = rest.split_first_chunk() else {
+                return Ok(Decoded::Needs(10));
+            };
+            let length = u64::from_be_bytes(*length);
+            if length > i64::MAX as u64 {
+                return Err(Error::LengthSign);
+            }
+            if dialect.minimal_length && length <= u64::from(u16::MAX) {
+                return Err(Error::LongLengthForm);
+            }
+            (length, rest, 8)
+        }
+        short => (u64::from(short), rest, 0),
+    };
+    let (key, len) = if masked {
+        let Some(key) = rest.first_chunk() else {
+            return Ok(Decoded::Needs(6 + extended));
+        };
+        (*key, 6 + extended)
+    } else {
+        ([0; 4], 2 + extended)
+    };
+    Ok(Decoded::Header(Header {
+        fin,
+        opcode,
+        key,
+        payload,
+        len,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+    #[test]
+    fn a_header_read_back_is_the_header_written_whatever_is_missing_is_asked_for() {
+        for version in Version::ALL {
+            for mask in [None, Some(KEY)] {
+                for payload in [0, 1, 125, 126, 127, 65_535, 65_536, 1 << 40] {
+                    for fin in [false, true] {
+                        let written = encode_header(version, Opcode::Binary, fin, payload, mask);
+                        let expected = Header {
+                            fin,
+                            opcode: Opcode::Binary,
+                            key: mask.unwrap_or_default(),
+                            payload: payload as u64,
+                            len: written.len(),
+                        };
+                        let read = |octets: &[u8]| decode_header(version.dialect(), mask.is_some(), octets).unwrap();
+                        assert_eq!(read(&written), Decoded::Header(expected));
+                        for cut in 0..written.len() {
+                            let Decoded::Needs(needs) = read(&written[..cut]) else {
+                                panic!("{cut} octets of {written:?} were enough");
+                            };
+                            assert!(cut < needs && needs <= written.len());
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_header_takes_the_shortest_form_of_the_length() {
+        let sizes = [(125, 2), (126, 4), (65_535, 4), (65_536, 10)];
+        for (payload, size) in sizes {
+            let header = encode_header(Version::V13, Opcode::Text, true, payload, None);
+            assert_eq!(header.len(), size);
+            let header = encode_header(Version::V13, Opcode::Text, true, payload, Some(KEY));
+            assert_eq!(header.len(), size + 4);
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The opening handshake, the server's side.
+
+use thiserror::Error;
+
+use crate::accept::AcceptKey;
+use crate::dialect::{Version, Versions};
+use crate::http::{Headers, Only, Request, Response};
+
+/// A client's valid request to switch to WebSocket, not answered yet. Borrows from the request.
+///
+/// Extensions that the client offers are not accepted, which is done by not mentioning them.
+#[derive(Debug)]
+pub struct Upgrade<'b, 'r> {
+    version: Version,
+    accept: AcceptKey,
+    headers: Headers<'b, 'r>,
+}
+
+/// Why a request cannot become a WebSocket. Each has the status to answer with instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum UpgradeError {
+    /// Only GET may be upgraded.
+    #[error("a WebSocket is opened with GET")]
+    Method,
+    /// HTTP/1.0 knows no upgrade.
+    #[error("a WebSocket needs HTTP/1.1")]
+    HttpVersion,
+    /// No `Upgrade: websocket`: plain HTTP on a WebSocket's path.
+    #[error("this is a WebSocket endpoint: the Upgrade header must name websocket")]
+    NotWebSocket {
+        /// What the server speaks.
+        accepted: Versions,
+    },
+    /// No `Connection: Upgrade`.
+    #[error("the Connection header must name Upgrade")]
+    Connection,
+    /// `Host` must be there once.
+    #[error("there must be exactly one Host header")]
+    Host,
+    /// The version is missing, unknown or not accepted here.
+    #[error("the Sec-WebSocket-Version header must be one of {accepted}")]
+    Version {
+        /// What the server speaks.
+        accepted: Versions,
+    },
+    /// More than one version.
+    #[error("there must be exactly one Sec-WebSocket-Version header")]
+    SeveralVersions,
+    /// `Sec-WebSocket-Key` must be there once and be 16 octets in base64.
+    #[error("there must be exactly one Sec-WebSocket-Key header, of 16 octets in base64")]
+    Key,
+}
+
+impl UpgradeError {
+    /// The status to answer with.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        match self {
+            UpgradeError::Method => 405,
+            UpgradeError::HttpVersion => 505,
+            UpgradeError::NotWebSocket { .. } | UpgradeError::Version { .. } => 426,
+            UpgradeError::Connection | UpgradeError::Host | UpgradeError::SeveralVersions | UpgradeError::Key => 400,
+        }
+    }
+
+    /// Appends the response: what was wrong in a line of plain text, and in headers what would be right. The
+    /// connection is to be closed after it.
+    pub fn write_response(&self, out: &mut Vec<u8>) {
+        let response = Response::new(out, self.status());
+        let response = match self {
+            UpgradeError::Method => response.header("Allow", "GET").header("Connection", "close"),
+            //= RFC 6455#section-4.4
+            //# if the server doesn't support the requested version, it MUST respond with a |Sec-WebSocket-Version|
+            //# header field (or multiple |Sec-WebSocket-Version| header fields) containing all versions it is willing
+            //# to use.
+            UpgradeError::NotWebSocket { accepted } | UpgradeError::Version { accepted } => response
+                .header("Upgrade", "websocket")
+                .header("Connection", "Upgrade, close")
+                .header("Sec-WebSocket-Version", accepted),
+            _ => response.header("Connection", "close"),
+        };
+        response.text(self);
+    }
+}
+
+impl<'b, 'r> Upgrade<'b, 'r> {
+    /// Checks that `request` asks well to become a WebSocket of one of the `accepted` versions.
+    ///
+    //= RFC 6455#section-4.2.1
+    //# the server MUST stop processing the client's handshake and return an HTTP response with an appropriate error code
+    ///
+    /// # Errors
+    /// It does not; [`UpgradeError::write_response`] answers it.
+    pub fn from_request(request: &'r Request<'b>, accepted: Versions) -> Result<Self, UpgradeError> {
+        if request.method() != "GET" {
+            return Err(UpgradeError::Method);
+        }
+        if request.minor_version() < 1 {
+            return Err(UpgradeError::HttpVersion);
+        }
+        let headers = request.fields();
+        if !headers.has_token("Upgrade", "websocket") {
+            return Err(UpgradeError::NotWebSocket { accepted });
+        }
+        if !headers.has_token("Connection", "Upgrade") {
+            return Err(UpgradeError::Connection);
+        }
+        let Only::One(_) = headers.only("Host") else {
+            return Err(UpgradeError::Host);
+        };
+        let version = match headers.only("Sec-WebSocket-Version") {
+            Only::One(number) => number
+                .parse()
+                .ok()
+                .and_then(Version::from_number)
+                .filter(|&version| accepted.contains(version))
+                .ok_or(UpgradeError::Version { accepted })?,
+            Only::Missing => return Err(UpgradeError::Version { accepted }),
+            Only::Several => return Err(UpgradeError::SeveralVersions),
+        };
+        let Only::One(key) = headers.only("Sec-WebSocket-Key") else {
+            return Err(UpgradeError::Key);
+        };
+        let accept = AcceptKey::of(key).ok_or(UpgradeError::Key)?;
+        Ok(Self {
+            version,
+            accept,
+            headers,
+        })
+    }
+
+    /// The version the client asked for.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The subprotocols the client offers, the preferred one first. None of them is empty.
+    pub fn protocols(&self) -> impl Iterator<Item = &'b str> {
+        self.headers.list("Sec-WebSocket-Protocol")
+    }
+
+    /// Where the page that opens this comes from; browsers always tell, others may.
+    #[must_use]
+    pub fn origin(&self) -> Option<&'b str> {
+        let names = self.version.dialect().origin_headers;
+        names.iter().find_map(|name| self.headers.all(name).next())
+    }
+
+    /// Appends the 101 response. `protocol` is the subprotocol chosen, one of [`Upgrade::protocols`]. What follows it
+    /// is frames: see [`Version::frames_may_follow_101`] before sending any together with it.
+    ///
+    //= RFC 6455#section-4.2.2
+    //# If the server chooses to accept the incoming connection, it MUST reply with a valid HTTP response
+    pub fn write_response(&self, protocol: Option<&str>, out: &mut Vec<u8>) {
+        debug_assert!(protocol.is_none_or(|chosen| self.protocols().any(|offer| offer == chosen)));
+        // Clients of 2011 compare names by case, and want "Upgrade" to be all there is in Connection.
+        let mut response = Response::new(out, 101)
+            .header("Upgrade", "websocket")
+            .header("Connection", "Upgrade")
+            .header("Sec-WebSocket-Accept", self.accept);
+        if let Some(protocol) = protocol {
+            response = response.header("Sec-WebSocket-Protocol", protocol);
+        }
+        response.end();
+    }
+}

@@ -1,0 +1,61 @@
+//! Time as an argument: this crate reads no clock.
+
+use std::ops::{Add, Sub};
+
+/// Milliseconds: since an epoch of the caller's choice where it is a moment, else a span.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Millis(pub u64);
+
+impl Millis {
+    /// The moment that does not come; as a span, the one that does not end.
+    pub const NEVER: Self = Self(u64::MAX);
+
+    /// A span of whole seconds.
+    #[must_use]
+    pub const fn from_secs(seconds: u64) -> Self {
+        Self(seconds.saturating_mul(1000))
+    }
+}
+
+impl Add for Millis {
+    type Output = Self;
+
+    /// Saturates: anything later than the last moment is [`Millis::NEVER`].
+    fn add(self, span: Self) -> Self {
+        Self(self.0.saturating_add(span.0))
+    }
+}
+
+impl Sub for Millis {
+    type Output = Self;
+
+    /// Saturates: a moment that has not come yet was no time ago.
+    fn sub(self, earlier: Self) -> Self {
+        Self(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// The spans that decide when a connection pings, and when it has waited long enough. One for all the connections
+/// of a kind: it is passed to the calls that need it, not kept by each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// Silence of the peer after which it is sent a Ping; [`Millis::NEVER`] sends none.
+    pub ping_interval: Millis,
+    /// How long after that Ping the peer must have sent something, whatever it is.
+    pub pong_timeout: Millis,
+    /// How long after our Close the transport may stay open for the peer's.
+    pub close_timeout: Millis,
+}
+
+impl Default for Timing {
+    /// 25 s of silence keep a connection below the 30 s at which impatient proxies cut it; a mobile radio that wakes
+    /// up needs a few seconds to answer, so it has 20; a Close is answered by the peer's library in one round trip,
+    /// and 5 s are many of those.
+    fn default() -> Self {
+        Self {
+            ping_interval: Millis::from_secs(25),
+            pong_timeout: Millis::from_secs(20),
+            close_timeout: Millis::from_secs(5),
+        }
+    }
+}
