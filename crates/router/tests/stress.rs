@@ -1,0 +1,167 @@
+//! Readers and writers at once: nobody is lost, doubled or made up.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Barrier, Mutex};
+use std::thread;
+
+use tidecast_router::{Filter, Limits, Router, Topic};
+
+const WRITERS: u64 = 4;
+const READERS: u64 = 2;
+const ROUNDS: u64 = 300;
+/// Subscriptions of a writer at once.
+const BATCH: u64 = 40;
+
+/// Filters that match [`TOPIC`]: neighbours in every way there is.
+const FILTERS: [&str; 6] = ["a/b/c", "a/+/c", "a/#", "#", "+/b/#", "a/b/+"];
+/// Filters beside it, which must never be found.
+const OTHERS: [&str; 4] = ["a/b", "a/c/c", "b/#", "a/b/c/+"];
+const TOPIC: &str = "a/b/c";
+
+fn parse(texts: &[&str]) -> Vec<Filter> {
+    texts
+        .iter()
+        .map(|text| Filter::parse(text, &Limits::default()).expect("a filter"))
+        .collect()
+}
+
+/// Who subscribed: unique over all writers, and whether it wants the topic.
+fn name(writer: u64, serial: u64, wanted: bool) -> u64 {
+    (writer << 40 | serial) << 1 | u64::from(wanted)
+}
+
+#[test]
+fn readers_see_every_settled_subscriber_once_and_no_other() {
+    let router: Router<u64> = Router::new();
+    let (filters, others) = (parse(&FILTERS), parse(&OTHERS));
+    let topic = Topic::parse(TOPIC, &Limits::default()).expect("a topic");
+    // Subscribed throughout: every match must find them.
+    let settled: HashSet<u64> = (0..100).map(|serial| name(99, serial, true)).collect();
+    for (&who, filter) in settled.iter().zip(filters.iter().cycle()) {
+        router.subscribe(filter, who);
+    }
+    // Per writer, the serial numbers begun and ended for good: a reader may find only what was
+    // begun before its match ended, and not what had ended before it began.
+    let begun: Vec<AtomicU64> = (0..WRITERS).map(|_| AtomicU64::new(0)).collect();
+    let over: Vec<AtomicU64> = (0..WRITERS).map(|_| AtomicU64::new(0)).collect();
+    let done = AtomicBool::new(false);
+    let start = Barrier::new((WRITERS + READERS) as usize);
+
+    thread::scope(|scope| {
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                let (router, filters, others) = (&router, &filters, &others);
+                let (begun, over, start) = (&begun, &over, &start);
+                scope.spawn(move || {
+                    start.wait();
+                    let mut serial = 0;
+                    for _ in 0..ROUNDS {
+                        let mut mine = Vec::new();
+                        for _ in 0..BATCH {
+                            serial += 1;
+                            begun[writer as usize].store(serial, Ordering::SeqCst);
+                            let wanted = serial % 3 != 0;
+                            let among = if wanted { filters } else { others };
+                            let filter = &among[serial as usize % among.len()];
+                            let who = name(writer, serial, wanted);
+                            mine.push((filter, router.subscribe(filter, who), who));
+                        }
+                        for (filter, id, who) in mine {
+                            assert_eq!(router.unsubscribe(filter, id), Some(who));
+                            assert_eq!(router.unsubscribe(filter, id), None);
+                        }
+                        over[writer as usize].store(serial, Ordering::SeqCst);
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..READERS {
+            scope.spawn(|| {
+                start.wait();
+                while !done.load(Ordering::SeqCst) {
+                    let ended: Vec<_> = over.iter().map(|n| n.load(Ordering::SeqCst)).collect();
+                    let mut found = HashSet::new();
+                    router.for_each_match(topic, |&who| assert!(found.insert(who), "{who} twice"));
+                    assert!(settled.is_subset(&found), "a settled subscriber was lost");
+                    for who in found.difference(&settled) {
+                        assert_eq!(who & 1, 1, "{who} does not want the topic");
+                        let (writer, serial) = (who >> 41, who >> 1 & ((1 << 40) - 1));
+                        assert!(serial > ended[writer as usize], "{who} had ended");
+                        let latest = begun[writer as usize].load(Ordering::SeqCst);
+                        assert!(serial <= latest, "{who} was not begun");
+                    }
+                }
+            });
+        }
+        for writer in writers {
+            // Readers must end also when a writer failed.
+            let outcome = writer.join();
+            if outcome.is_err() {
+                done.store(true, Ordering::SeqCst);
+            }
+            outcome.expect("a writer");
+        }
+        done.store(true, Ordering::SeqCst);
+    });
+    assert_eq!(router.len(), settled.len());
+    assert_eq!(router.generation(), 100 + 2 * WRITERS * ROUNDS * BATCH);
+}
+
+#[test]
+fn a_cached_match_of_an_unchanged_generation_holds_every_update_that_had_returned() {
+    let router: Router<u64> = Router::new();
+    let filter = Filter::parse("a", &Limits::default()).expect("a filter");
+    let topic = Topic::parse("a", &Limits::default()).expect("a topic");
+    let returned = AtomicU64::new(0);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for who in 1..=5_000 {
+                router.subscribe(&filter, who);
+                returned.store(who, Ordering::SeqCst);
+            }
+            done.store(true, Ordering::SeqCst);
+        });
+        scope.spawn(|| {
+            let mut cached: Option<(u64, u64)> = None;
+            while !done.load(Ordering::SeqCst) {
+                let settled = returned.load(Ordering::SeqCst);
+                let generation = router.generation();
+                let found = match cached {
+                    Some((at, found)) if at == generation => found,
+                    _ => {
+                        let mut found = 0;
+                        router.for_each_match(topic, |_| found += 1);
+                        found
+                    }
+                };
+                cached = Some((generation, found));
+                assert!(found >= settled, "{found} found, {settled} had subscribed");
+            }
+        });
+    });
+}
+
+#[test]
+fn one_of_many_who_end_the_same_subscription_gets_it() {
+    let router: Router<u64> = Router::new();
+    let filter = Filter::parse("a/+", &Limits::default()).expect("a filter");
+    for who in 0..200 {
+        let id = router.subscribe(&filter, who);
+        let got = Mutex::new(Vec::new());
+        let start = Barrier::new(3);
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    start.wait();
+                    if let Some(who) = router.unsubscribe(&filter, id) {
+                        got.lock().expect("no panic before").push(who);
+                    }
+                });
+            }
+        });
+        assert_eq!(got.into_inner().expect("no panic before"), [who]);
+    }
+    assert!(router.is_empty());
+}
