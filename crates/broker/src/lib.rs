@@ -1,2 +1,37 @@
-//! What a client's command means: sessions, subscriptions, publishing; without I/O.
+//! What a command means: sessions, subscriptions, publishing. No I/O, no clock, no threads.
+//!
+//! ```text
+//!                 command                      ┌─ Output::reply      a reply for one session
+//!   session ────────────────▶ ┌────────┐ ──────┼─ Output::encode     once per message and rendition
+//!                             │ Broker │       ├─ Output::deliver    once per subscriber, with what encode gave
+//!   other workers ──────────▶ └───┬────┘       ├─ Output::forward    once per message, to the workers that want it
+//!            message              │            └─ Output::close
+//!                     ┌───────────┴──────────┐
+//!                     │ Shared: the router   │  filter ─▶ workers, read without locks
+//!                     └──────────────────────┘
+//! ```
+//!
+//! There is one [`Broker`] per worker and one [`Shared`] per process. A broker knows the sessions of its worker and the
+//! lists of those that subscribe to each filter; the shared router knows which workers have any subscriber of a
+//! filter. What is done with replies and deliveries is the caller's business: it implements [`Output`].
+//!
+//! Start reading at [`Broker::handle_text`], then [`Broker::deliver`].
 #![forbid(unsafe_code)]
+
+mod broker;
+mod encode;
+mod index;
+mod message;
+mod routes;
+mod session;
+mod target;
+mod workers;
+
+pub use broker::{Broker, Limits, Output, Shared, Stats};
+pub use encode::{Encoding, encode};
+pub use message::{Message, OwnedMessage};
+pub use session::SessionId;
+pub use target::{Mode, Target, TargetError};
+pub use tidecast_router::Limits as TopicLimits;
+pub use tidecast_wire as wire;
+pub use workers::WorkerSet;

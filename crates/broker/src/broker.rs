@@ -1,0 +1,529 @@
+//! The broker of one worker.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use tidecast_router::{Filter, Router, TopicError};
+use tidecast_wire::{Code, Command, Error, Kind, Payload, Reference, close, json};
+
+use crate::index::Index;
+use crate::message::Message;
+use crate::routes::{Route, Routes};
+use crate::session::{Face, RawFace, Session, SessionId};
+use crate::target::{Mode, Target, describe};
+use crate::workers::WorkerSet;
+
+/// Renditions there can be: the caller numbers the ways in which a message is put on the wire, from 0.
+const RENDITIONS: usize = 16;
+
+/// What a client may do.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Topics and filters.
+    pub topics: tidecast_router::Limits,
+    /// Subscriptions of one connection.
+    pub subscriptions: u32,
+    /// The largest message in bytes, as told in `hello`; enforced below this crate, by the framing.
+    pub message: usize,
+    /// The interval of the server's pings in milliseconds, as told in `hello`.
+    pub ping_ms: u64,
+}
+
+/// What all workers of a process share.
+#[derive(Debug, Default)]
+pub struct Shared {
+    router: Router<u16>,
+}
+
+impl Shared {
+    /// Nothing is subscribed to.
+    pub fn new() -> Shared {
+        Shared::default()
+    }
+
+    /// Filters that some worker has a subscriber of, counted once per worker.
+    pub fn filters(&self) -> usize {
+        self.router.len()
+    }
+}
+
+/// What comes out of a [`Broker`].
+pub trait Output {
+    /// A message as one rendition puts it on the wire.
+    type Encoded: Copy;
+
+    /// Sends a reply, one text message, to one session.
+    fn reply(&mut self, session: SessionId, payload: &[u8]);
+
+    /// Puts `message` on the wire for all sessions of `rendition`. Called at most once per message and rendition.
+    fn encode(&mut self, rendition: u8, message: &Message<'_>) -> Self::Encoded;
+
+    /// Sends what [`Output::encode`] gave for the session's rendition.
+    fn deliver(&mut self, session: SessionId, encoded: Self::Encoded);
+
+    /// Hands `message` to other workers. Never called with an empty set.
+    fn forward(&mut self, workers: WorkerSet, message: &Message<'_>);
+
+    /// Closes a session with a close code.
+    fn close(&mut self, session: SessionId, code: u16, reason: &str);
+}
+
+/// What a broker has done since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Messages published by this worker's sessions.
+    pub published: u64,
+    /// Deliveries to this worker's sessions.
+    pub delivered: u64,
+    /// Messages taken over from other workers.
+    pub forwarded: u64,
+    /// Commands answered with an `err`, and raw messages that closed their connection.
+    pub refused: u64,
+    /// Subscriptions at present.
+    pub subscriptions: u64,
+}
+
+/// Sessions of one worker, what they subscribe to, and what their commands mean.
+#[derive(Debug)]
+pub struct Broker {
+    worker: u16,
+    limits: Limits,
+    shared: Arc<Shared>,
+    sessions: Vec<Session>,
+    index: Index,
+    routes: Routes,
+    stats: Stats,
+    mark: u32,
+    scratch: Vec<u8>,
+}
+
+/// A refusal on its way to becoming an `err` reply.
+struct Refusal {
+    code: Code,
+    text: Cow<'static, str>,
+}
+
+impl Refusal {
+    fn new(code: Code, text: impl Into<Cow<'static, str>>) -> Refusal {
+        Refusal {
+            code,
+            text: text.into(),
+        }
+    }
+
+    fn topic(text: &str, error: TopicError) -> Refusal {
+        Refusal::new(Code::BadTopic, describe(text, error))
+    }
+}
+
+impl Broker {
+    /// The broker of worker number `worker`, which is below [`WorkerSet::MAX`].
+    pub fn new(worker: u16, limits: Limits, shared: Arc<Shared>) -> Broker {
+        assert!(
+            usize::from(worker) < WorkerSet::MAX,
+            "worker {worker} of at most {}",
+            WorkerSet::MAX
+        );
+        Broker {
+            worker,
+            limits,
+            shared,
+            sessions: Vec::new(),
+            index: Index::new(),
+            routes: Routes::default(),
+            stats: Stats::default(),
+            mark: 0,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// What it has done.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Its limits.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// A multiplexed connection was opened. It is greeted with `hello`, which carries `name`.
+    ///
+    /// Sessions of equal `rendition`, a number below 16, get the same bytes for a message.
+    pub fn handle_open_json(&mut self, id: SessionId, rendition: u8, name: &str, out: &mut impl Output) {
+        self.open(id, Face::Json, rendition);
+        self.scratch.clear();
+        json::hello(&mut self.scratch, name, self.limits.message as u64, self.limits.ping_ms);
+        out.reply(id, &self.scratch);
+    }
+
+    /// A raw connection was opened.
+    pub fn handle_open_raw(&mut self, id: SessionId, rendition: u8, target: &Target) {
+        let publish = match target.mode {
+            Mode::Subscribe => Err("this connection only receives (mode=sub)"),
+            _ if !target.filter.is_exact() => Err("this connection only receives (its filter has wildcards)"),
+            _ if is_reserved(target.filter.as_str()) => {
+                Err("this connection only receives ($SYS belongs to the broker)")
+            }
+            _ => Ok(target.filter.as_str().into()),
+        };
+        let face = RawFace {
+            publish,
+            echo: target.echo,
+            text_kind: target.text_kind,
+        };
+        self.open(id, Face::Raw(Box::new(face)), rendition);
+        if target.mode != Mode::Publish {
+            self.join(id, &target.filter);
+        }
+    }
+
+    fn open(&mut self, id: SessionId, face: Face, rendition: u8) {
+        assert!(
+            usize::from(rendition) < RENDITIONS,
+            "rendition {rendition} of at most {RENDITIONS}"
+        );
+        if self.sessions.len() <= id.index() {
+            self.sessions.resize_with(id.index() + 1, Session::default);
+        }
+        let session = &mut self.sessions[id.index()];
+        debug_assert!(matches!(session.face, Face::Closed), "{id:?} is opened once");
+        session.face = face;
+        session.rendition = rendition;
+    }
+
+    /// The connection is gone, or about to be: its session ends and its subscriptions with it.
+    pub fn handle_close(&mut self, id: SessionId) {
+        if self.sessions.get(id.index()).is_none() {
+            return;
+        }
+        while let Some(last) = self.sessions[id.index()].memberships.len().checked_sub(1) {
+            self.leave(id, last);
+        }
+        self.sessions[id.index()] = Session::default();
+    }
+
+    /// A text message from a session. `text` is valid UTF-8, which the framing has checked.
+    pub fn handle_text(&mut self, id: SessionId, text: &str, out: &mut impl Output) {
+        match &self.sessions[id.index()].face {
+            Face::Json => self.handle_json(id, text, out),
+            Face::Raw(raw) => {
+                let kind = raw.text_kind;
+                if kind == Kind::Json && !json::is_valid(text.as_bytes()) {
+                    return self.fail(
+                        id,
+                        "a text message of a kind=json connection has to be one JSON value",
+                        out,
+                    );
+                }
+                self.publish_raw(id, text.as_bytes(), kind, out);
+            }
+            Face::Closed => {}
+        }
+    }
+
+    /// A binary message from a session.
+    pub fn handle_binary(&mut self, id: SessionId, payload: &[u8], out: &mut impl Output) {
+        match &self.sessions[id.index()].face {
+            Face::Json => {
+                let refusal = Refusal::new(
+                    Code::BadMessage,
+                    "tidecast.json.v1 is spoken in text messages; this one was binary",
+                );
+                self.refuse(id, None, &refusal, out);
+            }
+            Face::Raw(_) => self.publish_raw(id, payload, Kind::Binary, out),
+            Face::Closed => {}
+        }
+    }
+
+    /// Delivers a message that another worker forwarded.
+    pub fn handle_forwarded(&mut self, message: &Message<'_>, out: &mut impl Output) {
+        self.stats.forwarded += 1;
+        // The worker that forwarded it has checked the topic by the same limits.
+        if let Ok(route) = self
+            .routes
+            .resolve(message.topic, &self.limits.topics, &self.shared.router, &self.index)
+        {
+            deliver(
+                message,
+                route,
+                &self.index,
+                &mut self.sessions,
+                &mut self.mark,
+                None,
+                &mut self.stats,
+                out,
+            );
+        }
+    }
+
+    /// Says `bye` to a session that has words for it; the caller closes it afterwards.
+    pub fn say_bye(&mut self, id: SessionId, code: u16, text: &str, retry_ms: u64, out: &mut impl Output) {
+        if let Some(Face::Json) = self.sessions.get(id.index()).map(|session| &session.face) {
+            self.scratch.clear();
+            json::bye(&mut self.scratch, code, text, retry_ms);
+            out.reply(id, &self.scratch);
+        }
+    }
+
+    fn handle_json(&mut self, id: SessionId, text: &str, out: &mut impl Output) {
+        let result = match json::parse(text) {
+            Ok(command) => {
+                let reference = command.reference().cloned();
+                self.apply(id, command, out).map_err(|refusal| (reference, refusal))
+            }
+            Err(Error { code, reference, text }) => Err((reference, Refusal { code, text })),
+        };
+        if let Err((reference, refusal)) = result {
+            self.refuse(id, reference.as_ref(), &refusal, out);
+        }
+    }
+
+    fn apply(&mut self, id: SessionId, command: Command<'_>, out: &mut impl Output) -> Result<(), Refusal> {
+        let unsupported = |what: &str| {
+            Err(Refusal::new(
+                Code::BadMessage,
+                format!("{what} is not available in this version of tidecast; leave it out"),
+            ))
+        };
+        match command {
+            Command::Sub { since: Some(_), .. } => unsupported("the option since"),
+            Command::Sub { slow: Some(_), .. } => unsupported("the option slow"),
+            Command::Sub { filter, reference, .. } => {
+                self.subscribe(id, &filter)?;
+                self.confirm(id, reference.as_ref(), out);
+                Ok(())
+            }
+            Command::Unsub { filter, reference } => {
+                self.unsubscribe(id, &filter)?;
+                self.confirm(id, reference.as_ref(), out);
+                Ok(())
+            }
+            Command::Pub { retain: true, .. } => unsupported("the option retain"),
+            Command::Pub { key: Some(_), .. } => unsupported("the option key"),
+            Command::Pub { id: Some(_), .. } => unsupported("the option id"),
+            Command::Pub {
+                topic,
+                payload: Payload { kind, bytes },
+                reference,
+                echo,
+                ..
+            } => {
+                let message = Message {
+                    topic: &topic,
+                    payload: &bytes,
+                    kind,
+                };
+                self.publish(&message, (!echo).then_some(id), out)?;
+                self.confirm(id, reference.as_ref(), out);
+                Ok(())
+            }
+            Command::Auth { .. } => Err(Refusal::new(
+                Code::UnknownVerb,
+                "auth is not available in this version of tidecast: every client may do everything",
+            )),
+            Command::Ping => {
+                self.scratch.clear();
+                json::pong(&mut self.scratch);
+                out.reply(id, &self.scratch);
+                Ok(())
+            }
+        }
+    }
+
+    fn subscribe(&mut self, id: SessionId, filter: &str) -> Result<(), Refusal> {
+        let filter = Filter::parse(filter, &self.limits.topics).map_err(|error| Refusal::topic(filter, error))?;
+        if filter.share_group().is_some() {
+            let text = "shared subscriptions ($share/...) are not available in this version of tidecast";
+            return Err(Refusal::new(Code::BadTopic, text));
+        }
+        let session = &self.sessions[id.index()];
+        let subscribed = self
+            .index
+            .find(&filter)
+            .and_then(|list| self.index.membership(session, list));
+        if subscribed.is_some() {
+            return Ok(());
+        }
+        if session.memberships.len() >= self.limits.subscriptions as usize {
+            let text = format!(
+                "this connection has {} subscriptions, the most it may have: unsubscribe from some, or use a wildcard",
+                self.limits.subscriptions
+            );
+            return Err(Refusal::new(Code::Forbidden, text));
+        }
+        self.join(id, &filter);
+        Ok(())
+    }
+
+    fn join(&mut self, id: SessionId, filter: &Filter) {
+        let (router, worker) = (&self.shared.router, self.worker);
+        self.index.join(id, &mut self.sessions[id.index()], filter, |filter| {
+            router.subscribe(filter, worker)
+        });
+        self.stats.subscriptions += 1;
+    }
+
+    fn leave(&mut self, id: SessionId, place: usize) {
+        let router = &self.shared.router;
+        self.index.leave(&mut self.sessions, id, place, |filter, global| {
+            router.unsubscribe(filter, global);
+        });
+        self.stats.subscriptions -= 1;
+    }
+
+    fn unsubscribe(&mut self, id: SessionId, filter: &str) -> Result<(), Refusal> {
+        let filter = Filter::parse(filter, &self.limits.topics).map_err(|error| Refusal::topic(filter, error))?;
+        let session = &self.sessions[id.index()];
+        let place = self
+            .index
+            .find(&filter)
+            .and_then(|list| self.index.membership(session, list))
+            .ok_or_else(|| {
+                Refusal::new(
+                    Code::NotFound,
+                    format!(
+                        "there is no subscription to {:?}: give the filter as it was subscribed",
+                        filter.as_str()
+                    ),
+                )
+            })?;
+        self.leave(id, place);
+        Ok(())
+    }
+
+    fn publish_raw(&mut self, id: SessionId, payload: &[u8], kind: Kind, out: &mut impl Output) {
+        let session = &mut self.sessions[id.index()];
+        // Taken out so that the topic can be read while everything else changes.
+        let Face::Raw(raw) = std::mem::take(&mut session.face) else {
+            return;
+        };
+        let result = match &raw.publish {
+            Ok(topic) => {
+                let message = Message { topic, payload, kind };
+                self.publish(&message, (!raw.echo).then_some(id), out)
+            }
+            Err(reason) => Err(Refusal::new(Code::Forbidden, *reason)),
+        };
+        self.sessions[id.index()].face = Face::Raw(raw);
+        if let Err(refusal) = result {
+            self.fail(id, &refusal.text, out);
+        }
+    }
+
+    /// Publishes to all workers' subscribers but `except`.
+    fn publish(
+        &mut self,
+        message: &Message<'_>,
+        except: Option<SessionId>,
+        out: &mut impl Output,
+    ) -> Result<(), Refusal> {
+        if message.topic.starts_with('$') && is_reserved(message.topic) {
+            let text = "topics below $SYS belong to the broker and $share is no topic: publish to another one";
+            return Err(Refusal::new(Code::Forbidden, text));
+        }
+        let route = self
+            .routes
+            .resolve(message.topic, &self.limits.topics, &self.shared.router, &self.index)
+            .map_err(|error| Refusal::topic(message.topic, error))?;
+        self.stats.published += 1;
+        let others = route.workers.without(self.worker);
+        if !others.is_empty() {
+            out.forward(others, message);
+        }
+        deliver(
+            message,
+            route,
+            &self.index,
+            &mut self.sessions,
+            &mut self.mark,
+            except,
+            &mut self.stats,
+            out,
+        );
+        Ok(())
+    }
+
+    fn confirm(&mut self, id: SessionId, reference: Option<&Reference<'_>>, out: &mut impl Output) {
+        if let Some(reference) = reference {
+            self.scratch.clear();
+            json::ok(&mut self.scratch, reference, None);
+            out.reply(id, &self.scratch);
+        }
+    }
+
+    fn refuse(&mut self, id: SessionId, reference: Option<&Reference<'_>>, refusal: &Refusal, out: &mut impl Output) {
+        self.stats.refused += 1;
+        self.scratch.clear();
+        json::err(&mut self.scratch, reference, refusal.code, &refusal.text);
+        out.reply(id, &self.scratch);
+    }
+
+    /// Ends a raw session, which has no words for an error but the close reason.
+    fn fail(&mut self, id: SessionId, reason: &str, out: &mut impl Output) {
+        self.stats.refused += 1;
+        out.close(id, close::BAD_REQUEST, reason);
+    }
+
+    /// Checks what has to hold between calls.
+    #[cfg(test)]
+    pub(crate) fn check(&self) {
+        self.index.check(&self.sessions);
+    }
+}
+
+/// Topics that clients may not publish to.
+fn is_reserved(topic: &str) -> bool {
+    matches!(topic.split('/').next(), Some("$SYS" | "$share"))
+}
+
+/// Hands `message` to every subscriber of the route's lists once, except `except`, encoding it once per rendition.
+#[allow(clippy::too_many_arguments)] // the fields of Broker, borrowed apart from the route that lies in one of them
+fn deliver<O: Output>(
+    message: &Message<'_>,
+    route: &Route,
+    index: &Index,
+    sessions: &mut [Session],
+    mark: &mut u32,
+    except: Option<SessionId>,
+    stats: &mut Stats,
+    out: &mut O,
+) {
+    let mut encoded: [Option<O::Encoded>; RENDITIONS] = [None; RENDITIONS];
+    let mut delivered = 0;
+    let mut send = |session, rendition: u8| {
+        let encoded = encoded[usize::from(rendition)].get_or_insert_with(|| out.encode(rendition, message));
+        out.deliver(session, *encoded);
+        delivered += 1;
+    };
+    match &route.lists[..] {
+        // A session stands in a list once, so one list needs no marks.
+        [list] => {
+            for entry in index.entries(*list) {
+                if Some(entry.session) != except {
+                    send(entry.session, entry.rendition);
+                }
+            }
+        }
+        lists => {
+            *mark = mark.wrapping_add(1);
+            if *mark == 0 {
+                sessions.iter_mut().for_each(|session| session.mark = 0);
+                *mark = 1;
+            }
+            for entry in lists.iter().flat_map(|list| index.entries(*list)) {
+                let session = &mut sessions[entry.session.index()];
+                if session.mark != *mark && Some(entry.session) != except {
+                    session.mark = *mark;
+                    send(entry.session, entry.rendition);
+                }
+            }
+        }
+    }
+    stats.delivered += delivered;
+}
+
+#[cfg(test)]
+#[path = "broker_tests.rs"]
+mod tests;

@@ -1,0 +1,396 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::encode::{Encoding, encode};
+use crate::message::OwnedMessage;
+
+const RAW: u8 = 0;
+const JSON: u8 = 1;
+
+/// Several workers' brokers, with forwarded messages carried by hand, and everything they said.
+struct House {
+    brokers: Vec<Broker>,
+    outs: Vec<Said>,
+}
+
+#[derive(Default)]
+struct Said {
+    to: BTreeMap<SessionId, Vec<String>>,
+    closed: BTreeMap<SessionId, (u16, String)>,
+    forwarded: Vec<(WorkerSet, OwnedMessage)>,
+    /// What was encoded in this fan-out, by number.
+    encoded: Vec<String>,
+}
+
+impl Output for Said {
+    type Encoded = usize;
+
+    fn reply(&mut self, session: SessionId, payload: &[u8]) {
+        self.to
+            .entry(session)
+            .or_default()
+            .push(String::from_utf8(payload.to_vec()).unwrap());
+    }
+
+    fn encode(&mut self, rendition: u8, message: &Message<'_>) -> usize {
+        let encoding = if rendition == RAW {
+            Encoding::Raw
+        } else {
+            Encoding::Json
+        };
+        let mut scratch = Vec::new();
+        let (bytes, _) = encode(message, encoding, &mut scratch);
+        self.encoded.push(String::from_utf8_lossy(bytes).into_owned());
+        self.encoded.len() - 1
+    }
+
+    fn deliver(&mut self, session: SessionId, encoded: usize) {
+        let bytes = self.encoded[encoded].clone();
+        self.to.entry(session).or_default().push(bytes);
+    }
+
+    fn forward(&mut self, workers: WorkerSet, message: &Message<'_>) {
+        assert!(!workers.is_empty());
+        self.forwarded.push((workers, message.to_owned()));
+    }
+
+    fn close(&mut self, session: SessionId, code: u16, reason: &str) {
+        self.closed.insert(session, (code, reason.to_owned()));
+    }
+}
+
+fn limits() -> Limits {
+    Limits {
+        topics: tidecast_router::Limits::default(),
+        subscriptions: 3,
+        message: 1000,
+        ping_ms: 25_000,
+    }
+}
+
+impl House {
+    fn new(workers: u16) -> House {
+        let shared = Arc::new(Shared::new());
+        House {
+            brokers: (0..workers)
+                .map(|worker| Broker::new(worker, limits(), Arc::clone(&shared)))
+                .collect(),
+            outs: (0..workers).map(|_| Said::default()).collect(),
+        }
+    }
+
+    fn json(&mut self, worker: usize, id: u32) -> (usize, SessionId) {
+        let id = SessionId(id);
+        self.brokers[worker].handle_open_json(id, JSON, "s", &mut self.outs[worker]);
+        assert_eq!(
+            self.heard((worker, id)),
+            [r#"["hello",{"session":"s","max_message":1000,"ping_ms":25000}]"#]
+        );
+        (worker, id)
+    }
+
+    fn raw(&mut self, worker: usize, id: u32, topic: &str, query: &[(&str, &str)]) -> (usize, SessionId) {
+        let target = Target::new(topic, query.iter().copied(), &limits().topics).unwrap();
+        self.brokers[worker].handle_open_raw(SessionId(id), RAW, &target);
+        (worker, SessionId(id))
+    }
+
+    fn says(&mut self, (worker, id): (usize, SessionId), text: &str) {
+        self.brokers[worker].handle_text(id, text, &mut self.outs[worker]);
+        self.carry();
+    }
+
+    /// Takes what was forwarded to where it belongs.
+    fn carry(&mut self) {
+        for from in 0..self.outs.len() {
+            for (workers, message) in std::mem::take(&mut self.outs[from].forwarded) {
+                for to in workers.iter() {
+                    assert_ne!(usize::from(to), from, "a worker does not forward to itself");
+                    let to = usize::from(to);
+                    self.brokers[to].handle_forwarded(&message.as_message(), &mut self.outs[to]);
+                }
+            }
+        }
+        self.brokers.iter().for_each(Broker::check);
+    }
+
+    fn heard(&mut self, (worker, id): (usize, SessionId)) -> Vec<String> {
+        self.outs[worker].to.remove(&id).unwrap_or_default()
+    }
+}
+
+#[test]
+fn a_message_reaches_the_subscribers_of_every_worker_in_their_own_encoding() {
+    let mut house = House::new(3);
+    let publisher = house.json(0, 0);
+    let here = house.json(0, 1);
+    let there = house.json(1, 0);
+    let raw = house.raw(2, 0, "room/+", &[]);
+    house.says(here, r#"["sub","room/1",{"ref":1}]"#);
+    house.says(there, r##"["sub","room/#",{"ref":"a"}]"##);
+    assert_eq!(house.heard(here), [r#"["ok",1,{}]"#]);
+    assert_eq!(house.heard(there), [r#"["ok","a",{}]"#]);
+    house.says(publisher, r#"["pub","room/1",{"x": 1},{"ref":2}]"#);
+    assert_eq!(house.heard(publisher), [r#"["ok",2,{}]"#]);
+    for subscriber in [here, there] {
+        assert_eq!(house.heard(subscriber), [r#"["msg","room/1",{"x": 1}]"#]);
+    }
+    assert_eq!(house.heard(raw), [r#"{"x": 1}"#]);
+}
+
+#[test]
+fn a_message_is_encoded_once_per_rendition_however_many_subscribe() {
+    let mut house = House::new(1);
+    for id in 0..100 {
+        house.raw(0, id, "t", &[]);
+    }
+    let publisher = house.json(0, 100);
+    house.says(publisher, r#"["sub","t"]"#);
+    house.says(publisher, r#"["pub","t",1]"#);
+    assert_eq!(house.outs[0].encoded.len(), 2);
+    assert_eq!(house.brokers[0].stats().delivered, 101);
+}
+
+#[test]
+fn a_connection_gets_a_message_once_however_many_of_its_filters_match() {
+    let mut house = House::new(2);
+    let subscriber = house.json(1, 0);
+    for filter in ["a/b", "a/+", "#"] {
+        house.says(subscriber, &format!(r#"["sub","{filter}"]"#));
+    }
+    let publisher = house.json(0, 0);
+    for _ in 0..2 {
+        house.says(publisher, r#"["pub","a/b",true]"#);
+        assert_eq!(house.heard(subscriber), [r#"["msg","a/b",true]"#]);
+    }
+}
+
+#[test]
+fn a_publisher_can_leave_itself_out() {
+    let mut house = House::new(1);
+    let json = house.json(0, 0);
+    house.says(json, r#"["sub","t"]"#);
+    let quiet = house.raw(0, 1, "t", &[("echo", "0")]);
+    let loud = house.raw(0, 2, "t", &[]);
+    house.says(json, r#"["pub","t",1,{"echo":false}]"#);
+    house.says(quiet, "2");
+    house.says(loud, "3");
+    assert_eq!(house.heard(json), [r#"["msg","t","2"]"#, r#"["msg","t","3"]"#]);
+    assert_eq!(house.heard(quiet), ["1", "3"]);
+    assert_eq!(house.heard(loud), ["1", "2", "3"]);
+}
+
+#[test]
+fn what_was_unsubscribed_is_not_delivered_and_cannot_be_unsubscribed_again() {
+    let mut house = House::new(2);
+    let subscriber = house.json(1, 0);
+    let publisher = house.json(0, 0);
+    house.says(subscriber, r#"["sub","t"]"#);
+    house.says(subscriber, r#"["unsub","t",{"ref":7}]"#);
+    house.says(publisher, r#"["pub","t",1]"#);
+    assert_eq!(house.heard(subscriber), [r#"["ok",7,{}]"#]);
+    house.says(subscriber, r#"["unsub","t",{"ref":8}]"#);
+    let answer = house.heard(subscriber);
+    assert!(answer[0].starts_with(r#"["err",8,"not_found","#), "{answer:?}");
+    assert_eq!(house.brokers[1].shared.filters(), 0);
+}
+
+#[test]
+fn subscribing_twice_is_subscribing_once() {
+    let mut house = House::new(1);
+    let client = house.json(0, 0);
+    house.says(client, r#"["sub","t"]"#);
+    house.says(client, r#"["sub","t",{"ref":1}]"#);
+    house.says(client, r#"["pub","t",1]"#);
+    assert_eq!(house.heard(client), [r#"["ok",1,{}]"#, r#"["msg","t",1]"#]);
+    house.says(client, r#"["unsub","t"]"#);
+    house.says(client, r#"["pub","t",1]"#);
+    assert!(house.heard(client).is_empty());
+}
+
+#[test]
+fn every_bad_command_is_answered_with_its_code_and_the_session_goes_on() {
+    let table = [
+        ("nonsense", "null", "bad_message"),
+        (r#"{"sub":"t"}"#, "null", "bad_message"),
+        (r#"["fly","t",{"ref":1}]"#, "1", "unknown_verb"),
+        (r#"["sub",{"ref":1}]"#, "null", "bad_message"),
+        (r#"["sub","a/#/b",{"ref":1}]"#, "1", "bad_topic"),
+        (r#"["sub","",{"ref":1}]"#, "1", "bad_topic"),
+        (r#"["pub","a/+",1,{"ref":1}]"#, "1", "bad_topic"),
+        (r#"["pub","$SYS/x",1,{"ref":1}]"#, "1", "forbidden"),
+        (r#"["pub","$share/g/x",1,{"ref":1}]"#, "1", "forbidden"),
+        (r#"["sub","$share/g/x",{"ref":1}]"#, "1", "bad_topic"),
+        (r#"["sub","t",{"ref":1,"since":"all"}]"#, "1", "bad_message"),
+        (r#"["sub","t",{"ref":1,"slow":"latest"}]"#, "1", "bad_message"),
+        (r#"["pub","t",1,{"ref":1,"retain":true}]"#, "1", "bad_message"),
+        (r#"["auth","token",{"ref":1}]"#, "1", "unknown_verb"),
+        (r#"["unsub","t",{"ref":1}]"#, "1", "not_found"),
+    ];
+    let mut house = House::new(1);
+    let client = house.json(0, 0);
+    for (said, reference, code) in table {
+        house.says(client, said);
+        let answer = house.heard(client);
+        let expected = format!(r#"["err",{reference},"{code}","#);
+        assert!(
+            answer.len() == 1 && answer[0].starts_with(&expected),
+            "{said}: {answer:?}"
+        );
+    }
+    house.brokers[0].handle_binary(client.1, b"[\"ping\"]", &mut house.outs[0]);
+    assert!(house.heard(client)[0].starts_with(r#"["err",null,"bad_message","#));
+    assert_eq!(house.brokers[0].stats().refused, table.len() as u64 + 1);
+    house.says(client, r#"["ping"]"#);
+    assert_eq!(house.heard(client), [r#"["pong"]"#]);
+}
+
+#[test]
+fn subscriptions_of_a_connection_are_limited() {
+    let mut house = House::new(1);
+    let client = house.json(0, 0);
+    for i in 0..3 {
+        house.says(client, &format!(r#"["sub","t/{i}"]"#));
+    }
+    house.says(client, r#"["sub","t/3",{"ref":1}]"#);
+    assert!(house.heard(client)[0].starts_with(r#"["err",1,"forbidden","this connection has 3 subscriptions"#));
+    house.says(client, r#"["unsub","t/0"]"#);
+    house.says(client, r#"["sub","t/3",{"ref":2}]"#);
+    assert_eq!(house.heard(client), [r#"["ok",2,{}]"#]);
+}
+
+#[test]
+fn a_raw_connection_that_may_not_publish_is_closed_when_it_does() {
+    let mut house = House::new(1);
+    let table = [
+        ("t", &[("mode", "sub")][..], "mode=sub"),
+        ("t/+", &[], "wildcards"),
+        ("$SYS/load", &[], "$SYS"),
+    ];
+    for (id, (topic, query, word)) in table.into_iter().enumerate() {
+        let client = house.raw(0, id as u32, topic, query);
+        house.says(client, "x");
+        let (code, reason) = house.outs[0].closed.remove(&client.1).expect("it is closed");
+        assert!(code == 4102 && reason.contains(word), "{code} {reason}");
+    }
+}
+
+#[test]
+fn a_raw_connection_of_kind_json_takes_nothing_else() {
+    let mut house = House::new(1);
+    let client = house.raw(0, 0, "t", &[("kind", "json")]);
+    house.says(client, "[1, 2]");
+    assert_eq!(house.heard(client), ["[1, 2]"]);
+    house.says(client, "[1, 2");
+    assert_eq!(house.outs[0].closed[&client.1].0, 4102);
+}
+
+#[test]
+fn an_address_is_refused_with_the_reason() {
+    type Query = &'static [(&'static str, &'static str)];
+    let table: [(&str, Query, &str); 7] = [
+        ("", &[], "topic"),
+        ("a/#/b", &[], "#"),
+        ("a/+", &[("mode", "pub")], "+"),
+        ("a", &[("mode", "up")], "mode=sub"),
+        ("a", &[("echo", "no")], "echo=0"),
+        ("a", &[("kind", "xml")], "kind=json"),
+        ("a", &[("since", "all")], "not available"),
+    ];
+    for (topic, query, word) in table {
+        let error = Target::new(topic, query.iter().copied(), &limits().topics)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(word), "{topic:?} {query:?}: {error}");
+    }
+    Target::new("a", [("token", "application's own")], &limits().topics).unwrap();
+}
+
+#[test]
+fn a_closed_session_leaves_nothing_behind_and_its_number_is_used_again() {
+    let mut house = House::new(2);
+    for round in 0..3 {
+        let client = house.json(0, 5);
+        for filter in ["a", "b/#"] {
+            house.says(client, &format!(r#"["sub","{filter}"]"#));
+        }
+        let other = house.json(1, round);
+        house.says(other, r#"["pub","a",1]"#);
+        assert_eq!(house.heard(client).len(), 1);
+        house.brokers[0].handle_close(client.1);
+        house.says(other, r#"["pub","a",1]"#);
+        assert!(house.heard(client).is_empty());
+        assert_eq!(house.brokers[0].stats().subscriptions, 0);
+        assert_eq!(house.brokers[0].shared.filters(), 0);
+    }
+}
+
+#[test]
+fn bye_is_said_to_those_who_know_the_word() {
+    let mut house = House::new(1);
+    let json = house.json(0, 0);
+    let raw = house.raw(0, 1, "t", &[]);
+    for (_, id) in [json, raw] {
+        house.brokers[0].say_bye(id, 1001, "going away", 1500, &mut house.outs[0]);
+    }
+    assert_eq!(house.heard(json), [r#"["bye",1001,"going away",1500]"#]);
+    assert!(house.heard(raw).is_empty());
+}
+
+const FILTERS: [&str; 6] = ["a", "a/b", "a/+", "a/#", "#", "+/b"];
+const TOPICS: [&str; 4] = ["a", "a/b", "c/b", "$x"];
+
+proptest! {
+    /// Any subscribing, unsubscribing, closing and publishing, against a set of pairs.
+    #[test]
+    fn deliveries_are_those_a_plain_set_of_subscriptions_gives(
+        steps in prop::collection::vec((0..5u8, 0..2usize, 0..4u32, 0..FILTERS.len(), 0..TOPICS.len()), 1..120)
+    ) {
+        let mut house = House::new(2);
+        house.brokers.iter_mut().for_each(|broker| broker.limits.subscriptions = 100);
+        for worker in 0..2 {
+            for id in 0..4 {
+                house.json(worker, id);
+            }
+        }
+        let mut subscribed: BTreeSet<(usize, u32, &str)> = BTreeSet::new();
+        for (step, worker, id, filter, topic) in steps {
+            let client = (worker, SessionId(id));
+            let filter = FILTERS[filter];
+            match step {
+                0 | 1 => {
+                    house.says(client, &format!(r#"["sub","{filter}"]"#));
+                    subscribed.insert((worker, id, filter));
+                }
+                2 => {
+                    house.says(client, &format!(r#"["unsub","{filter}"]"#));
+                    let there = subscribed.remove(&(worker, id, filter));
+                    prop_assert_eq!(house.heard(client).is_empty(), there);
+                }
+                3 => {
+                    house.brokers[worker].handle_close(client.1);
+                    subscribed.retain(|(w, i, _)| (*w, *i) != (worker, id));
+                    house.json(worker, id);
+                }
+                _ => {
+                    let topic = TOPICS[topic];
+                    house.says(client, &format!(r#"["pub","{topic}",0]"#));
+                    let parsed = tidecast_router::Topic::parse(topic, &limits().topics).unwrap();
+                    let expected: BTreeSet<(usize, u32)> = subscribed
+                        .iter()
+                        .filter(|(_, _, filter)| Filter::parse(filter, &limits().topics).unwrap().matches(parsed))
+                        .map(|(worker, id, _)| (*worker, *id))
+                        .collect();
+                    for worker in 0..2 {
+                        for id in 0..4 {
+                            let heard = house.heard((worker, SessionId(id)));
+                            prop_assert_eq!(heard.len(), usize::from(expected.contains(&(worker, id))));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

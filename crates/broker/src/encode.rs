@@ -1,0 +1,65 @@
+//! A message as each kind of client gets it.
+
+use tidecast_wire::{Kind, json};
+
+use crate::message::Message;
+
+/// How a client is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// The payload alone; the connection's address names the topic.
+    Raw,
+    /// `tidecast.json.v1`.
+    Json,
+}
+
+impl Encoding {
+    /// Every encoding, in the order of [`Encoding::index`].
+    pub const ALL: [Encoding; 2] = [Encoding::Raw, Encoding::Json];
+
+    /// A small number for tables.
+    pub fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// The bytes that a client of `encoding` gets for `message`, and whether they are text.
+///
+/// They are written to `scratch` unless they stand in the message already.
+pub fn encode<'a>(message: &Message<'a>, encoding: Encoding, scratch: &'a mut Vec<u8>) -> (&'a [u8], bool) {
+    match encoding {
+        Encoding::Raw => (message.payload, message.kind != Kind::Binary),
+        Encoding::Json => {
+            scratch.clear();
+            json::message(scratch, message.topic, message.kind, message.payload, None);
+            (scratch, true)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn raw_is_the_payload_itself_and_json_names_the_topic() {
+        let table: [(Kind, &[u8], bool, &str); 3] = [
+            (Kind::Json, b"{\"a\": 1}", true, r#"["msg","t",{"a": 1}]"#),
+            (Kind::Text, b"say \"hi\"", true, r#"["msg","t","say \"hi\""]"#),
+            (Kind::Binary, b"\x00\x01", false, r#"["msg","t","AAE=",null,"base64"]"#),
+        ];
+        for (kind, payload, text, expected) in table {
+            let message = Message {
+                topic: "t",
+                payload,
+                kind,
+            };
+            let mut scratch = b"left over".to_vec();
+            assert_eq!(encode(&message, Encoding::Raw, &mut scratch), (payload, text));
+            assert_eq!(
+                encode(&message, Encoding::Json, &mut scratch),
+                (expected.as_bytes(), true)
+            );
+        }
+    }
+}

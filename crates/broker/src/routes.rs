@@ -1,0 +1,68 @@
+//! The answer to "who wants this topic", kept by topic until a subscription changes anywhere.
+
+use hashbrown::HashMap;
+use tidecast_router::{Limits, Router, Topic, TopicError};
+
+use crate::index::Index;
+use crate::workers::WorkerSet;
+
+/// Topics whose answer is kept. One entry is about 100 bytes plus its topic, so this is some 10 MiB a worker.
+const KEPT: usize = 1 << 16;
+
+/// Who wants a topic.
+#[derive(Debug)]
+pub(crate) struct Route {
+    /// The router's generation before the question was asked.
+    generation: u64,
+    /// Workers with a subscriber.
+    pub(crate) workers: WorkerSet,
+    /// This worker's lists.
+    pub(crate) lists: Vec<u32>,
+}
+
+/// Routes by topic.
+#[derive(Debug, Default)]
+pub(crate) struct Routes {
+    kept: HashMap<String, Route>,
+}
+
+impl Routes {
+    /// The route of `topic`.
+    ///
+    /// # Errors
+    /// The topic is not valid. A topic that is kept was valid before, so the check is not repeated.
+    pub(crate) fn resolve(
+        &mut self,
+        topic: &str,
+        limits: &Limits,
+        router: &Router<u16>,
+        index: &Index,
+    ) -> Result<&Route, TopicError> {
+        // Read before asking: a change in between makes the answer look old, never new.
+        let generation = router.generation();
+        if !self.kept.contains_key(topic) && self.kept.len() >= KEPT {
+            // Only a flood of distinct topics comes here, and it would not profit from any choice of victims.
+            self.kept.clear();
+        }
+        let ask = |topic: &str| -> Result<Route, TopicError> {
+            let topic = Topic::parse(topic, limits)?;
+            let mut workers = WorkerSet::EMPTY;
+            router.for_each_match(topic, |worker| workers.insert(*worker));
+            Ok(Route {
+                generation,
+                workers,
+                lists: index.matches(topic),
+            })
+        };
+        match self.kept.entry_ref(topic) {
+            hashbrown::hash_map::EntryRef::Occupied(entry) => {
+                let route = entry.into_mut();
+                if route.generation != generation {
+                    *route = ask(topic)?;
+                }
+                Ok(route)
+            }
+            hashbrown::hash_map::EntryRef::Vacant(entry) => Ok(entry.insert(ask(topic)?)),
+        }
+    }
+}

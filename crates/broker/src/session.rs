@@ -1,0 +1,52 @@
+//! What the broker knows of a connection.
+
+use tidecast_wire::Kind;
+
+/// Names a session within its worker; the worker's slot of the connection serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(pub u32);
+
+impl SessionId {
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// One subscription as its session sees it: which list, and where in it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Membership {
+    pub(crate) list: u32,
+    pub(crate) position: u32,
+}
+
+/// What a session may say and how.
+#[derive(Debug, Default)]
+pub(crate) enum Face {
+    /// No session has this id.
+    #[default]
+    Closed,
+    /// Many topics, commands in JSON.
+    Json,
+    /// One topic, frames are payloads.
+    Raw(Box<RawFace>),
+}
+
+/// What a raw connection publishes.
+#[derive(Debug)]
+pub(crate) struct RawFace {
+    /// The topic published to, or why nothing may be published.
+    pub(crate) publish: Result<Box<str>, &'static str>,
+    /// Whether its own messages come back.
+    pub(crate) echo: bool,
+    /// The kind of its text frames.
+    pub(crate) text_kind: Kind,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Session {
+    pub(crate) face: Face,
+    pub(crate) memberships: Vec<Membership>,
+    /// The last message delivered through more than one list, so that it is delivered once.
+    pub(crate) mark: u32,
+    pub(crate) rendition: u8,
+}

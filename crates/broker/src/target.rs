@@ -1,0 +1,122 @@
+//! What a raw connection's address asks for: `/t/<topic>?mode=…&echo=…&kind=…`.
+
+use tidecast_router::{Filter, Limits, Topic, TopicError};
+use tidecast_wire::Kind;
+
+/// The directions of a raw connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// It receives what is published and publishes what it sends.
+    Both,
+    /// It only receives.
+    Subscribe,
+    /// It only publishes.
+    Publish,
+}
+
+/// A valid raw address.
+#[derive(Clone, Debug)]
+pub struct Target {
+    pub(crate) filter: Filter,
+    pub(crate) mode: Mode,
+    pub(crate) echo: bool,
+    pub(crate) text_kind: Kind,
+}
+
+/// Why an address is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// The topic or filter breaks the grammar or a limit.
+    #[error("{0}")]
+    Topic(String),
+    /// A parameter has a value that it cannot have.
+    #[error("{parameter}={value:?}: {expected}")]
+    Parameter {
+        /// The parameter's name.
+        parameter: &'static str,
+        /// What was given.
+        value: String,
+        /// What may be given.
+        expected: &'static str,
+    },
+    /// Part of the protocol that this version does not speak.
+    #[error("{0} is not available in this version of tidecast")]
+    Unsupported(&'static str),
+}
+
+impl Target {
+    /// Reads the decoded `topic` of the path and the decoded parameters of the query. Parameters that are not the
+    /// broker's are left to the application.
+    ///
+    /// # Errors
+    /// What is wrong with the topic or with a parameter.
+    pub fn new<'a>(
+        topic: &str,
+        parameters: impl IntoIterator<Item = (&'a str, &'a str)>,
+        limits: &Limits,
+    ) -> Result<Target, TargetError> {
+        let filter = Filter::parse(topic, limits).map_err(|error| TargetError::Topic(describe(topic, error)))?;
+        if filter.share_group().is_some() {
+            return Err(TargetError::Unsupported("a shared subscription ($share/...)"));
+        }
+        let (mut mode, mut echo, mut text_kind) = (Mode::Both, true, Kind::Text);
+        for (parameter, value) in parameters {
+            let wrong = |parameter, expected| TargetError::Parameter {
+                parameter,
+                value: value.to_owned(),
+                expected,
+            };
+            match parameter {
+                "mode" => {
+                    mode = match value {
+                        "sub" => Mode::Subscribe,
+                        "pub" => Mode::Publish,
+                        "both" => Mode::Both,
+                        _ => return Err(wrong("mode", "give mode=sub, mode=pub, or leave it out for both")),
+                    }
+                }
+                "echo" => {
+                    echo = match value {
+                        "0" => false,
+                        "1" => true,
+                        _ => {
+                            return Err(wrong(
+                                "echo",
+                                "give echo=0 to leave out what this connection sent itself",
+                            ));
+                        }
+                    }
+                }
+                "kind" => {
+                    text_kind = match value {
+                        "text" => Kind::Text,
+                        "json" => Kind::Json,
+                        _ => return Err(wrong("kind", "give kind=json or kind=text, the kind of text frames")),
+                    }
+                }
+                "since" => return Err(TargetError::Unsupported("replay (since=...)")),
+                _ => {}
+            }
+        }
+        if mode == Mode::Publish {
+            Topic::parse(topic, limits).map_err(|error| TargetError::Topic(describe(topic, error)))?;
+        }
+        Ok(Target {
+            filter,
+            mode,
+            echo,
+            text_kind,
+        })
+    }
+}
+
+/// What is wrong with a topic or filter, with as much of it as is good to read.
+pub(crate) fn describe(text: &str, error: TopicError) -> String {
+    const SHOWN: usize = 80;
+    if text.len() <= SHOWN {
+        format!("the topic or filter {text:?} is not valid: {error}")
+    } else {
+        let start: String = text.chars().take(SHOWN).collect();
+        format!("the topic or filter that starts with {start:?} is not valid: {error}")
+    }
+}
