@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Everything that must hold before a change is taken: setup, format, lints, tests, documentation.
+set -euo pipefail
+exec </dev/null
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export DEBIAN_FRONTEND=noninteractive
+
+step() {
+    local name=$1 start=$SECONDS status=0
+    shift
+    printf '\n=== %s: %s\n' "$name" "$*"
+    "$@" || status=$?
+    if ((status != 0)); then
+        printf '=== %s FAILED after %d s\n' "$name" "$((SECONDS - start))" >&2
+        exit "$status"
+    fi
+    printf '=== %s passed in %d s\n' "$name" "$((SECONDS - start))"
+}
+
+step setup tests/setup.sh
+step format cargo fmt --all --check
+step lints cargo clippy --locked --workspace --all-targets -- -D warnings
+step tests cargo test --locked --workspace
+step documentation env RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
+printf '\n=== all passed in %d s\n' "$SECONDS"
