@@ -1,0 +1,157 @@
+//! A connection to the broker that speaks `tidecast.json.v1`, as `pub` and `sub` use it.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use tidecast_client::wire::{Command, Reply, json};
+use tidecast_client::{Client, Error, Message, Options, code};
+
+use crate::exit::Failure;
+
+/// Where the broker is, and how much is said about it.
+#[derive(Debug, Args)]
+pub(crate) struct BrokerArgs {
+    /// The broker. Without a path, `/ws` is meant
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "ws://127.0.0.1:8080",
+        env = "TIDECAST_URL"
+    )]
+    pub(crate) url: String,
+    /// How long connecting and closing may take
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = crate::units::duration)]
+    pub(crate) connect_timeout: Duration,
+    /// Say on stderr what is being done
+    #[arg(short, long, conflicts_with = "quiet")]
+    pub(crate) verbose: bool,
+    /// Say nothing on stderr: the exit code tells
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// The open connection.
+pub(crate) struct Broker {
+    client: Client,
+    /// The largest message the broker takes, in bytes, as its `hello` says.
+    max_message: u64,
+    command: Vec<u8>,
+}
+
+impl Broker {
+    /// Connects and reads the broker's greeting.
+    pub(crate) fn connect(url: &str, timeout: Duration) -> Result<Broker, Failure> {
+        let options = Options {
+            protocols: vec![json::SUBPROTOCOL.to_owned()],
+            timeout,
+            ..Options::default()
+        };
+        let client = Client::connect(&with_path(url), &options)?;
+        let mut broker = Broker {
+            client,
+            max_message: u64::MAX,
+            command: Vec::new(),
+        };
+        let mut greeting = None;
+        broker.receive(Some(Instant::now() + timeout), |reply| {
+            greeting = Some(match reply {
+                Reply::Hello { max_message, .. } => Ok(*max_message),
+                other => Err(Failure::new(format!(
+                    "the broker greets with {other:?}, not with hello"
+                ))),
+            });
+        })?;
+        let nothing = || {
+            Err(Failure::new(format!(
+                "{url} opened a WebSocket, but sent no hello within {timeout:?}: is it a tidecast broker?"
+            )))
+        };
+        broker.max_message = greeting.unwrap_or_else(nothing)?;
+        Ok(broker)
+    }
+
+    /// Queues a command, to be sent by the next call that waits, or by [`Broker::flush`].
+    pub(crate) fn queue(&mut self, command: &Command<'_>) -> Result<(), Failure> {
+        self.command.clear();
+        json::command(&mut self.command, command);
+        if self.command.len() as u64 > self.max_message {
+            return Err(Failure::new(format!(
+                "the message takes {} bytes, and the broker takes at most {} (its --max-message)",
+                self.command.len(),
+                self.max_message
+            )));
+        }
+        let text = str::from_utf8(&self.command).expect("JSON is UTF-8");
+        Ok(self.client.queue_text(text)?)
+    }
+
+    pub(crate) fn flush(&mut self) -> Result<(), Failure> {
+        Ok(self.client.flush()?)
+    }
+
+    /// Waits for the broker's next message and hands it to `handle`; false if none came before `deadline`.
+    pub(crate) fn receive(
+        &mut self,
+        deadline: Option<Instant>,
+        handle: impl FnOnce(&Reply<'_>),
+    ) -> Result<bool, Failure> {
+        let message = self.client.receive(deadline)?;
+        understand(message, handle)
+    }
+
+    /// Like [`Broker::receive`], but only what has been read already; false if there is nothing.
+    pub(crate) fn receive_buffered(&mut self, handle: impl FnOnce(&Reply<'_>)) -> Result<bool, Failure> {
+        let message = self.client.receive_buffered()?;
+        understand(message, handle)
+    }
+
+    /// Closes in order. All that matters has been said before, so a broker that went away in between is no failure.
+    pub(crate) fn close(self) -> Result<(), Failure> {
+        match self.client.close(code::NORMAL, "") {
+            Ok(()) | Err(Error::Lost(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn understand(message: Option<Message>, handle: impl FnOnce(&Reply<'_>)) -> Result<bool, Failure> {
+    let text = match message {
+        None => return Ok(false),
+        Some(Message::Text(text)) => text,
+        Some(Message::Binary(_)) => return Err(Failure::new("the broker sent a binary message on a JSON connection")),
+    };
+    match json::parse_reply(&text) {
+        Ok(reply) => handle(&reply),
+        // A newer broker may say things that this version need not understand.
+        Err(error) if error.code == tidecast_client::wire::Code::UnknownVerb => {}
+        Err(error) => return Err(Failure::new(format!("the broker sent what cannot be read: {error}"))),
+    }
+    Ok(true)
+}
+
+/// `url`, with the path of the multiplexed endpoint if it has none.
+fn with_path(url: &str) -> String {
+    let authority = url.find("://").map_or(0, |at| at + 3);
+    match url[authority..].find('/') {
+        None => format!("{url}/ws"),
+        Some(at) if authority + at + 1 == url.len() => format!("{url}ws"),
+        Some(_) => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_without_a_path_means_the_multiplexed_endpoint() {
+        for (url, expected) in [
+            ("ws://h", "ws://h/ws"),
+            ("ws://h:1/", "ws://h:1/ws"),
+            ("ws://[::1]:1", "ws://[::1]:1/ws"),
+            ("ws://h/behind/a/proxy", "ws://h/behind/a/proxy"),
+        ] {
+            assert_eq!(with_path(url), expected);
+        }
+    }
+}

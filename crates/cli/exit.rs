@@ -1,0 +1,62 @@
+//! How the process ends: a message on stderr and an exit code that scripts can tell apart.
+
+use std::process::ExitCode;
+
+use tidecast_client as client;
+
+/// The broker refused, or anything that has no code of its own.
+pub(crate) const FAILED: u8 = 1;
+/// There was never a connection.
+pub(crate) const NOT_CONNECTED: u8 = 3;
+/// There was a connection, and it was lost or closed.
+pub(crate) const CONNECTION_LOST: u8 = 4;
+
+/// The list of exit codes as it stands at the end of the help.
+pub(crate) const HELP: &str = "\
+Exit codes: 0 done · 1 refused or failed · 2 wrong usage · 3 cannot connect · 4 connection lost";
+
+/// Why a subcommand failed, and the exit code that says so.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) code: u8,
+    pub(crate) error: anyhow::Error,
+}
+
+impl Failure {
+    /// With the exit code [`FAILED`].
+    pub(crate) fn new(message: impl std::fmt::Display) -> Failure {
+        Failure {
+            code: FAILED,
+            error: anyhow::anyhow!("{message}"),
+        }
+    }
+
+    /// Says what went wrong on stderr, unless `quiet`, and gives the exit code.
+    pub(crate) fn report(&self, quiet: bool) -> ExitCode {
+        if !quiet {
+            eprintln!("tidecast: {:#}", self.error);
+        }
+        ExitCode::from(self.code)
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Failure {
+        Failure { code: FAILED, error }
+    }
+}
+
+impl From<client::Error> for Failure {
+    fn from(error: client::Error) -> Failure {
+        let code = if error.is_connect() {
+            NOT_CONNECTED
+        } else {
+            CONNECTION_LOST
+        };
+        // The messages of the client name their causes already: no chain.
+        Failure {
+            code,
+            error: anyhow::anyhow!("{error}"),
+        }
+    }
+}
