@@ -35,7 +35,8 @@ impl AcceptKey {
             _ => return None,
         }
         //= RFC 6455#section-4.2.2
-        //# base64-encoded (see Section 4 of [RFC4648]) 20-byte SHA-1 hash
+        //# taking the SHA-1 hash of this concatenated value to obtain a 20-byte value and base64-encoding (see Section 4
+        //# of [RFC4648]) this 20-byte hash.
         let hash = Sha1::new().chain_update(key).chain_update(GUID).finalize();
         let mut accept = [0; LEN];
         BASE64.encode_slice(hash, &mut accept).expect("20 octets are 28 digits");
@@ -45,6 +46,11 @@ impl AcceptKey {
     fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("base64 is ASCII")
     }
+}
+
+/// A client's key as its header has it.
+pub(crate) fn encode_key(key: [u8; 16]) -> String {
+    BASE64.encode(key)
 }
 
 impl fmt::Display for AcceptKey {

@@ -67,7 +67,7 @@ pub(crate) fn admit(header: &Header, assembly: Option<&Assembly>, limits: Limits
     }
     let begun = assembly.filter(|assembly| assembly.message.is_some());
     //= RFC 6455#section-5.4
-    //# the fragments of one message MUST NOT be interleaved between the fragments of another message
+    //# The fragments of one message MUST NOT be interleaved between the fragments of another message
     match (header.opcode == Opcode::Continuation, begun.is_some()) {
         (true, false) => return Err(Error::NothingToContinue),
         (false, true) => return Err(Error::UnfinishedMessage),

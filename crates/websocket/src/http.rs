@@ -1,7 +1,7 @@
 //! The little HTTP/1.1 that comes before a WebSocket: a request head in, a response out.
 
 use std::borrow::Cow;
-use std::fmt::Display;
+use std::fmt::{self, Arguments, Display};
 use std::io::Write;
 
 use thiserror::Error;
@@ -59,18 +59,17 @@ impl From<httparse::Error> for HttpError {
 }
 
 /// Header fields, borrowed from what was received. Names are compared without regard to case.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) struct Headers<'b, 'h>(pub(crate) &'h [httparse::Header<'b>]);
 
 impl<'b> Headers<'b, '_> {
-    /// The values of all fields of that name, in order, without the white space around them. Those that are not
-    /// visible ASCII (a field that matters here never is) are left out.
+    /// The values of all fields of that name, in order, without the white space around them. One that is not UTF-8
+    /// reads as empty, but is there: a field that must not be repeated cannot be repeated so.
     pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &'b str> {
         self.0
             .iter()
             .filter(move |field| field.name.eq_ignore_ascii_case(name))
-            .filter_map(|field| std::str::from_utf8(field.value).ok())
-            .map(str::trim)
+            .map(|field| std::str::from_utf8(field.value).unwrap_or_default().trim())
     }
 
     /// The items of the comma-separated lists in all fields of that name; empty ones are passed over.
@@ -105,7 +104,6 @@ pub(crate) enum Only<'b> {
 }
 
 /// The head of a request, borrowed from what was received.
-#[derive(Debug)]
 pub struct Request<'b> {
     method: &'b str,
     target: &'b str,
@@ -216,6 +214,16 @@ impl<'b> Request<'b> {
     }
 }
 
+/// Without query and header values: those may carry credentials, which are never logged.
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("method", &self.method)
+            .field("path", &self.path())
+            .finish_non_exhaustive()
+    }
+}
+
 /// Undoes percent-encoding. None where a `%` is not followed by two hexadecimal digits, or the result is not UTF-8.
 #[must_use]
 pub fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
@@ -268,6 +276,12 @@ pub fn reason_phrase(status: u16) -> &'static str {
     }
 }
 
+/// Appends one line of a head.
+pub(crate) fn put_line(out: &mut Vec<u8>, line: Arguments<'_>) {
+    out.write_fmt(line).expect("writing to memory cannot fail");
+    out.extend_from_slice(b"\r\n");
+}
+
 /// A response, written as it is described:
 ///
 /// ```
@@ -285,13 +299,14 @@ pub struct Response<'o> {
 impl<'o> Response<'o> {
     /// Writes the status line to `out`.
     pub fn new(out: &'o mut Vec<u8>, status: u16) -> Self {
-        let response = Self { out };
-        response.put(format_args!("HTTP/1.1 {status} {}\r\n", reason_phrase(status)))
+        put_line(out, format_args!("HTTP/1.1 {status} {}", reason_phrase(status)));
+        Self { out }
     }
 
     /// Writes a header field. Write names in canonical case: clients of 2011 know no other.
     pub fn header(self, name: &str, value: impl Display) -> Self {
-        self.put(format_args!("{name}: {value}\r\n"))
+        put_line(self.out, format_args!("{name}: {value}"));
+        self
     }
 
     /// Ends a response that has no body, or whose body follows without a length.
@@ -311,11 +326,6 @@ impl<'o> Response<'o> {
     /// Ends the response with a line of plain text.
     pub fn text(self, text: impl Display) {
         self.body("text/plain; charset=utf-8", format!("{text}\n").as_bytes());
-    }
-
-    fn put(self, text: std::fmt::Arguments<'_>) -> Self {
-        self.out.write_fmt(text).expect("writing to memory cannot fail");
-        self
     }
 }
 

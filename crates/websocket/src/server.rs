@@ -1,5 +1,7 @@
 //! The opening handshake, the server's side.
 
+use std::fmt;
+
 use thiserror::Error;
 
 use crate::accept::AcceptKey;
@@ -9,7 +11,8 @@ use crate::http::{Headers, Only, Request, Response};
 /// A client's valid request to switch to WebSocket, not answered yet. Borrows from the request.
 ///
 /// Extensions that the client offers are not accepted, which is done by not mentioning them.
-#[derive(Debug)]
+///
+/// It has no `Debug` of its headers, as they may carry credentials.
 pub struct Upgrade<'b, 'r> {
     version: Version,
     accept: AcceptKey,
@@ -83,6 +86,14 @@ impl UpgradeError {
     }
 }
 
+impl fmt::Debug for Upgrade<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upgrade")
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
+}
+
 impl<'b, 'r> Upgrade<'b, 'r> {
     /// Checks that `request` asks well to become a WebSocket of one of the `accepted` versions.
     ///
@@ -113,7 +124,8 @@ impl<'b, 'r> Upgrade<'b, 'r> {
                 .parse()
                 .ok()
                 .and_then(Version::from_number)
-                .filter(|&version| accepted.contains(version))
+                // Neither a sign nor a leading zero.
+                .filter(|&version| version.to_string() == number && accepted.contains(version))
                 .ok_or(UpgradeError::Version { accepted })?,
             Only::Missing => return Err(UpgradeError::Version { accepted }),
             Only::Several => return Err(UpgradeError::SeveralVersions),

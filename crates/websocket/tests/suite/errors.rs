@@ -1,0 +1,221 @@
+//! Every way a peer can break the protocol, what it is called, and the close code that goes back.
+
+use tidecast_websocket::{Connection, Error, Limits, Opcode, State, Version};
+
+use crate::support::{
+    NOW, SEGMENTATIONS, Segmentation, client, everywhere, hex, listen, masked, plain, plain_close, server,
+};
+
+const LIMITS: Limits = Limits {
+    max_message: 1000,
+    max_fragments: 4,
+};
+
+/// What a client sends, why it is refused, and the close codes that versions 7, 8 and 13 have for that. None where
+/// the version does not mind.
+type BadInput = (&'static str, Error, [Option<u16>; 3]);
+
+fn everyone(code: u16) -> [Option<u16>; 3] {
+    [Some(code); 3]
+}
+
+fn only_13(code: u16) -> [Option<u16>; 3] {
+    [None, None, Some(code)]
+}
+
+/// From the client: the key is zero, so that payloads can be read.
+fn bad_inputs() -> Vec<BadInput> {
+    vec![
+        // Headers.
+        ("8105 48656c6c6f", Error::NotMasked, everyone(1002)),
+        ("8100", Error::NotMasked, everyone(1002)),
+        ("c185 00000000 48656c6c6f", Error::ReservedBits, everyone(1002)),
+        ("a180 00000000", Error::ReservedBits, everyone(1002)),
+        ("9180 00000000", Error::ReservedBits, everyone(1002)),
+        ("f180 00000000", Error::ReservedBits, everyone(1002)),
+        ("8380 00000000", Error::ReservedOpcode(3), everyone(1002)),
+        ("8780 00000000", Error::ReservedOpcode(7), everyone(1002)),
+        ("8b80 00000000", Error::ReservedOpcode(11), everyone(1002)),
+        ("8f80 00000000", Error::ReservedOpcode(15), everyone(1002)),
+        ("0980 00000000", Error::FragmentedControl, everyone(1002)),
+        ("0880 00000000", Error::FragmentedControl, everyone(1002)),
+        ("89fe 007e 00000000", Error::LongControl, everyone(1002)),
+        ("88fe 007e 00000000", Error::LongControl, everyone(1002)),
+        ("8aff 0000000000000001 00000000", Error::LongControl, everyone(1002)),
+        ("82fe 0002 00000000 0102", Error::LongLengthForm, only_13(1002)),
+        (
+            "82ff 0000000000000002 00000000 0102",
+            Error::LongLengthForm,
+            only_13(1002),
+        ),
+        ("82ff 8000000000000000 00000000", Error::LengthSign, everyone(1002)),
+        // Fragments.
+        ("8080 00000000", Error::NothingToContinue, everyone(1002)),
+        ("8180 00000000 8080 00000000", Error::NothingToContinue, everyone(1002)),
+        (
+            "0181 00000000 61 8181 00000000 62",
+            Error::UnfinishedMessage,
+            everyone(1002),
+        ),
+        (
+            "0281 00000000 61 0281 00000000 62",
+            Error::UnfinishedMessage,
+            everyone(1002),
+        ),
+        (
+            "0280 00000000 0080 00000000 0080 00000000 0080 00000000 8080 00000000",
+            Error::TooManyFragments { limit: 4 },
+            [Some(1003), Some(1003), Some(1008)],
+        ),
+        // Sizes: the header is enough.
+        (
+            "82fe 03e9 00000000",
+            Error::MessageTooBig { limit: 1000 },
+            [Some(1004), Some(1004), Some(1009)],
+        ),
+        (
+            "82ff 7fffffffffffffff 00000000",
+            Error::MessageTooBig { limit: 1000 },
+            [Some(1004), Some(1004), Some(1009)],
+        ),
+        (
+            "0281 00000000 61 80fe 03e8 00000000",
+            Error::MessageTooBig { limit: 1000 },
+            [Some(1004), Some(1004), Some(1009)],
+        ),
+        // Text.
+        (
+            "8181 00000000 ff",
+            Error::InvalidText,
+            [Some(1003), Some(1007), Some(1007)],
+        ),
+        (
+            "8182 00000000 c080",
+            Error::InvalidText,
+            [Some(1003), Some(1007), Some(1007)],
+        ),
+        (
+            "8183 00000000 eda080",
+            Error::InvalidText,
+            [Some(1003), Some(1007), Some(1007)],
+        ),
+        (
+            "8184 00000000 f4908080",
+            Error::InvalidText,
+            [Some(1003), Some(1007), Some(1007)],
+        ),
+        (
+            "8182 00000000 e282",
+            Error::InvalidText,
+            [Some(1003), Some(1007), Some(1007)],
+        ),
+        (
+            "0182 00000000 e282 8081 00000000 61",
+            Error::InvalidText,
+            [Some(1003), Some(1007), Some(1007)],
+        ),
+        (
+            "0182 00000000 e282 8080 00000000",
+            Error::InvalidText,
+            [Some(1003), Some(1007), Some(1007)],
+        ),
+        // Close.
+        ("8881 00000000 03", Error::ShortClose, everyone(1002)),
+        (
+            "8884 00000000 03e8 c080",
+            Error::InvalidReason,
+            [Some(1003), Some(1007), Some(1007)],
+        ),
+        ("8882 00000000 0000", Error::InvalidCloseCode(0), only_13(1002)),
+        ("8882 00000000 03e7", Error::InvalidCloseCode(999), only_13(1002)),
+        ("8882 00000000 03ec", Error::InvalidCloseCode(1004), only_13(1002)),
+        ("8882 00000000 03ed", Error::InvalidCloseCode(1005), only_13(1002)),
+        ("8882 00000000 03ee", Error::InvalidCloseCode(1006), only_13(1002)),
+        ("8882 00000000 03f7", Error::InvalidCloseCode(1015), only_13(1002)),
+        ("8882 00000000 07d0", Error::InvalidCloseCode(2000), only_13(1002)),
+        ("8882 00000000 0bb7", Error::InvalidCloseCode(2999), only_13(1002)),
+        ("8882 00000000 1388", Error::InvalidCloseCode(5000), only_13(1002)),
+        ("8882 00000000 ffff", Error::InvalidCloseCode(65535), only_13(1002)),
+    ]
+}
+
+#[test]
+fn every_bad_frame_has_its_name_and_its_close_code_however_it_is_cut() {
+    for (version, segmentation) in everywhere() {
+        for (octets, error, codes) in bad_inputs() {
+            let context = format!("version {version}, {segmentation:?}: {octets}");
+            let mut server = Connection::server(version, LIMITS, NOW);
+            let heard = listen(&mut server, &hex(octets), segmentation);
+            let column = Version::ALL.iter().position(|&v| v == version).unwrap();
+            let Some(code) = codes[column] else {
+                assert_eq!(heard.error, None, "{context}");
+                continue;
+            };
+            assert_eq!(heard.error, Some(error), "{context}");
+            let close = plain_close(version, code, &error.to_string());
+            assert_eq!(heard.out, close, "{context}");
+            assert_eq!(server.state(), State::Draining, "{context}");
+            let after = masked(version, Opcode::Text, true, b"too late");
+            let heard = listen(&mut server, &after, segmentation);
+            assert!(heard.said.is_empty() && heard.out.is_empty(), "{context}");
+        }
+    }
+}
+
+//= RFC 6455#section-5.1
+//= type=test
+//# A client MUST close a connection if it detects a masked frame.
+#[test]
+fn a_client_refuses_a_masked_frame_and_masks_its_close() {
+    for (version, segmentation) in everywhere() {
+        let octets = masked(version, Opcode::Text, true, b"Hello");
+        let heard = listen(&mut client(version), &octets, segmentation);
+        assert_eq!(heard.error, Some(Error::Masked));
+        let reason = Error::Masked.to_string();
+        let body = [&1002_u16.to_be_bytes(), reason.as_bytes()].concat();
+        assert_eq!(heard.out, masked(version, Opcode::Close, true, &body));
+    }
+}
+
+#[test]
+fn text_is_refused_at_its_first_bad_octet_long_before_the_frame_is_complete() {
+    for version in Version::ALL {
+        let frame = masked(
+            version,
+            Opcode::Text,
+            true,
+            &[b"abc\xffde".as_slice(), &[b'f'; 100]].concat(),
+        );
+        // Header, key and the four octets up to the bad one.
+        let heard = listen(&mut server(version), &frame[..6 + 4], Segmentation::Whole);
+        assert_eq!(heard.error, Some(Error::InvalidText));
+        let incomplete = listen(&mut server(version), &frame[..6 + 3], Segmentation::Whole);
+        assert_eq!(incomplete.error, None);
+    }
+}
+
+#[test]
+fn what_came_before_the_bad_frame_is_heard_and_its_ping_answered() {
+    for version in Version::ALL {
+        let octets = [
+            masked(version, Opcode::Text, true, b"fine"),
+            masked(version, Opcode::Ping, true, b"alive?"),
+            plain(version, Opcode::Text, true, b"not masked"),
+        ]
+        .concat();
+        for segmentation in SEGMENTATIONS {
+            let heard = listen(&mut server(version), &octets, segmentation);
+            assert_eq!(heard.said.len(), 2);
+            assert_eq!(heard.error, Some(Error::NotMasked));
+            let close = plain_close(version, 1002, &Error::NotMasked.to_string());
+            assert!(heard.out.ends_with(&close));
+        }
+    }
+}
+
+#[test]
+fn the_reason_of_every_error_fits_a_close() {
+    for (_, error, _) in bad_inputs() {
+        assert!(error.to_string().len() <= 123, "{error}");
+    }
+}

@@ -1,0 +1,340 @@
+//! The opening handshake: real ones of 2011, the two sides of this crate against each other, and every bad one.
+
+use tidecast_websocket::http::Request;
+use tidecast_websocket::{
+    Accepted, ClientHandshake, ClientHandshakeError, Upgrade, UpgradeError, Url, Version, Versions,
+};
+
+/// A request's head, from lines.
+fn head(lines: &[&str]) -> String {
+    lines.iter().map(|line| format!("{line}\r\n")).collect::<String>() + "\r\n"
+}
+
+/// The answer to a request, with the subprotocol it offers first.
+fn answer(request: &str, accepted: Versions) -> Result<String, UpgradeError> {
+    let (request, _) = Request::parse(request.as_bytes(), 8192).unwrap().unwrap();
+    let upgrade = Upgrade::from_request(&request, accepted)?;
+    let mut out = Vec::new();
+    upgrade.write_response(upgrade.protocols().next(), &mut out);
+    Ok(String::from_utf8(out).unwrap())
+}
+
+const GOOD: [&str; 6] = [
+    "GET /chat HTTP/1.1",
+    "Host: server.example.com",
+    "Upgrade: websocket",
+    "Connection: Upgrade",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    "Sec-WebSocket-Version: 13",
+];
+
+const ACCEPTED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+#[test]
+fn libwebsockets_of_2011_is_let_in_with_its_subprotocol_and_without_its_extension() {
+    let request = head(&[
+        "GET /echo HTTP/1.1",
+        "Host: 127.0.0.1",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        "Sec-WebSocket-Key: fSubVebxSKDmhLv9/jbFSg==",
+        "Sec-WebSocket-Origin: http://example.com",
+        "Sec-WebSocket-Protocol: lws-mirror-protocol",
+        "Sec-WebSocket-Extensions: deflate-stream",
+        "Sec-WebSocket-Version: 7",
+    ]);
+    let response = head(&[
+        "HTTP/1.1 101 Switching Protocols",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        "Sec-WebSocket-Accept: B4WbEMTlqoCGXRoVXXsbuBkC/aQ=",
+        "Sec-WebSocket-Protocol: lws-mirror-protocol",
+    ]);
+    assert_eq!(answer(&request, Versions::ALL).unwrap(), response);
+    let (request, _) = Request::parse(request.as_bytes(), 8192).unwrap().unwrap();
+    let upgrade = Upgrade::from_request(&request, Versions::ALL).unwrap();
+    assert_eq!(upgrade.version(), Version::V7);
+    assert_eq!(upgrade.origin(), Some("http://example.com"));
+}
+
+#[test]
+fn pywebsocket_of_2011_is_let_in_and_its_origin_is_known() {
+    let request = head(&[
+        "GET /echo HTTP/1.1",
+        "Host: localhost:19801",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        "Origin: http://localhost",
+        "Sec-WebSocket-Key: 3U/RcOW2ywW28mpbCkjgIA==",
+        "Sec-WebSocket-Version: 7",
+        "Sec-WebSocket-Extensions: deflate-stream",
+    ]);
+    let response = answer(&request, Versions::ALL).unwrap();
+    assert!(response.contains("\r\nSec-WebSocket-Accept: LES4r4N5rQImnKVOvl+sZI0Kzkc=\r\n"));
+    assert!(!response.contains("Extensions"));
+    let (request, _) = Request::parse(request.as_bytes(), 8192).unwrap().unwrap();
+    let upgrade = Upgrade::from_request(&request, Versions::ALL).unwrap();
+    assert_eq!(upgrade.origin(), Some("http://localhost"));
+    assert_eq!(upgrade.protocols().count(), 0);
+}
+
+//= RFC 6455#section-1.3
+//= type=test
+//# Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=
+#[test]
+fn the_answer_is_the_same_to_every_spelling_that_means_the_same() {
+    assert_eq!(answer(&head(&GOOD), Versions::ALL).unwrap(), ACCEPTED);
+    let spelled = head(&[
+        "GET /chat HTTP/1.1",
+        "host: server.example.com",
+        "UPGRADE: h2c, WebSocket",
+        "connection: keep-alive",
+        "CONNECTION: foo,, UPGRADE",
+        "sec-websocket-key:   dGhlIHNhbXBsZSBub25jZQ==  ",
+        "sec-websocket-version: 13",
+        "Sec-WebSocket-Protocol:",
+        "Sec-WebSocket-Extensions:",
+    ]);
+    assert_eq!(answer(&spelled, Versions::ALL).unwrap(), ACCEPTED);
+}
+
+#[test]
+fn subprotocols_are_read_from_repeated_and_joined_headers_in_order() {
+    let mut lines = GOOD.to_vec();
+    lines.extend([
+        "Sec-WebSocket-Protocol: a, ,b ,",
+        "Sec-WebSocket-Protocol:",
+        "sec-websocket-protocol: bearer.x",
+    ]);
+    let request = head(&lines);
+    let (request, _) = Request::parse(request.as_bytes(), 8192).unwrap().unwrap();
+    let upgrade = Upgrade::from_request(&request, Versions::ALL).unwrap();
+    assert_eq!(upgrade.protocols().collect::<Vec<_>>(), ["a", "b", "bearer.x"]);
+}
+
+#[test]
+fn the_origin_of_an_rfc_client_is_in_its_own_header_only() {
+    let mut lines = GOOD.to_vec();
+    lines.push("Sec-WebSocket-Origin: http://liar.example");
+    let request = head(&lines);
+    let (request, _) = Request::parse(request.as_bytes(), 8192).unwrap().unwrap();
+    let upgrade = Upgrade::from_request(&request, Versions::ALL).unwrap();
+    assert_eq!(upgrade.origin(), None);
+}
+
+#[test]
+fn every_bad_request_is_told_what_is_wrong_with_it() {
+    let accepted = Versions::ALL;
+    // What to replace in the good request, by line; an empty line is left out.
+    let cases: [(usize, &str, UpgradeError, u16); 25] = [
+        (0, "POST /chat HTTP/1.1", UpgradeError::Method, 405),
+        (0, "get /chat HTTP/1.1", UpgradeError::Method, 405),
+        (0, "GET /chat HTTP/1.0", UpgradeError::HttpVersion, 505),
+        (1, "", UpgradeError::Host, 400),
+        (1, "Host: a\r\nHost: b", UpgradeError::Host, 400),
+        (2, "", UpgradeError::NotWebSocket { accepted }, 426),
+        (2, "Upgrade: h2c", UpgradeError::NotWebSocket { accepted }, 426),
+        (3, "", UpgradeError::Connection, 400),
+        (3, "Connection: close", UpgradeError::Connection, 400),
+        (4, "", UpgradeError::Key, 400),
+        (4, "Sec-WebSocket-Key:", UpgradeError::Key, 400),
+        (4, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ", UpgradeError::Key, 400),
+        (4, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25j", UpgradeError::Key, 400),
+        (
+            4,
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQAAAA==",
+            UpgradeError::Key,
+            400,
+        ),
+        (
+            4,
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+            UpgradeError::Key,
+            400,
+        ),
+        (5, "", UpgradeError::Version { accepted }, 426),
+        (5, "Sec-WebSocket-Version:", UpgradeError::Version { accepted }, 426),
+        (5, "Sec-WebSocket-Version: 12", UpgradeError::Version { accepted }, 426),
+        (5, "Sec-WebSocket-Version: 269", UpgradeError::Version { accepted }, 426),
+        (5, "Sec-WebSocket-Version: -13", UpgradeError::Version { accepted }, 426),
+        (
+            5,
+            "Sec-WebSocket-Version: 13, 8",
+            UpgradeError::Version { accepted },
+            426,
+        ),
+        (5, "Sec-WebSocket-Version: +13", UpgradeError::Version { accepted }, 426),
+        (5, "Sec-WebSocket-Version: 013", UpgradeError::Version { accepted }, 426),
+        (5, "Sec-WebSocket-Version: 0", UpgradeError::Version { accepted }, 426),
+        (
+            5,
+            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 8",
+            UpgradeError::SeveralVersions,
+            400,
+        ),
+    ];
+    for (line, replacement, error, status) in cases {
+        let mut lines = GOOD.to_vec();
+        lines[line] = replacement;
+        lines.retain(|line| !line.is_empty());
+        let refused = answer(&head(&lines), accepted).unwrap_err();
+        assert_eq!(refused, error, "{replacement}");
+        assert_eq!(refused.status(), status, "{replacement}");
+        let mut out = Vec::new();
+        refused.write_response(&mut out);
+        let response = String::from_utf8(out).unwrap();
+        assert!(response.starts_with(&format!("HTTP/1.1 {status} ")));
+        assert!(response.ends_with(&format!("\r\n\r\n{error}\n")));
+    }
+}
+
+//= RFC 6455#section-4.4
+//= type=test
+//# if the server doesn't support the requested version, it MUST respond with a |Sec-WebSocket-Version| header field
+#[test]
+fn a_version_not_accepted_is_answered_with_those_that_are() {
+    for (accepted, listed) in [
+        (Versions::ALL, "13, 8, 7"),
+        (Versions::RFC_6455, "13"),
+        (Versions::only(Version::V7).with(Version::V13), "13, 7"),
+    ] {
+        let mut lines = GOOD;
+        lines[5] = "Sec-WebSocket-Version: 4";
+        let refused = answer(&head(&lines), accepted).unwrap_err();
+        let mut out = Vec::new();
+        refused.write_response(&mut out);
+        let response = String::from_utf8(out).unwrap();
+        assert!(response.starts_with("HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\n"));
+        assert!(response.contains(&format!("\r\nSec-WebSocket-Version: {listed}\r\n")));
+    }
+    let mut lines = GOOD;
+    lines[5] = "Sec-WebSocket-Version: 8";
+    assert!(answer(&head(&lines), Versions::RFC_6455).is_err());
+    assert!(answer(&head(&lines), Versions::ALL).is_ok());
+}
+
+fn handshake<'a>(url: &'a Url, version: Version) -> ClientHandshake<'a> {
+    ClientHandshake {
+        url,
+        version,
+        key: *b"the sample nonce",
+        protocols: &["tidecast.bin.v1", "tidecast.json.v1"],
+        origin: Some("http://example.com"),
+        headers: &[("Authorization", "Bearer x")],
+    }
+}
+
+#[test]
+fn our_client_and_our_server_agree_in_every_version() {
+    let url = Url::parse("ws://[::1]:8080/t/a%2Fb?mode=sub").unwrap();
+    for version in Version::ALL {
+        let handshake = handshake(&url, version);
+        let mut request = Vec::new();
+        handshake.write_request(&mut request).unwrap();
+        let text = std::str::from_utf8(&request).unwrap();
+        assert!(text.starts_with("GET /t/a%2Fb?mode=sub HTTP/1.1\r\nHost: [::1]:8080\r\n"));
+
+        let (request, length) = Request::parse(text.as_bytes(), 8192).unwrap().unwrap();
+        assert_eq!(length, text.len());
+        assert_eq!(request.header("authorization"), Some("Bearer x"));
+        let upgrade = Upgrade::from_request(&request, Versions::ALL).unwrap();
+        assert_eq!(upgrade.version(), version);
+        assert_eq!(upgrade.origin(), Some("http://example.com"));
+        let mut response = Vec::new();
+        upgrade.write_response(Some("tidecast.json.v1"), &mut response);
+
+        let length = response.len();
+        response.extend_from_slice(b"\x81\x00");
+        for cut in 0..length {
+            assert_eq!(handshake.check_response(&response[..cut]), Ok(None));
+        }
+        let accepted = Accepted {
+            protocol: Some("tidecast.json.v1".into()),
+        };
+        assert_eq!(handshake.check_response(&response), Ok(Some((accepted, length))));
+    }
+}
+
+#[test]
+fn a_client_takes_no_answer_that_does_not_prove_itself() {
+    const ANSWER: [&str; 4] = [
+        "HTTP/1.1 101 Switching Protocols",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
+    ];
+    use ClientHandshakeError as E;
+    let cases = [
+        (1, "", E::NotSwitched("Upgrade")),
+        (1, "Upgrade: h2c", E::NotSwitched("Upgrade")),
+        (2, "", E::NotSwitched("Connection")),
+        (3, "", E::WrongAccept),
+        (3, "Sec-WebSocket-Accept: B4WbEMTlqoCGXRoVXXsbuBkC/aQ=", E::WrongAccept),
+        (3, "Sec-WebSocket-Accept: S3PPLMBITXAQ9KYGZZHZRBK+XOO=", E::WrongAccept),
+        (
+            3,
+            "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: mqtt",
+            E::ProtocolNotOffered("mqtt".into()),
+        ),
+        (
+            3,
+            "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Extensions: x; y=1",
+            E::ExtensionNotOffered("x; y=1".into()),
+        ),
+    ];
+    let url = Url::parse("ws://h/").unwrap();
+    let handshake = handshake(&url, Version::V13);
+    let (accepted, _) = handshake.check_response(head(&ANSWER).as_bytes()).unwrap().unwrap();
+    assert_eq!(accepted.protocol, None, "a server need not choose");
+    for (line, replacement, error) in cases {
+        let mut lines = ANSWER.to_vec();
+        lines[line] = replacement;
+        lines.retain(|line| !line.is_empty());
+        let refused = handshake.check_response(head(&lines).as_bytes());
+        assert_eq!(refused, Err(error), "{replacement}");
+    }
+}
+
+#[test]
+fn a_refusal_is_reported_with_its_status_and_its_words() {
+    let url = Url::parse("ws://h/").unwrap();
+    let mut response = Vec::new();
+    tidecast_websocket::http::Response::new(&mut response, 401).text("who are you?");
+    let refused = handshake(&url, Version::V13).check_response(&response).unwrap_err();
+    assert_eq!(refused.to_string(), "the server answered 401: who are you?");
+}
+
+#[test]
+fn a_client_writes_no_header_that_would_end_early() {
+    let url = Url::parse("ws://h/").unwrap();
+    let good = handshake(&url, Version::V13);
+    let bad = [
+        ClientHandshake {
+            headers: &[("X", "a\r\nY: b")],
+            ..good
+        },
+        ClientHandshake {
+            headers: &[("X: a", "b")],
+            ..good
+        },
+        ClientHandshake {
+            headers: &[("", "b")],
+            ..good
+        },
+        ClientHandshake {
+            origin: Some("a\nb"),
+            ..good
+        },
+        ClientHandshake {
+            protocols: &["a\r\n"],
+            ..good
+        },
+    ];
+    for handshake in bad {
+        let mut out = Vec::new();
+        let refused = handshake.write_request(&mut out).unwrap_err();
+        assert!(matches!(refused, ClientHandshakeError::InvalidHeader { .. }));
+        assert_eq!(out, []);
+    }
+}

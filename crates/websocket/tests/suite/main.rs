@@ -1,0 +1,10 @@
+//! The WebSocket crate from outside: what its users can rely on, in every version, however the octets are cut.
+
+mod closing;
+mod errors;
+mod handshake;
+mod messages;
+mod roundtrip;
+mod support;
+mod timeouts;
+mod vectors;

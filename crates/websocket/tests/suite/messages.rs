@@ -1,0 +1,177 @@
+//! Messages as they should be: whole, in fragments, in pieces, with control frames in between.
+
+use tidecast_websocket::{Event, Input, Opcode, Version};
+
+use crate::support::{NOW, SEGMENTATIONS, Said, Segmentation, client, everywhere, listen, masked, plain, server, text};
+
+#[test]
+fn a_masked_frame_split_at_every_octet_is_one_message() {
+    for version in Version::ALL {
+        for length in [0, 1, 5, 125, 126, 300] {
+            let payload = vec![b'x'; length];
+            let frame = masked(version, Opcode::Text, true, &payload);
+            for split in 0..=frame.len() {
+                let mut server = server(version);
+                let mut said = Vec::new();
+                for read in [&frame[..split], &frame[split..]] {
+                    said.extend(listen(&mut server, read, Segmentation::Whole).said);
+                }
+                assert_eq!(said, [Said::Text("x".repeat(length))], "{length} at {split}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_frame_that_lies_whole_in_the_input_is_borrowed_from_it() {
+    let mut octets = masked(Version::V13, Opcode::Text, true, "Grüße".as_bytes());
+    octets.extend(masked(Version::V13, Opcode::Ping, true, b"ping"));
+    let range = octets.as_ptr_range();
+    let mut server = server(Version::V13);
+    let mut input = Input::new(&mut octets);
+    let mut out = Vec::new();
+    let Some(Event::Text(text)) = server.poll(&mut input, NOW, &mut out).unwrap() else {
+        panic!("no text");
+    };
+    assert_eq!(text, "Grüße");
+    assert!(range.contains(&text.as_ptr()), "the text was copied");
+    let Some(Event::Ping(body)) = server.poll(&mut input, NOW, &mut out).unwrap() else {
+        panic!("no ping");
+    };
+    assert_eq!(body, b"ping");
+    assert!(range.contains(&body.as_ptr()), "the body was copied");
+}
+
+//= RFC 6455#section-5.4
+//= type=test
+//# Control frames (see Section 5.5) MAY be injected in the middle of a fragmented message.
+#[test]
+fn control_frames_between_fragments_leave_the_message_whole() {
+    for (version, segmentation) in everywhere() {
+        let octets = [
+            masked(version, Opcode::Text, false, "Gr\u{fc}".as_bytes()),
+            masked(version, Opcode::Ping, true, b"one"),
+            masked(version, Opcode::Continuation, false, b""),
+            masked(version, Opcode::Pong, true, b""),
+            masked(version, Opcode::Continuation, false, "\u{df}".as_bytes()),
+            masked(version, Opcode::Ping, true, b"two"),
+            masked(version, Opcode::Continuation, true, b"e"),
+            masked(version, Opcode::Binary, true, &[0xff]),
+        ]
+        .concat();
+        let heard = listen(&mut server(version), &octets, segmentation);
+        let said = [
+            Said::Ping(b"one".into()),
+            Said::Pong(vec![]),
+            Said::Ping(b"two".into()),
+            text("Grüße"),
+            Said::Binary(vec![0xff]),
+        ];
+        assert_eq!(heard.said, said, "{version} {segmentation:?}");
+        let last_pong = plain(version, Opcode::Pong, true, b"two");
+        assert!(heard.out.ends_with(&last_pong));
+    }
+}
+
+#[test]
+fn a_character_may_be_split_over_fragments_and_reads() {
+    let message = "κόσμε €uro 🌊 end";
+    for (version, segmentation) in everywhere() {
+        for size in 1..6 {
+            let mut octets = masked(version, Opcode::Text, false, b"");
+            for fragment in message.as_bytes().chunks(size) {
+                octets.extend(masked(version, Opcode::Continuation, false, fragment));
+            }
+            octets.extend(masked(version, Opcode::Continuation, true, b""));
+            let heard = listen(&mut server(version), &octets, segmentation);
+            assert_eq!(heard.error, None);
+            assert_eq!(heard.said, [text(message)]);
+        }
+    }
+}
+
+//= RFC 6455#section-5.5.3
+//= type=test
+//# the endpoint MAY elect to send a Pong frame for only the most recently processed Ping frame.
+#[test]
+fn of_several_pings_in_one_read_the_latest_is_answered() {
+    for version in Version::ALL {
+        let octets = [
+            masked(version, Opcode::Ping, true, b"first"),
+            masked(version, Opcode::Text, true, b"between"),
+            masked(version, Opcode::Ping, true, b"latest"),
+        ]
+        .concat();
+        let mut server = server(version);
+        let heard = listen(&mut server, &octets, Segmentation::Whole);
+        assert_eq!(heard.said.len(), 3);
+        assert_eq!(heard.out, plain(version, Opcode::Pong, true, b"latest"));
+        let after = listen(&mut server, &[], Segmentation::Whole);
+        assert_eq!(after.out, [], "a ping is answered once");
+    }
+}
+
+#[test]
+fn a_client_masks_its_pong() {
+    let ping = plain(Version::V13, Opcode::Ping, true, b"tide");
+    let heard = listen(&mut client(Version::V13), &ping, Segmentation::Whole);
+    assert_eq!(heard.out, masked(Version::V13, Opcode::Pong, true, b"tide"));
+}
+
+#[test]
+fn one_may_stop_between_events_and_feed_the_rest_later() {
+    for version in Version::ALL {
+        let frames = [
+            masked(version, Opcode::Text, true, b"one"),
+            masked(version, Opcode::Text, false, b"tw"),
+            masked(version, Opcode::Continuation, true, b"o"),
+            masked(version, Opcode::Ping, true, b"three"),
+            masked(version, Opcode::Binary, true, b"four"),
+        ];
+        let mut octets = frames.concat();
+        let mut server = server(version);
+        let mut out = Vec::new();
+        let mut said = Vec::new();
+        let mut start = 0;
+        while start < octets.len() {
+            // A new input for every event, as if each came after a pause.
+            let mut input = Input::new(&mut octets[start..]);
+            let event = server.poll(&mut input, NOW, &mut out).unwrap();
+            said.push(Said::from(event.expect("an event is left")));
+            start += input.consumed();
+        }
+        let expected = [
+            text("one"),
+            text("two"),
+            Said::Ping(b"three".into()),
+            Said::Binary(b"four".into()),
+        ];
+        assert_eq!(said, expected);
+        assert_eq!(out, [], "the pong waits for the poll that finds nothing");
+        let heard = listen(&mut server, &[], Segmentation::Whole);
+        assert_eq!(heard.out, plain(version, Opcode::Pong, true, b"three"));
+    }
+}
+
+#[test]
+fn a_message_as_large_as_the_limit_is_delivered() {
+    use tidecast_websocket::{Connection, Limits};
+    let limits = Limits {
+        max_message: 70_000,
+        max_fragments: 3,
+    };
+    for (version, segmentation) in SEGMENTATIONS.map(|s| (Version::V13, s)) {
+        let octets = [
+            masked(version, Opcode::Binary, true, &[7; 70_000]),
+            masked(version, Opcode::Binary, false, &[7; 69_000]),
+            masked(version, Opcode::Continuation, false, &[7; 1_000]),
+            masked(version, Opcode::Continuation, true, &[]),
+        ]
+        .concat();
+        let mut server = Connection::server(version, limits, NOW);
+        let heard = listen(&mut server, &octets, segmentation);
+        assert_eq!(heard.error, None);
+        let message = Said::Binary(vec![7; 70_000]);
+        assert!(heard.said == [message.clone(), message]);
+    }
+}

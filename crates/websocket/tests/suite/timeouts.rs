@@ -1,0 +1,104 @@
+//! Silence, in virtual time.
+
+use tidecast_websocket::{Connection, Input, Limits, Millis, Opcode, State, TimedOut, Timing, Version, code};
+
+use crate::support::{KEY, NOW, masked, plain, plain_close};
+
+const TIMING: Timing = Timing {
+    ping_interval: Millis::from_secs(25),
+    pong_timeout: Millis::from_secs(20),
+    close_timeout: Millis::from_secs(5),
+};
+
+fn server() -> Connection {
+    Connection::server(Version::V13, Limits::default(), NOW)
+}
+
+fn seconds(count: u64) -> Millis {
+    NOW + Millis::from_secs(count)
+}
+
+fn feed(connection: &mut Connection, mut octets: Vec<u8>, now: Millis) {
+    let mut input = Input::new(&mut octets);
+    while connection.poll(&mut input, now, &mut Vec::new()).unwrap().is_some() {}
+}
+
+#[test]
+fn silence_is_broken_by_a_ping_and_any_octet_counts_as_its_answer() {
+    let mut server = server();
+    let mut out = Vec::new();
+    assert_eq!(server.poll_timeout(&TIMING), seconds(25));
+    assert_eq!(server.handle_timeout(seconds(24), &TIMING, &mut out), None);
+    assert_eq!(out, [], "early calls do nothing");
+
+    assert_eq!(server.handle_timeout(seconds(25), &TIMING, &mut out), None);
+    let body = (seconds(25).0 as u32).to_be_bytes();
+    assert_eq!(out, plain(Version::V13, Opcode::Ping, true, &body));
+    assert_eq!(server.poll_timeout(&TIMING), seconds(45));
+    assert_eq!(server.handle_timeout(seconds(30), &TIMING, &mut out), None);
+
+    // Half a header proves as much as a Pong.
+    feed(&mut server, vec![0x8a], seconds(31));
+    assert_eq!(server.heard_at(), seconds(31));
+    assert_eq!(server.poll_timeout(&TIMING), seconds(56));
+}
+
+#[test]
+fn a_peer_that_does_not_answer_is_given_up_on() {
+    let mut server = server();
+    let mut out = Vec::new();
+    server.handle_timeout(seconds(25), &TIMING, &mut out);
+    out.clear();
+    let gave_up = server.handle_timeout(seconds(45), &TIMING, &mut out);
+    assert_eq!(gave_up, Some(TimedOut::Pong));
+    assert_eq!(out, plain_close(Version::V13, 1011, "no answer to a ping"));
+    assert_eq!(server.state(), State::Draining);
+    assert_eq!(server.poll_timeout(&TIMING), seconds(50));
+    let dropped = server.handle_timeout(seconds(50), &TIMING, &mut out);
+    assert_eq!(dropped, Some(TimedOut::Close));
+    assert_eq!(server.state(), State::Closed);
+}
+
+#[test]
+fn the_peers_close_is_not_waited_for_longer_than_the_close_timeout() {
+    let mut server = server();
+    let mut out = Vec::new();
+    server.close(code::GOING_AWAY, "", seconds(1), &mut out);
+    assert_eq!(server.poll_timeout(&TIMING), seconds(6));
+    // Talking on does not buy time.
+    feed(
+        &mut server,
+        masked(Version::V13, Opcode::Text, true, b"but"),
+        seconds(5),
+    );
+    assert_eq!(server.poll_timeout(&TIMING), seconds(6));
+    assert_eq!(server.handle_timeout(seconds(5), &TIMING, &mut out), None);
+    let timed_out = server.handle_timeout(seconds(6), &TIMING, &mut out);
+    assert_eq!(timed_out, Some(TimedOut::Close));
+    assert_eq!(server.poll_timeout(&TIMING), Millis::NEVER);
+    assert_eq!(server.handle_timeout(Millis::NEVER, &TIMING, &mut out), None);
+}
+
+#[test]
+fn after_the_peers_close_its_end_of_the_transport_is_not_waited_for_longer_either() {
+    let mut server = server();
+    let close = masked(Version::V13, Opcode::Close, true, &1000_u16.to_be_bytes());
+    feed(&mut server, close, seconds(2));
+    assert_eq!(server.state(), State::Draining);
+    assert_eq!(server.poll_timeout(&TIMING), seconds(7));
+    let timed_out = server.handle_timeout(seconds(7), &TIMING, &mut Vec::new());
+    assert_eq!(timed_out, Some(TimedOut::Close));
+}
+
+#[test]
+fn an_interval_that_never_ends_sends_no_ping() {
+    let timing = Timing {
+        ping_interval: Millis::NEVER,
+        ..TIMING
+    };
+    let mut client = Connection::client(Version::V7, Limits::default(), || KEY, NOW);
+    let mut out = Vec::new();
+    assert_eq!(client.poll_timeout(&timing), Millis::NEVER);
+    assert_eq!(client.handle_timeout(seconds(1 << 30), &timing, &mut out), None);
+    assert_eq!(out, []);
+}
