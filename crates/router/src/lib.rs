@@ -1,4 +1,18 @@
 //! Topics, filters and a lock-free topic router.
+//!
+//! ```text
+//! &str ──► Filter::parse ──► Router::subscribe ─────► SubscriptionId
+//! &str ──► Topic::parse ───► Router::for_each_match ──► every S whose filter matches
+//! ```
+//!
+//! A [`Router<S>`] maps filters with wildcards to subscribers of any small type: in the broker the
+//! numbers of worker threads, in a program that embeds it whatever it delivers to. Matching takes
+//! no lock and writes nothing shared, and an answer can be kept while
+//! [`Router::generation`] stays the same. What a message is, and how it is delivered, is not known
+//! here.
+//!
+//! [`Topic`] and [`Filter`] hold MQTT's grammar; they are checked once, when the text comes in, so
+//! that nothing behind them fails. Start reading at [`Router`], then [`algorithm`].
 #![deny(unsafe_code)]
 
 pub mod algorithm;
@@ -7,6 +21,13 @@ mod lockfree;
 mod router;
 mod sync;
 mod topic;
+
+// The oracle test is part of the unit tests too, and calls the crate by its name.
+#[cfg(test)]
+extern crate self as tidecast_router;
+#[cfg(test)]
+#[path = "../tests/oracle.rs"]
+mod oracle;
 
 pub use router::{Router, SubscriptionId};
 pub use topic::{Filter, Levels, Limits, Topic, TopicError, TopicErrorKind};

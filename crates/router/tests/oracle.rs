@@ -1,4 +1,7 @@
 //! The router against a list and the definition of matching.
+//!
+//! Compiled twice: as it is used, and into the crate's unit tests, where buckets hold two elements
+//! and names collide.
 
 use proptest::prelude::*;
 use tidecast_router::{Filter, Limits, Router, SubscriptionId, Topic};
@@ -14,7 +17,7 @@ enum Operation {
 }
 
 fn filter() -> impl Strategy<Value = Filter> {
-    let level = prop::sample::select(vec!["a", "b", "c", "", "+", "$x"]);
+    let level = prop::sample::select(vec!["a", "b", "c", "d", "e", "", "+", "+", "$x"]);
     let levels = prop::collection::vec(level, 1..5);
     (levels, any::<bool>()).prop_filter_map("an empty filter", |(levels, below)| {
         let text = levels.join("/") + if below { "/#" } else { "" };
@@ -24,7 +27,7 @@ fn filter() -> impl Strategy<Value = Filter> {
 }
 
 fn topic() -> impl Strategy<Value = String> {
-    let level = prop::sample::select(vec!["a", "b", "c", "", "$x"]);
+    let level = prop::sample::select(vec!["a", "b", "c", "d", "e", "", "$x"]);
     prop::collection::vec(level, 1..6)
         .prop_map(|levels| levels.join("/"))
         .prop_filter("an empty topic", |text| !text.is_empty())
@@ -99,34 +102,4 @@ proptest! {
             prop_assert_eq!(router.len(), list.len());
         }
     }
-}
-
-#[test]
-fn a_hundred_thousand_topics_and_as_many_subscribers_of_one_filter_come_and_go() {
-    const COUNT: u32 = 100_000;
-    let limits = Limits::default();
-    let router = Router::new();
-    let all = Filter::parse("t/+", &limits).expect("a filter");
-    let mut subscriptions = Vec::new();
-    for who in 0..COUNT {
-        let own = Filter::parse(&format!("t/{who}"), &limits).expect("a filter");
-        let id = router.subscribe(&own, who);
-        subscriptions.push((own, id, who));
-        let id = router.subscribe(&all, COUNT + who);
-        subscriptions.push((all.clone(), id, COUNT + who));
-    }
-    assert_eq!(router.len(), 2 * COUNT as usize);
-    let topic = Topic::parse("t/4711", &limits).expect("a topic");
-    let mut wanted: Vec<_> = (COUNT..2 * COUNT).collect();
-    wanted.insert(0, 4711);
-    assert_eq!(matched(&router, topic), wanted);
-
-    // Out of order, so that branches thin out everywhere before they merge.
-    let count = subscriptions.len();
-    for step in 0..count {
-        let (filter, id, who) = &subscriptions[step * 7919 % count];
-        assert_eq!(router.unsubscribe(filter, *id), Some(*who));
-    }
-    assert!(router.is_empty());
-    assert_eq!(matched(&router, topic), []);
 }

@@ -74,13 +74,20 @@ pub(super) struct Entry<S> {
 
 impl<S: Clone + 'static> Element<S> for Entry<S> {
     fn key(&self) -> u64 {
-        // Given out in sequence, ids fill the tree evenly from their low bits.
-        self.id
+        id_key(self.id)
     }
 
     fn block(node: Node<Self>) -> Block<S> {
         Block::Entries(node)
     }
+}
+
+/// Where in its set the subscription `id` belongs; as unique as ids are, the factor being odd.
+fn id_key(id: u64) -> u64 {
+    // Ids are given out in sequence over all filters, so those of one filter may well be every
+    // eighth. Multiplying by 2^64 divided by the golden ratio spreads them, most in the high bits,
+    // and the tree looks at the low ones first.
+    id.wrapping_mul(0x9e37_79b9_7f4a_7c15).swap_bytes()
 }
 
 /// A level that stays as it is, with all below it, during `'g`.
@@ -262,12 +269,12 @@ pub(super) fn remove<S: Clone + 'static>(
     let mut copy = level.copy();
     let subscriber = match rest.next() {
         None => {
-            let (here, entry) = node::remove(txn, level.here(), id, |entry| entry.id == id)?;
+            let (here, entry) = remove_entry(txn, level.here(), id)?;
             copy.here = here;
             entry.subscriber
         }
         Some("#") => {
-            let (below, entry) = node::remove(txn, level.below(), id, |entry| entry.id == id)?;
+            let (below, entry) = remove_entry(txn, level.below(), id)?;
             copy.below = below;
             entry.subscriber
         }
@@ -292,6 +299,14 @@ pub(super) fn remove<S: Clone + 'static>(
         }
     };
     Some((copy, subscriber))
+}
+
+fn remove_entry<S: Clone + 'static>(
+    txn: &mut Txn<S>,
+    set: Live<'_, Entry<S>>,
+    id: u64,
+) -> Option<(Node<Entry<S>>, Entry<S>)> {
+    node::remove(txn, set, id_key(id), |entry| entry.id == id)
 }
 
 /// What stands in the place of `old` afterwards, if anything does.

@@ -186,7 +186,9 @@ fn insert_at<S, E: Element<S>>(txn: &mut Txn<S>, node: Live<'_, E>, depth: u32, 
         View::Branch(children) => {
             let slot = slot(element.key(), depth);
             let child = insert_at(txn, children[slot], depth + 1, element);
-            with_child(txn, &children, slot, child)
+            let mut nodes = children.map(|child| child.node);
+            nodes[slot] = child;
+            txn.branch(nodes)
         }
     }
 }
@@ -275,17 +277,6 @@ fn merged<S, E: Element<S>>(txn: &mut Txn<S>, nodes: [Node<E>; FANOUT]) -> Node<
         txn.retire(E::block(node));
     }
     txn.bucket(all.into_boxed_slice())
-}
-
-fn with_child<S, E: Element<S>>(
-    txn: &mut Txn<S>,
-    children: &[Live<'_, E>; FANOUT],
-    slot: usize,
-    child: Node<E>,
-) -> Node<E> {
-    let mut nodes = children.map(|child| child.node);
-    nodes[slot] = child;
-    txn.branch(nodes)
 }
 
 fn slot(key: u64, depth: u32) -> usize {
