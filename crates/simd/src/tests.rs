@@ -23,15 +23,11 @@ fn implementations() -> Vec<Implementation> {
     {
         if is_x86_feature_detected!("sse2") {
             // SAFETY: SSE2 was detected in the line above.
-            found.push(("sse2", |data, key| unsafe {
-                crate::sse2::unmask(data, key)
-            }));
+            found.push(("sse2", |data, key| unsafe { crate::sse2::unmask(data, key) }));
         }
         if is_x86_feature_detected!("avx2") {
             // SAFETY: AVX2 was detected in the line above.
-            found.push(("avx2", |data, key| unsafe {
-                crate::avx2::unmask(data, key)
-            }));
+            found.push(("avx2", |data, key| unsafe { crate::avx2::unmask(data, key) }));
         }
     }
     found
@@ -39,9 +35,7 @@ fn implementations() -> Vec<Implementation> {
 
 /// Octets that repeat with no period near the key's.
 fn sample(length: usize) -> Vec<u8> {
-    (0..length)
-        .map(|i| (i * 31 + i / 251) as u8 ^ 0x5a)
-        .collect()
+    (0..length).map(|i| (i * 31 + i / 251) as u8 ^ 0x5a).collect()
 }
 
 #[test]
@@ -53,10 +47,7 @@ fn every_implementation_agrees_with_the_naive_one_at_every_length_and_alignment(
                 let mut actual = expected.clone();
                 naive(&mut expected[alignment..alignment + length], KEY);
                 implementation(&mut actual[alignment..alignment + length], KEY);
-                assert_eq!(
-                    actual, expected,
-                    "{name}, length {length}, alignment {alignment}"
-                );
+                assert_eq!(actual, expected, "{name}, length {length}, alignment {alignment}");
             }
         }
     }
