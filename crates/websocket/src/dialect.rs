@@ -12,12 +12,23 @@ use crate::frame::Opcode;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Version {
+    /// draft-ietf-hybi-thewebsocketprotocol-06: libwebsockets and pywebsocket of early 2011.
+    V6,
     /// draft-ietf-hybi-thewebsocketprotocol-07: Firefox 6 and its time.
     V7,
     /// draft-ietf-hybi-thewebsocketprotocol-08 to -12: Chrome 14 and 15, Firefox 7 to 10.
     V8,
     /// RFC 6455, and every current browser.
     V13,
+}
+
+/// Where the masking key of a client's frame is, and what it covers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Masking {
+    /// The key comes first, and covers header and payload. Nothing in a frame tells that it is masked.
+    Frame,
+    /// The key is the end of the header, and covers the payload. The MASK bit tells that it is there.
+    Payload,
 }
 
 /// All that differs between the versions.
@@ -30,6 +41,7 @@ pub(crate) struct Dialect {
     opcodes: [u8; 6],
     /// The inverse of `opcodes`; the reserved ones are `None`.
     canonical: [Option<Opcode>; 16],
+    pub(crate) masking: Masking,
     /// A length must take the shortest of its three forms.
     pub(crate) minimal_length: bool,
     /// The request headers that may tell the origin, the preferred one first.
@@ -44,30 +56,51 @@ pub(crate) struct Dialect {
     pub(crate) frames_after_101: bool,
 }
 
-/// Continuation, Text, Binary, Close, Ping, Pong.
+/// Continuation, Text, Binary, Close, Ping, Pong: since draft 07.
 const OPCODES: [u8; 6] = [0x0, 0x1, 0x2, 0x8, 0x9, 0xA];
+/// The same in draft 06.
+const OPCODES_06: [u8; 6] = [0x0, 0x4, 0x5, 0x1, 0x2, 0x3];
+
+/// The close codes of drafts 06 and 07.
+const CLOSE_CODES_07: &[RangeInclusive<u16>] = &[1000..=1004, 3000..=4999];
 
 /// A peer of the drafts' time has no code for "the server is in trouble, come back later"; of the four it has, only
 /// "going away" does not blame the client. What it could not accept (1007, 1008) is what 1003 is about.
-static DIALECTS: [Dialect; 3] = [
+const STAND_INS_07: &[(u16, u16)] = &[
+    (code::INVALID_PAYLOAD, code::UNSUPPORTED),
+    (code::POLICY, code::UNSUPPORTED),
+    (code::TOO_BIG, code::DRAFT_TOO_BIG),
+    (code::EXTENSION_NEEDED, code::PROTOCOL_ERROR),
+    (code::INTERNAL_ERROR, code::GOING_AWAY),
+    (code::SERVICE_RESTART, code::GOING_AWAY),
+    (code::TRY_AGAIN_LATER, code::GOING_AWAY),
+];
+
+static DIALECTS: [Dialect; 4] = [
+    Dialect {
+        version: Version::V6,
+        number: 6,
+        opcodes: OPCODES_06,
+        canonical: inverse(OPCODES_06),
+        masking: Masking::Frame,
+        minimal_length: false,
+        origin_headers: &["Sec-WebSocket-Origin", "Origin"],
+        close_codes: CLOSE_CODES_07,
+        close_code_stand_ins: STAND_INS_07,
+        any_close_code: true,
+        frames_after_101: false,
+    },
     Dialect {
         version: Version::V7,
         number: 7,
         opcodes: OPCODES,
         canonical: inverse(OPCODES),
+        masking: Masking::Payload,
         minimal_length: false,
         // Browsers of the time send the first; pywebsocket's client sends the second.
         origin_headers: &["Sec-WebSocket-Origin", "Origin"],
-        close_codes: &[1000..=1004, 3000..=4999],
-        close_code_stand_ins: &[
-            (code::INVALID_PAYLOAD, code::UNSUPPORTED),
-            (code::POLICY, code::UNSUPPORTED),
-            (code::TOO_BIG, code::DRAFT_TOO_BIG),
-            (code::EXTENSION_NEEDED, code::PROTOCOL_ERROR),
-            (code::INTERNAL_ERROR, code::GOING_AWAY),
-            (code::SERVICE_RESTART, code::GOING_AWAY),
-            (code::TRY_AGAIN_LATER, code::GOING_AWAY),
-        ],
+        close_codes: CLOSE_CODES_07,
+        close_code_stand_ins: STAND_INS_07,
         // libwebsockets of 2011 lays the masking key over its code and sends 62964, 50847, 31673, ...
         any_close_code: true,
         // ... and drops what it reads together with the response.
@@ -78,6 +111,7 @@ static DIALECTS: [Dialect; 3] = [
         number: 8,
         opcodes: OPCODES,
         canonical: inverse(OPCODES),
+        masking: Masking::Payload,
         minimal_length: false,
         origin_headers: &["Sec-WebSocket-Origin", "Origin"],
         close_codes: &[1000..=1004, 1007..=1007, 3000..=4999],
@@ -97,6 +131,7 @@ static DIALECTS: [Dialect; 3] = [
         number: 13,
         opcodes: OPCODES,
         canonical: inverse(OPCODES),
+        masking: Masking::Payload,
         //= RFC 6455#section-5.2
         //# the minimal number of bytes MUST be used to encode the length
         minimal_length: true,
@@ -160,7 +195,7 @@ impl Dialect {
 
 impl Version {
     /// Every version, oldest first.
-    pub const ALL: [Version; 3] = [Version::V7, Version::V8, Version::V13];
+    pub const ALL: [Version; 4] = [Version::V6, Version::V7, Version::V8, Version::V13];
 
     #[inline]
     pub(crate) fn dialect(self) -> &'static Dialect {
@@ -195,7 +230,7 @@ impl fmt::Display for Version {
     }
 }
 
-/// A set of versions. Displayed as `Sec-WebSocket-Version` lists them: `13, 8, 7`.
+/// A set of versions. Displayed as `Sec-WebSocket-Version` lists them: `13, 8, 7, 6`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Versions(u8);
 
@@ -296,10 +331,10 @@ mod tests {
 
     #[test]
     fn a_set_of_versions_reads_as_its_header_does() {
-        assert_eq!(Versions::ALL.to_string(), "13, 8, 7");
+        assert_eq!(Versions::ALL.to_string(), "13, 8, 7, 6");
         assert_eq!(Versions::RFC_6455.to_string(), "13");
         let old = Versions::ALL.without(Version::V13);
-        assert_eq!(old.to_string(), "8, 7");
+        assert_eq!(old.to_string(), "8, 7, 6");
         assert!(!old.contains(Version::V13));
         assert_eq!(old.with(Version::V13), Versions::ALL);
     }

@@ -9,10 +9,13 @@
 //! | |1|2|3|       | |K|           | |                | |             | |         |
 //! +-+-+-+-+-------+ +-+-----------+ +----------------+ +-------------+ +---------+
 //! ```
+//!
+//! In draft 06 a client's masking key comes first instead and covers all that follows it, so that the length of the
+//! header is known only after unmasking its beginning. MASK is a fourth reserved bit there.
 
 use std::ops::Deref;
 
-use crate::dialect::{Dialect, Version};
+use crate::dialect::{Dialect, Masking, Version};
 use crate::error::Error;
 
 /// What a frame is. The numbers on the wire are the dialect's.
@@ -72,6 +75,7 @@ const LENGTH_64: u8 = 127;
 pub struct HeaderBytes {
     octets: [u8; MAX_HEADER],
     len: u8,
+    payload_key: Option<[u8; 4]>,
 }
 
 impl HeaderBytes {
@@ -79,6 +83,12 @@ impl HeaderBytes {
         let start = usize::from(self.len);
         self.octets[start..start + octets.len()].copy_from_slice(octets);
         self.len += octets.len() as u8;
+    }
+
+    /// What the payload is to be masked with, from its first octet on; nothing on a server.
+    #[must_use]
+    pub fn payload_key(&self) -> Option<[u8; 4]> {
+        self.payload_key
     }
 }
 
@@ -91,7 +101,8 @@ impl Deref for HeaderBytes {
 }
 
 /// Encodes the header of a frame with `payload_len` octets of payload. `fin` is false for every fragment but the last.
-/// With `mask`, as every frame from a client must have, the payload that follows has to be masked with that key.
+/// With the masking key `mask`, as every frame from a client must have, the payload that follows has to be masked with
+/// [`HeaderBytes::payload_key`].
 #[must_use]
 pub fn encode_header(
     version: Version,
@@ -103,9 +114,18 @@ pub fn encode_header(
     let mut header = HeaderBytes {
         octets: [0; MAX_HEADER],
         len: 0,
+        payload_key: mask,
     };
+    let masking = version.dialect().masking;
+    if let (Masking::Frame, Some(key)) = (masking, mask) {
+        header.push(&key);
+    }
+    let start = usize::from(header.len);
     let first = version.dialect().wire_opcode(opcode) | if fin { FIN } else { 0 };
-    let mask_bit = if mask.is_some() { MASK } else { 0 };
+    let mask_bit = match masking {
+        Masking::Payload if mask.is_some() => MASK,
+        _ => 0,
+    };
     if payload_len < usize::from(LENGTH_16) {
         header.push(&[first, mask_bit | payload_len as u8]);
     } else if let Ok(length) = u16::try_from(payload_len) {
@@ -115,8 +135,15 @@ pub fn encode_header(
         header.push(&[first, mask_bit | LENGTH_64]);
         header.push(&(payload_len as u64).to_be_bytes());
     }
-    if let Some(key) = mask {
-        header.push(&key);
+    match (masking, mask) {
+        (_, None) => {}
+        (Masking::Payload, Some(key)) => header.push(&key),
+        (Masking::Frame, Some(mut key)) => {
+            let clear = &mut header.octets[start..usize::from(header.len)];
+            tidecast_simd::unmask(clear, key);
+            key.rotate_left(clear.len() % 4);
+            header.payload_key = Some(key);
+        }
     }
     header
 }
@@ -143,7 +170,7 @@ pub fn encode_fragment(
     out.extend_from_slice(&header);
     let start = out.len();
     out.extend_from_slice(payload);
-    if let Some(key) = mask {
+    if let Some(key) = header.payload_key {
         tidecast_simd::unmask(&mut out[start..], key);
     }
 }
@@ -175,6 +202,46 @@ pub(crate) enum Decoded {
 /// What the header by itself makes a protocol error.
 #[inline]
 pub(crate) fn decode_header(dialect: &Dialect, masked: bool, octets: &[u8]) -> Result<Decoded, Error> {
+    match dialect.masking {
+        Masking::Payload => {
+            let mut decoded = decode_clear(dialect, masked, octets)?;
+            if let (true, Decoded::Header(header)) = (masked, &mut decoded) {
+                let Some(key) = octets[header.len..].first_chunk() else {
+                    return Ok(Decoded::Needs(header.len + 4));
+                };
+                header.key = *key;
+                header.len += 4;
+            }
+            Ok(decoded)
+        }
+        Masking::Frame if masked => {
+            //= draft-ietf-hybi-thewebsocketprotocol-06#section-4.2
+            //# Each masked frame consists of a 32-bit masking-key followed by masked-data
+            let Some((key, rest)) = octets.split_first_chunk() else {
+                return Ok(Decoded::Needs(6));
+            };
+            let mut clear = [0; MAX_HEADER - 4];
+            let len = rest.len().min(clear.len());
+            let clear = &mut clear[..len];
+            clear.copy_from_slice(&rest[..len]);
+            tidecast_simd::unmask(clear, *key);
+            Ok(match decode_clear(dialect, false, clear)? {
+                Decoded::Needs(needs) => Decoded::Needs(4 + needs),
+                Decoded::Header(mut header) => {
+                    header.key = *key;
+                    header.key.rotate_left(header.len % 4);
+                    header.len += 4;
+                    Decoded::Header(header)
+                }
+            })
+        }
+        Masking::Frame => decode_clear(dialect, false, octets),
+    }
+}
+
+/// Reads a header without its key. `masked` says what the MASK bit has to be.
+#[inline]
+fn decode_clear(dialect: &Dialect, masked: bool, octets: &[u8]) -> Result<Decoded, Error> {
     let &[first, second, ref rest @ ..] = octets else {
         return Ok(Decoded::Needs(2));
     };
@@ -190,7 +257,11 @@ pub(crate) fn decode_header(dialect: &Dialect, masked: bool, octets: &[u8]) -> R
     //= RFC 6455#section-5.1
     //# The server MUST close the connection upon receiving a frame that is not masked.
     if masked != (second & MASK != 0) {
-        return Err(if masked { Error::NotMasked } else { Error::Masked });
+        return Err(match dialect.masking {
+            Masking::Frame => Error::ReservedBits,
+            Masking::Payload if masked => Error::NotMasked,
+            Masking::Payload => Error::Masked,
+        });
     }
     let fin = first & FIN != 0;
     let short = second & LENGTH;
@@ -202,19 +273,19 @@ pub(crate) fn decode_header(dialect: &Dialect, masked: bool, octets: &[u8]) -> R
             return Err(Error::LongControl);
         }
     }
-    let (payload, rest, extended) = match short {
+    let (payload, len) = match short {
         LENGTH_16 => {
-            let Some((length, rest)) = rest.split_first_chunk() else {
+            let Some(length) = rest.first_chunk() else {
                 return Ok(Decoded::Needs(4));
             };
             let length = u64::from(u16::from_be_bytes(*length));
             if dialect.minimal_length && length < u64::from(LENGTH_16) {
                 return Err(Error::LongLengthForm);
             }
-            (length, rest, 2)
+            (length, 4)
         }
         LENGTH_64 => {
-            let Some((length, rest)) = rest.split_first_chunk() else {
+            let Some(length) = rest.first_chunk() else {
                 return Ok(Decoded::Needs(10));
             };
             let length = u64::from_be_bytes(*length);
@@ -224,22 +295,14 @@ pub(crate) fn decode_header(dialect: &Dialect, masked: bool, octets: &[u8]) -> R
             if dialect.minimal_length && length <= u64::from(u16::MAX) {
                 return Err(Error::LongLengthForm);
             }
-            (length, rest, 8)
+            (length, 10)
         }
-        short => (u64::from(short), rest, 0),
-    };
-    let (key, len) = if masked {
-        let Some(key) = rest.first_chunk() else {
-            return Ok(Decoded::Needs(6 + extended));
-        };
-        (*key, 6 + extended)
-    } else {
-        ([0; 4], 2 + extended)
+        short => (u64::from(short), 2),
     };
     Ok(Decoded::Header(Header {
         fin,
         opcode,
-        key,
+        key: [0; 4],
         payload,
         len,
     }))
@@ -261,7 +324,7 @@ mod tests {
                         let expected = Header {
                             fin,
                             opcode: Opcode::Binary,
-                            key: mask.unwrap_or_default(),
+                            key: written.payload_key().unwrap_or_default(),
                             payload: payload as u64,
                             len: written.len(),
                         };

@@ -134,6 +134,10 @@ mod tests {
         b"\x82\x7e\0\x80",
         b"\x88\x82\0\0\0\0\x03\xe8",
         b"\x88\x02\x03\xe8",
+        b"\0\0\0\0\x84\x05Hello",
+        b"\0\0\0\0\x04\x02\xe2\x82",
+        b"\0\0\0\0\x80\x01\xac",
+        b"\x37\xfa\x21\x3d\xb5\xff\x69\x58\x5b\x96\x4e",
     ];
 
     const LINES: &[&[u8]] = &[

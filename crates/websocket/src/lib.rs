@@ -1,4 +1,4 @@
-//! WebSocket for server and client without I/O: RFC 6455 (version 13) and the drafts of versions 8 and 7.
+//! WebSocket for server and client without I/O: RFC 6455 (version 13) and the drafts of versions 8, 7 and 6.
 //!
 //! ```text
 //!                    +-------------------------- Connection -------------------------+

@@ -195,7 +195,7 @@ fn every_bad_request_is_told_what_is_wrong_with_it() {
 #[test]
 fn a_version_not_accepted_is_answered_with_those_that_are() {
     for (accepted, listed) in [
-        (Versions::ALL, "13, 8, 7"),
+        (Versions::ALL, "13, 8, 7, 6"),
         (Versions::RFC_6455, "13"),
         (Versions::only(Version::V7).with(Version::V13), "13, 7"),
     ] {

@@ -76,11 +76,19 @@ impl Segmentation {
     }
 }
 
+/// The versions whose frames look like RFC 6455's.
+pub(crate) const RFC_FRAMES: [Version; 3] = [Version::V7, Version::V8, Version::V13];
+
+/// `versions` with every segmentation.
+pub(crate) fn segmented(versions: &[Version]) -> impl Iterator<Item = (Version, Segmentation)> {
+    versions
+        .iter()
+        .flat_map(|&version| SEGMENTATIONS.map(|segmentation| (version, segmentation)))
+}
+
 /// Every version with every segmentation.
 pub(crate) fn everywhere() -> impl Iterator<Item = (Version, Segmentation)> {
-    Version::ALL
-        .into_iter()
-        .flat_map(|version| SEGMENTATIONS.map(|segmentation| (version, segmentation)))
+    segmented(&Version::ALL)
 }
 
 pub(crate) fn server(version: Version) -> Connection {

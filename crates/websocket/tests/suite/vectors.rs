@@ -2,7 +2,7 @@
 
 use tidecast_websocket::{Opcode, Version, encode_fragment, encode_frame};
 
-use crate::support::{KEY, SEGMENTATIONS, Said, client, everywhere, hex, listen, server, text};
+use crate::support::{KEY, RFC_FRAMES, SEGMENTATIONS, Said, client, hex, listen, segmented, server, text};
 
 fn alphabet(length: usize) -> Vec<u8> {
     (b'a'..=b'z').cycle().take(length).collect()
@@ -37,8 +37,8 @@ fn client_vectors() -> Vec<(&'static str, Vec<Said>, &'static str)> {
 }
 
 #[test]
-fn a_server_hears_what_clients_of_every_version_said() {
-    for (version, segmentation) in everywhere() {
+fn a_server_hears_what_clients_said_since_draft_07() {
+    for (version, segmentation) in segmented(&RFC_FRAMES) {
         for (octets, said, answer) in client_vectors() {
             let heard = listen(&mut server(version), &hex(octets), segmentation);
             assert_eq!(heard.error, None, "{version} {segmentation:?} {octets}");
@@ -59,7 +59,7 @@ fn a_client_writes_the_octets_that_period_clients_wrote() {
         (Opcode::Pong, true, b"Hello", "8a85 37fa213d 7f9f4d5158"),
         (Opcode::Close, true, b"\x03\xe8bye", "8885 37fa213d 3412434452"),
     ];
-    for version in Version::ALL {
+    for version in RFC_FRAMES {
         for (opcode, fin, payload, octets) in frames {
             let mut out = Vec::new();
             encode_fragment(version, opcode, fin, payload, Some(KEY), &mut out);
@@ -97,7 +97,7 @@ fn a_server_writes_the_octets_that_period_servers_wrote_and_a_client_hears_them(
             Said::Close(Some(1000), String::new()),
         ),
     ];
-    for (version, segmentation) in everywhere() {
+    for (version, segmentation) in segmented(&RFC_FRAMES) {
         for (frames, octets, said) in &vectors {
             let mut out = Vec::new();
             for &(opcode, fin, payload) in *frames {
@@ -122,7 +122,7 @@ fn each_form_of_the_length_begins_with_the_octets_seen() {
     for (length, start) in vectors {
         let (payload, start) = (alphabet(length), hex(start));
         let said = [Said::Text(String::from_utf8(payload.clone()).unwrap())];
-        for version in Version::ALL {
+        for version in RFC_FRAMES {
             let mut out = Vec::new();
             encode_frame(version, Opcode::Text, &payload, Some(KEY), &mut out);
             assert_eq!(out.len(), start.len() - 2 + length);
@@ -131,6 +131,134 @@ fn each_form_of_the_length_begins_with_the_octets_seen() {
                 let heard = listen(&mut server(version), &out, segmentation);
                 assert_eq!(heard.said, said);
             }
+        }
+    }
+}
+
+/// The same for draft 06: what a client sends with [`KEY`], its frames, and what the server hears and answers.
+fn client_vectors_06() -> Vec<(&'static str, &'static [Frame], Said, &'static str)> {
+    vec![
+        (
+            "37fa213d b3ff69585b964e",
+            &[(Opcode::Text, true, b"Hello")],
+            text("Hello"),
+            "",
+        ),
+        (
+            "37fa213d 33f969585b 37fa213d b7f84d52",
+            &[(Opcode::Text, false, b"Hel"), (Opcode::Continuation, true, b"lo")],
+            text("Hello"),
+            "",
+        ),
+        (
+            "37fa213d b2f9213c35",
+            &[(Opcode::Binary, true, &[0, 1, 2])],
+            Said::Binary(vec![0, 1, 2]),
+            "",
+        ),
+        (
+            "37fa213d b5ff69585b964e",
+            &[(Opcode::Ping, true, b"Hello")],
+            Said::Ping(b"Hello".into()),
+            "830548656c6c6f",
+        ),
+        (
+            "37fa213d b4ff69585b964e",
+            &[(Opcode::Pong, true, b"Hello")],
+            Said::Pong(b"Hello".into()),
+            "",
+        ),
+        (
+            "37fa213d b6f822d5",
+            &[(Opcode::Close, true, b"\x03\xe8")],
+            Said::Close(Some(1000), String::new()),
+            "810203e8",
+        ),
+        (
+            "37fa213d b6ff22d5558344",
+            &[(Opcode::Close, true, b"\x03\xe8bye")],
+            Said::Close(Some(1000), "bye".into()),
+            "810203e8",
+        ),
+        (
+            "37fa213d b6fa",
+            &[(Opcode::Close, true, b"")],
+            Said::Close(None, String::new()),
+            "810203e8",
+        ),
+        ("37fa213d b3fa", &[(Opcode::Text, true, b"")], text(""), ""),
+    ]
+}
+
+#[test]
+fn draft_06_masks_the_header_too_and_is_written_and_heard_as_period_clients_did() {
+    for (octets, frames, said, answer) in client_vectors_06() {
+        let octets = hex(octets);
+        let mut out = Vec::new();
+        for &(opcode, fin, payload) in frames {
+            encode_fragment(Version::V6, opcode, fin, payload, Some(KEY), &mut out);
+        }
+        assert_eq!(out, octets);
+        for segmentation in SEGMENTATIONS {
+            let heard = listen(&mut server(Version::V6), &octets, segmentation);
+            assert_eq!(heard.error, None);
+            assert_eq!(heard.said, std::slice::from_ref(&said));
+            assert_eq!(heard.out, hex(answer));
+        }
+    }
+    let zero_key = hex("00000000 840548656c6c6f");
+    for segmentation in SEGMENTATIONS {
+        let heard = listen(&mut server(Version::V6), &zero_key, segmentation);
+        assert_eq!(heard.said, [text("Hello")]);
+    }
+}
+
+#[test]
+fn draft_06_servers_write_plain_frames_with_its_opcodes() {
+    let vectors: [(Frame, &str); 6] = [
+        ((Opcode::Text, true, b"Hello"), "840548656c6c6f"),
+        ((Opcode::Text, false, b"Hel"), "040348656c"),
+        ((Opcode::Continuation, true, b"lo"), "80026c6f"),
+        ((Opcode::Ping, true, b"Hello"), "820548656c6c6f"),
+        ((Opcode::Pong, true, b"Hello"), "830548656c6c6f"),
+        ((Opcode::Close, true, b"\x03\xe8"), "810203e8"),
+    ];
+    let mut stream = Vec::new();
+    for ((opcode, fin, payload), octets) in vectors {
+        let start = stream.len();
+        encode_fragment(Version::V6, opcode, fin, payload, None, &mut stream);
+        assert_eq!(stream[start..], hex(octets));
+    }
+    for segmentation in SEGMENTATIONS {
+        let heard = listen(&mut client(Version::V6), &stream, segmentation);
+        let said = [
+            text("Hello"),
+            text("Hello"),
+            Said::Ping(b"Hello".into()),
+            Said::Pong(b"Hello".into()),
+            Said::Close(Some(1000), String::new()),
+        ];
+        assert_eq!(heard.said, said);
+    }
+}
+
+#[test]
+fn each_form_of_the_length_begins_with_the_octets_seen_in_draft_06() {
+    let vectors = [
+        (126, 134, "37fa213d b3842143 5698"),
+        (300, 308, "37fa213d b3842011 5698"),
+        (65_536, 65_550, "37fa213d b385213d37fa213c37fa 405f"),
+    ];
+    for (length, size, start) in vectors {
+        let payload = alphabet(length);
+        let mut out = Vec::new();
+        encode_frame(Version::V6, Opcode::Text, &payload, Some(KEY), &mut out);
+        assert_eq!(out.len(), size);
+        assert!(out.starts_with(&hex(start)));
+        let said = [Said::Text(String::from_utf8(payload).unwrap())];
+        for segmentation in SEGMENTATIONS {
+            let heard = listen(&mut server(Version::V6), &out, segmentation);
+            assert_eq!(heard.said, said);
         }
     }
 }
