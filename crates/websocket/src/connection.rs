@@ -211,6 +211,7 @@ impl Connection {
             self.awaiting_pong = false;
         }
         if !self.state.reads() {
+            self.release();
             input.take(usize::MAX);
             return Ok(None);
         }
@@ -438,6 +439,14 @@ mod tests {
         feed(&mut server, b"\x81\xfe\x10\x00\0\0\0\0half a mess");
         assert!(server.assembly.is_some());
         server.handle_end();
+        assert!(server.assembly.is_none());
+    }
+
+    #[test]
+    fn a_close_inside_a_message_releases_the_message() {
+        let mut server = Connection::server(Version::V13, Limits::default(), Millis(0));
+        feed(&mut server, b"\x01\x85\0\0\0\0begun\x88\x82\0\0\0\0\x03\xe8");
+        assert_eq!(server.state(), State::Draining);
         assert!(server.assembly.is_none());
     }
 }

@@ -216,8 +216,8 @@ impl Version {
         self.dialect().number
     }
 
-    /// Whether frames may be sent in one write with the 101 response. Peers of the drafts' time lose them: wait for
-    /// the first bytes from them, or for the next turn of the loop.
+    /// Whether frames may be sent in one write with the 101 response. Peers of the drafts' time drop what they read
+    /// together with it: their first frame must come later.
     #[must_use]
     pub fn frames_may_follow_101(self) -> bool {
         self.dialect().frames_after_101

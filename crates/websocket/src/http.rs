@@ -303,7 +303,8 @@ impl<'o> Response<'o> {
         Self { out }
     }
 
-    /// Writes a header field. Write names in canonical case: clients of 2011 know no other.
+    /// Writes a header field. Neither name nor value may have a line break. Write names in canonical case: clients of
+    /// 2011 know no other.
     pub fn header(self, name: &str, value: impl Display) -> Self {
         put_line(self.out, format_args!("{name}: {value}"));
         self
