@@ -352,4 +352,19 @@ mod tests {
             assert_eq!(header.len(), size + 4);
         }
     }
+    //= RFC 6455#section-5.2
+    //= type=test
+    //# the minimal number of bytes MUST be used to encode the length
+    #[test]
+    fn the_longest_length_that_fits_a_shorter_form_is_refused_by_the_rfc_alone() {
+        let headers: [&[u8]; 2] = [b"\x82\x7e\0\x7d", b"\x82\x7f\0\0\0\0\0\0\xff\xff"];
+        for header in headers {
+            for version in [Version::V7, Version::V8] {
+                let decoded = decode_header(version.dialect(), false, header);
+                assert!(matches!(decoded, Ok(Decoded::Header(_))), "{version}");
+            }
+            let decoded = decode_header(Version::V13.dialect(), false, header);
+            assert_eq!(decoded, Err(Error::LongLengthForm));
+        }
+    }
 }
