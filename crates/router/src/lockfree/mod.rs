@@ -186,3 +186,58 @@ impl<'g, S> Snapshot<'g, S> {
         unsafe { LiveLevel::new(&self.0.top) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// The places of the current version, the root left out.
+    fn places(core: &Core<u8>) -> usize {
+        let guard = epoch::pin();
+        let mut places = 0;
+        core.load(&guard).top().for_each_block_below(&mut |block| {
+            places += usize::from(matches!(block, txn::Block::Level(_)));
+        });
+        places
+    }
+
+    /// The places that filters lead to: their beginnings without a last `#`.
+    fn wanted_places<'a>(filters: impl Iterator<Item = &'a String>) -> usize {
+        let mut beginnings = BTreeSet::new();
+        for filter in filters {
+            let mut levels: Vec<_> = filter.split('/').collect();
+            levels.pop_if(|last| *last == "#");
+            beginnings.extend((1..=levels.len()).map(|count| levels[..count].join("/")));
+        }
+        beginnings.len()
+    }
+
+    #[test]
+    fn there_is_a_place_for_each_beginning_of_a_filter_and_no_other() {
+        let names = ["a", "b", "c", "d", "e", "", "+", "#"];
+        let mut filters = Vec::new();
+        for first in names {
+            filters.push(first.to_owned());
+            for second in names.iter().filter(|_| first != "#") {
+                filters.push(format!("{first}/{second}"));
+            }
+        }
+        let core = Core::new();
+        for (id, filter) in (0..).zip(&filters) {
+            core.insert(filter.split('/'), id, &0);
+            assert_eq!(places(&core), wanted_places(filters[..=id as usize].iter()));
+        }
+        // 29 and the number of filters have no factor in common: every filter has its turn.
+        let count = filters.len();
+        let order: Vec<_> = (0..count).map(|step| step * 29 % count).collect();
+        for (step, &index) in order.iter().enumerate() {
+            assert_eq!(core.remove(filters[index].split('/'), index as u64), Some(0));
+            let left = order[step + 1..].iter().map(|&index| &filters[index]);
+            assert_eq!(places(&core), wanted_places(left));
+        }
+        let guard = epoch::pin();
+        assert!(core.load(&guard).0.top.is_empty());
+    }
+}
