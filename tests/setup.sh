@@ -32,7 +32,7 @@ once_for() {
     local stamp=$1 inputs=$2
     shift 2
     if [[ ! -f $stamp || $(<"$stamp") != "$inputs" ]]; then
-        printf 'setup: %s\n' "$*"
+        printf 'setup: %s\n' "${*//_/ }"
         "$@"
         printf '%s\n' "$inputs" >"$stamp"
     fi
