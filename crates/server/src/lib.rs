@@ -1,2 +1,19 @@
 //! Boot, configuration and control plane of the tidecast broker.
+//!
+//! ```text
+//!   Config ─▶ Resolved ─▶ listeners, worker threads ─▶ "listening on …" ─▶ a signal ─▶ Order::Drain ─▶ totals
+//! ```
+//!
+//! The control plane is the thread that calls [`run`], with a small tokio runtime. It reaches workers only by orders
+//! through the mesh, and they never wait for it.
+//!
+//! What it is not: nothing on the way of a message is here.
+//!
+//! Start reading at [`run`].
 #![forbid(unsafe_code)]
+
+mod config;
+mod run;
+
+pub use config::{Config, ConfigError};
+pub use run::{Error, run};

@@ -1,4 +1,30 @@
 //! One thread, one ring: connections, fan-out and delivery.
+//!
+//! ```text
+//!   ring ─▶ connection ─▶ websocket ─▶ broker ─▶ fanout ─▶ outbox ─▶ ring
+//!                                        ▲          │
+//!                                        └── mesh ◀─┘  (other workers)
+//! ```
+//!
+//! A [`Worker`] owns its connections from accept to close. Workers share the router (inside
+//! [`Shared`](tidecast_broker::Shared)) and meet only in the [`Mesh`], by bounded lock-free mailboxes.
+//!
+//! What it is not: it knows nothing of configuration files, signals or metrics formats; the server crate does.
+//!
+//! Start reading at [`Worker::run`].
 #![forbid(unsafe_code)]
 
+mod connection;
+mod counters;
+mod fanout;
+mod mesh;
 mod outbox;
+mod site;
+mod sleep;
+mod sync;
+mod timers;
+mod worker;
+
+pub use counters::{Counter, Counters, Totals};
+pub use mesh::{Mesh, Order};
+pub use worker::{Config, Parts, Worker, WorkerError};

@@ -255,10 +255,14 @@ pub(crate) struct SegmentId(u32);
 /// What one connection has yet to be sent: ranges in order.
 ///
 /// Invariants: `bytes` is the sum of all ranges; `first` is empty only if all is; `partial` bytes at the front complete
-/// a frame of which the beginning was sent.
+/// a frame of which the beginning was sent, or are no frame at all.
 #[derive(Debug)]
 pub(crate) struct Queue {
     first: Range,
+    #[expect(
+        clippy::box_collection,
+        reason = "8 bytes instead of 32, and most connections never have one"
+    )]
     rest: Option<Box<VecDeque<Range>>>,
     bytes: u32,
     partial: u32,
@@ -313,6 +317,13 @@ impl Queue {
         } else {
             self.rest.get_or_insert_default().push_back(range);
         }
+    }
+
+    /// Appends `range`, which is no frame, to an empty queue: an HTTP response before the first frame.
+    pub(crate) fn push_opaque(&mut self, range: Range, outbox: &mut Outbox) {
+        debug_assert!(self.is_empty(), "only frames follow a frame");
+        self.push(range, outbox);
+        self.partial = range.end - range.start;
     }
 
     /// Copies small ranges at the front together, so that they go out in one send.

@@ -1,0 +1,248 @@
+//! Settings, as written and as resolved.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use tidecast_broker::WorkerSet;
+use tidecast_websocket::{Millis, Timing};
+
+/// The largest message that can be allowed: one frame of it fits into the 32 bits in which queues count.
+const MOST_MESSAGE: usize = 1 << 30;
+/// The smallest request head limit: less does not hold a browser's handshake.
+const LEAST_HEAD: usize = 1024;
+/// Connections of one worker when the descriptor limit would allow more; each costs 8 bytes of kernel memory unused.
+const DEFAULT_CONNECTIONS: u64 = 1 << 17;
+
+/// Settings of the broker as they are written.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Addresses to listen on. Port 0 lets the kernel choose.
+    pub listen: Vec<SocketAddr>,
+    /// Worker threads; as many as cores, if there is none.
+    pub workers: Option<NonZeroUsize>,
+    /// The largest message accepted from a client, in bytes.
+    pub max_message: usize,
+    /// Bytes that may wait for a subscriber that does not read, before it is closed with 4000.
+    pub max_pending: usize,
+    /// Connections of one worker; what the descriptor limit allows, if there is none.
+    pub max_connections: Option<u32>,
+    /// Subscriptions of one connection.
+    pub max_subscriptions: u32,
+    /// The longest HTTP request head, in bytes.
+    pub max_head: usize,
+    /// How long a request head may take to arrive.
+    pub handshake_timeout: Duration,
+    /// Silence of a client after which it is pinged; zero never pings.
+    pub ping_interval: Duration,
+    /// How long after a ping a client has to be heard.
+    pub pong_timeout: Duration,
+    /// How long the closing handshake of a connection may take.
+    pub close_timeout: Duration,
+    /// How long a stop waits for closing handshakes.
+    pub drain_timeout: Duration,
+    /// Bind each worker to a core of its own.
+    pub pin: bool,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
+            workers: None,
+            max_message: 1 << 20,
+            max_pending: 4 << 20,
+            max_connections: None,
+            max_subscriptions: 1000,
+            max_head: 16 << 10,
+            handshake_timeout: Duration::from_secs(10),
+            ping_interval: Duration::from_secs(25),
+            pong_timeout: Duration::from_secs(10),
+            close_timeout: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(5),
+            pin: true,
+        }
+    }
+}
+
+/// A setting that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// Nothing to listen on.
+    #[error("no address to listen on: give at least one --listen")]
+    NoAddress,
+    /// An address twice.
+    #[error("--listen {0} is given twice")]
+    AddressTwice(SocketAddr),
+    /// Too many workers.
+    #[error("--workers {0}: there can be at most {most}", most = WorkerSet::MAX)]
+    Workers(usize),
+    /// A message limit out of range.
+    #[error("--max-message {0}: give 1 to {MOST_MESSAGE} bytes")]
+    MaxMessage(usize),
+    /// A limit for slow subscribers out of range.
+    #[error("--max-pending {0}: give 1 to {MOST_MESSAGE} bytes")]
+    MaxPending(usize),
+    /// A head limit out of range.
+    #[error("--max-head {0}: give at least {LEAST_HEAD} bytes, which a browser's handshake can need")]
+    MaxHead(usize),
+    /// More connections than descriptors.
+    #[error(
+        "--max-connections {asked}: a ring's file table may not be larger than the descriptor limit, which is {limit} \
+         (raise it with `ulimit -n` or LimitNOFILE= in a systemd unit)"
+    )]
+    MaxConnections {
+        /// What was asked for.
+        asked: u32,
+        /// `RLIMIT_NOFILE`.
+        limit: u64,
+    },
+    /// Zero where it makes no sense.
+    #[error("{0} has to be more than zero")]
+    Zero(&'static str),
+}
+
+/// Settings with everything decided.
+#[derive(Clone, Debug)]
+pub(crate) struct Resolved {
+    pub(crate) listen: Vec<SocketAddr>,
+    /// The core of each worker.
+    pub(crate) cores: Vec<Option<usize>>,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) worker: tidecast_worker::Config,
+}
+
+impl Config {
+    /// Decides what is left open, for a process that may run on `cores` and open `descriptors`.
+    ///
+    /// # Errors
+    /// A setting is out of range; the error names it and its range.
+    pub(crate) fn resolve(
+        &self,
+        cores: &[usize],
+        descriptors: u64,
+        page: &'static str,
+    ) -> Result<Resolved, ConfigError> {
+        if self.listen.is_empty() {
+            return Err(ConfigError::NoAddress);
+        }
+        for (i, address) in self.listen.iter().enumerate() {
+            if address.port() != 0 && self.listen[..i].contains(address) {
+                return Err(ConfigError::AddressTwice(*address));
+            }
+        }
+        let workers = self
+            .workers
+            .map_or(cores.len().clamp(1, WorkerSet::MAX), NonZeroUsize::get);
+        if workers > WorkerSet::MAX {
+            return Err(ConfigError::Workers(workers));
+        }
+        if !(1..=MOST_MESSAGE).contains(&self.max_message) {
+            return Err(ConfigError::MaxMessage(self.max_message));
+        }
+        if !(1..=MOST_MESSAGE).contains(&self.max_pending) {
+            return Err(ConfigError::MaxPending(self.max_pending));
+        }
+        if self.max_head < LEAST_HEAD {
+            return Err(ConfigError::MaxHead(self.max_head));
+        }
+        for (name, zero) in [
+            ("--max-connections", self.max_connections == Some(0)),
+            ("--handshake-timeout", self.handshake_timeout.is_zero()),
+            ("--pong-timeout", self.pong_timeout.is_zero()),
+            ("--close-timeout", self.close_timeout.is_zero()),
+        ] {
+            if zero {
+                return Err(ConfigError::Zero(name));
+            }
+        }
+        let max_connections = match self.max_connections {
+            Some(asked) if u64::from(asked) > descriptors => {
+                return Err(ConfigError::MaxConnections {
+                    asked,
+                    limit: descriptors,
+                });
+            }
+            Some(asked) => asked,
+            None => descriptors.min(DEFAULT_CONNECTIONS) as u32,
+        };
+        // More workers than cores share them in turn; one worker alone is pinned too, if there is only one core for it.
+        let core = |worker: usize| (self.pin && !cores.is_empty()).then(|| cores[worker % cores.len()]);
+        Ok(Resolved {
+            listen: self.listen.clone(),
+            cores: (0..workers).map(core).collect(),
+            drain_timeout: self.drain_timeout,
+            worker: tidecast_worker::Config {
+                max_message: self.max_message as u32,
+                max_pending: self.max_pending,
+                max_connections,
+                max_subscriptions: self.max_subscriptions,
+                max_head: self.max_head,
+                handshake_timeout: self.handshake_timeout,
+                timing: Timing {
+                    ping_interval: if self.ping_interval.is_zero() {
+                        Millis::NEVER
+                    } else {
+                        millis(self.ping_interval)
+                    },
+                    pong_timeout: millis(self.pong_timeout),
+                    close_timeout: millis(self.close_timeout),
+                },
+                core: None,
+                page,
+            },
+        })
+    }
+}
+
+fn millis(span: Duration) -> Millis {
+    Millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(change: impl FnOnce(&mut Config)) -> Result<Resolved, ConfigError> {
+        let mut config = Config::default();
+        change(&mut config);
+        config.resolve(&[2, 5], 20_000, "")
+    }
+
+    #[test]
+    fn what_is_left_open_follows_the_machine() {
+        let resolved = resolve(|_| {}).unwrap();
+        assert_eq!(resolved.cores, [Some(2), Some(5)]);
+        assert_eq!(resolved.worker.max_connections, 20_000);
+        let resolved = resolve(|config| {
+            config.workers = NonZeroUsize::new(3);
+            config.ping_interval = Duration::ZERO;
+        })
+        .unwrap();
+        assert_eq!(resolved.cores, [Some(2), Some(5), Some(2)]);
+        assert_eq!(resolved.worker.timing.ping_interval, Millis::NEVER);
+        assert_eq!(resolve(|config| config.pin = false).unwrap().cores, [None, None]);
+    }
+
+    #[test]
+    fn every_setting_out_of_range_is_refused_by_its_name() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 80));
+        type Change = fn(&mut Config);
+        let table: [(Change, &str); 8] = [
+            (|config| config.listen.clear(), "--listen"),
+            (|config| config.workers = NonZeroUsize::new(257), "at most 256"),
+            (|config| config.max_message = 0, "--max-message 0"),
+            (|config| config.max_message = (1 << 30) + 1, "--max-message"),
+            (|config| config.max_pending = 0, "--max-pending 0"),
+            (|config| config.max_head = 100, "--max-head 100"),
+            (|config| config.max_connections = Some(30_000), "20000"),
+            (|config| config.close_timeout = Duration::ZERO, "--close-timeout"),
+        ];
+        for (change, word) in table {
+            let error = resolve(change).unwrap_err().to_string();
+            assert!(error.contains(word), "{word}: {error}");
+        }
+        let twice = resolve(|config| config.listen = vec![address, address]).unwrap_err();
+        assert_eq!(twice, ConfigError::AddressTwice(address));
+    }
+}

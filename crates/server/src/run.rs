@@ -1,0 +1,326 @@
+//! A broker from start to stop.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::process;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tidecast_broker::Shared;
+use tidecast_driver::{ListenError, Listener, allowed_cores, descriptor_limit, listen};
+use tidecast_worker::{Counters, Mesh, Order, Parts, Totals, Worker, WorkerError};
+use tokio::runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::config::{Config, ConfigError, Resolved};
+
+/// The page at `/`.
+const PAGE: &str = include_str!("../page/index.html");
+
+/// Connections that may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Beyond the time that workers give to closing handshakes, how long they may take to end.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// Why the broker could not start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A setting cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// A worker could not start.
+    #[error("worker {number} could not start: {source}")]
+    Start {
+        /// The worker's number.
+        number: usize,
+        /// Why.
+        source: WorkerError,
+    },
+    /// A worker ended without being told to.
+    #[error("worker {number} failed: {reason}; the broker stops")]
+    Worker {
+        /// The worker's number.
+        number: usize,
+        /// Why.
+        reason: String,
+    },
+    /// Workers did not end when they were told to.
+    #[error("{running} of the workers did not end within {limit:?}")]
+    Stuck {
+        /// How many.
+        running: usize,
+        /// What they were given.
+        limit: Duration,
+    },
+    /// Threads, signals or limits of the process.
+    #[error("cannot set up the process: {0}")]
+    Process(#[from] io::Error),
+}
+
+/// Runs a broker until SIGTERM or SIGINT, then says goodbye to every client. A second signal ends the process at once.
+///
+/// Prints to standard output what listens where, and totals at the end.
+///
+/// # Errors
+/// It cannot start, or a worker failed. Whatever was started is stopped before this returns.
+pub fn run(config: Config) -> Result<(), Error> {
+    let resolved = config.resolve(&allowed_cores()?, descriptor_limit()?, PAGE)?;
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        // Before anything can be connected to, so that no signal takes the process down unprepared.
+        let mut signals = Signals::new()?;
+        let mut workers = Workers::start(&resolved).await?;
+        workers.announce();
+        let ended = tokio::select! {
+            name = signals.next() => {
+                say(format_args!("{name}: saying goodbye, for at most {:?}; once more ends at once", resolved.drain_timeout));
+                workers.order(Order::Drain(resolved.drain_timeout));
+                tokio::select! {
+                    ended = workers.join(resolved.drain_timeout + STOP_GRACE) => ended,
+                    name = signals.next() => {
+                        say(format_args!("{name}: ending at once"));
+                        process::exit(1);
+                    }
+                }
+            }
+            failed = workers.next_end() => {
+                workers.order(Order::Drain(resolved.drain_timeout));
+                let _ = workers.join(resolved.drain_timeout + STOP_GRACE).await;
+                Err(failed)
+            }
+        };
+        workers.report();
+        ended
+    })
+}
+
+/// A line for whoever watches. A closed standard output is no reason to stop serving.
+fn say(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(io::stdout().lock(), "{line}");
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// What a worker's thread tells the control plane.
+enum News {
+    Started,
+    Failed(WorkerError),
+    /// With the reason, if it was not an order.
+    Ended(Option<String>),
+}
+
+/// The running workers.
+struct Workers {
+    mesh: Arc<Mesh>,
+    counters: Vec<Arc<Counters>>,
+    cores: Vec<Option<usize>>,
+    addresses: Vec<SocketAddr>,
+    news: mpsc::UnboundedReceiver<(usize, News)>,
+    running: usize,
+}
+
+impl Workers {
+    async fn start(resolved: &Resolved) -> Result<Workers, Error> {
+        let count = resolved.cores.len();
+        let mesh = Arc::new(Mesh::new(count));
+        let shared = Arc::new(Shared::new());
+        let mut addresses = Vec::new();
+        let mut shares: Vec<Vec<Listener>> = (0..count).map(|_| Vec::new()).collect();
+        for address in &resolved.listen {
+            let listeners = listen(*address, BACKLOG, count)?;
+            addresses.extend(listeners.first().map(Listener::address));
+            shares
+                .iter_mut()
+                .zip(listeners)
+                .for_each(|(share, listener)| share.push(listener));
+        }
+        let (sender, news) = mpsc::unbounded_channel();
+        let mut workers = Workers {
+            mesh: Arc::clone(&mesh),
+            counters: (0..count).map(|_| Arc::default()).collect(),
+            cores: resolved.cores.clone(),
+            addresses,
+            news,
+            running: 0,
+        };
+        for (number, listeners) in shares.into_iter().enumerate() {
+            let config = tidecast_worker::Config {
+                core: resolved.cores[number],
+                ..resolved.worker.clone()
+            };
+            let parts = Parts {
+                number: number as u16,
+                listeners,
+                mesh: Arc::clone(&mesh),
+                shared: Arc::clone(&shared),
+                counters: Arc::clone(&workers.counters[number]),
+            };
+            let sender = sender.clone();
+            thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+                let tell = |news| {
+                    // Nobody listens any more once the process is about to end.
+                    let _ = sender.send((number, news));
+                };
+                match Worker::new(config, parts) {
+                    Ok(worker) => {
+                        tell(News::Started);
+                        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.run()));
+                        tell(News::Ended(match ended {
+                            Ok(Ok(())) => None,
+                            Ok(Err(error)) => Some(error.to_string()),
+                            Err(_) => Some("it panicked (see above)".to_owned()),
+                        }));
+                    }
+                    Err(error) => tell(News::Failed(error)),
+                }
+            })?;
+        }
+        for _ in 0..count {
+            match workers.news.recv().await {
+                Some((_, News::Started)) => workers.running += 1,
+                Some((number, News::Failed(source))) => {
+                    workers.order(Order::Stop);
+                    return Err(Error::Start { number, source });
+                }
+                Some((number, News::Ended(reason))) => return Err(ended(number, reason)),
+                None => unreachable!("a sender is held by this function"),
+            }
+        }
+        Ok(workers)
+    }
+
+    /// Says what listens where, and what to try.
+    fn announce(&self) {
+        let count = self.cores.len();
+        let cores: Vec<String> = self.cores.iter().flatten().map(ToString::to_string).collect();
+        let place = match cores.len() {
+            0 => String::new(),
+            1 => format!(" on core {}", cores[0]),
+            _ => format!(" on cores {}", cores.join(", ")),
+        };
+        let workers = if count == 1 { "worker" } else { "workers" };
+        say(format_args!(
+            "tidecast {}: {count} {workers}{place}",
+            env!("CARGO_PKG_VERSION")
+        ));
+        for address in &self.addresses {
+            say(format_args!(
+                "listening on http://{address}/ (page), ws://{address}/ws and ws://{address}/t/<topic>"
+            ));
+        }
+        if let Some(address) = self.addresses.first() {
+            let host = reachable(*address);
+            let url = if host.port() == 8080 && host.ip().is_loopback() && host.is_ipv4() {
+                String::new()
+            } else {
+                format!(" --url ws://{host}")
+            };
+            say(format_args!(
+                "try: open http://{host}/, then run: tidecast pub{url} demo/hello '\"hi\"'"
+            ));
+        }
+    }
+
+    fn order(&self, order: Order) {
+        for worker in 0..self.mesh.workers() {
+            self.mesh.order(worker, order);
+        }
+    }
+
+    /// Waits until a worker ends that was not told to.
+    async fn next_end(&mut self) -> Error {
+        loop {
+            if let Some((number, News::Ended(reason))) = self.news.recv().await {
+                self.running -= 1;
+                return ended(number, reason);
+            }
+        }
+    }
+
+    /// Waits until all workers have ended as they were told.
+    async fn join(&mut self, limit: Duration) -> Result<(), Error> {
+        let all = async {
+            let mut first = Ok(());
+            while self.running > 0 {
+                let Some((number, News::Ended(reason))) = self.news.recv().await else {
+                    break;
+                };
+                self.running -= 1;
+                if reason.is_some() && first.is_ok() {
+                    first = Err(ended(number, reason));
+                }
+            }
+            first
+        };
+        match tokio::time::timeout(limit, all).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::Stuck {
+                running: self.running,
+                limit,
+            }),
+        }
+    }
+
+    /// Says what was done.
+    fn report(&self) {
+        let mut totals = Totals::default();
+        self.counters.iter().for_each(|counters| counters.add_to(&mut totals));
+        let words: Vec<String> = totals
+            .iter()
+            .filter(|(_, value)| *value > 0)
+            .map(|(name, value)| format!("{name} {value}"))
+            .collect();
+        say(format_args!(
+            "stopped: {}",
+            if words.is_empty() {
+                "nothing happened".to_owned()
+            } else {
+                words.join(", ")
+            }
+        ));
+    }
+}
+
+fn ended(number: usize, reason: Option<String>) -> Error {
+    Error::Worker {
+        number,
+        reason: reason.unwrap_or_else(|| "it ended without being told to".to_owned()),
+    }
+}
+
+/// An address to connect to for one that was listened on: the unspecified one is reached by the loopback.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let mut address = address;
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}

@@ -1,0 +1,83 @@
+//! A connection and the phases of its life.
+//!
+//! ```text
+//!            head complete                 both Closes exchanged, all sent
+//!   Head ──────┬──────────▶ Open ─────────────────────────────┐
+//!              │ a page or a refusal                          ▼
+//!              └──────────▶ Finishing ────────────────────▶ Lingering     FIN sent: the peer's last bytes are read
+//!                                          all sent           │           and dropped, so that it sees no reset
+//!   any phase ── broken, silent, or the peer closed ──▶ Dying ◀┘
+//!                                                         │ nothing is in flight any more
+//!                                                         ▼
+//!                                                        Free
+//! ```
+
+use tidecast_websocket::{Connection, Millis};
+
+use crate::fanout::Stalled;
+use crate::timers::Due;
+
+/// Where a connection stands.
+#[derive(Debug, Default)]
+pub(crate) enum Phase {
+    /// The slot is not in use.
+    #[default]
+    Free,
+    /// The request head is coming in.
+    Head { bytes: Vec<u8>, deadline: Millis },
+    /// A WebSocket.
+    Open(Connection),
+    /// An HTTP response goes out, then the connection is closed.
+    Finishing { deadline: Millis },
+    /// Everything is said; what still comes in is dropped until the peer closes too.
+    Lingering { deadline: Millis },
+    /// Operations in flight are being cancelled.
+    Dying,
+}
+
+/// A publisher that waits for room in other workers' mailboxes.
+#[derive(Debug)]
+pub(crate) struct Paused {
+    pub(crate) stalled: Stalled,
+    /// What was received and not looked at.
+    pub(crate) rest: Vec<u8>,
+    /// The peer has closed after `rest`.
+    pub(crate) ended: bool,
+}
+
+/// A slot of the ring's file table, and the connection in it.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) phase: Phase,
+    pub(crate) paused: Option<Box<Paused>>,
+    pub(crate) due: Due,
+    /// Counts the connections that had this slot.
+    pub(crate) generation: u32,
+    /// A receive is in flight.
+    pub(crate) receiving: bool,
+    /// A poll for writability is in flight.
+    pub(crate) polling: bool,
+}
+
+// With its lane and its session, what an idle connection costs.
+const _: () = assert!(size_of::<Slot>() <= 104);
+
+impl Default for Slot {
+    fn default() -> Slot {
+        Slot {
+            phase: Phase::Free,
+            paused: None,
+            due: Due::NONE,
+            generation: 0,
+            receiving: false,
+            polling: false,
+        }
+    }
+}
+
+impl Slot {
+    /// Whether the peer's bytes are wanted.
+    pub(crate) fn reads(&self) -> bool {
+        self.paused.is_none() && !matches!(self.phase, Phase::Free | Phase::Dying)
+    }
+}

@@ -1,0 +1,100 @@
+//! What a worker counts, readable by other threads.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// Counters of one worker. It alone writes them; anybody may read.
+        #[derive(Debug, Default)]
+        pub struct Counters {
+            $($(#[doc = $doc])+ pub $name: Counter,)+
+        }
+
+        /// Values of [`Counters`] at one moment, or summed over workers.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Totals {
+            $($(#[doc = $doc])+ pub $name: u64,)+
+        }
+
+        impl Counters {
+            /// Adds the present values to `totals`.
+            pub fn add_to(&self, totals: &mut Totals) {
+                $(totals.$name += self.$name.get();)+
+            }
+        }
+
+        impl Totals {
+            /// Names and values, in the order of definition.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name)),+].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections accepted.
+    accepted,
+    /// Connections open at present.
+    connections,
+    /// WebSockets opened.
+    opened,
+    /// HTTP requests answered with a page.
+    pages,
+    /// Requests refused: not HTTP, not found, a handshake that breaks the rules, a head too large.
+    requests_refused,
+    /// Requests that did not arrive in time.
+    requests_timed_out,
+    /// Connections that broke the WebSocket protocol and were told so.
+    protocol_errors,
+    /// Commands answered with `err`, and raw messages that closed their connection.
+    commands_refused,
+    /// Subscribers closed because they did not read.
+    slow_consumers,
+    /// Connections that did not answer a ping, or not the closing handshake, in time.
+    silent,
+    /// Messages published.
+    published,
+    /// Messages taken over from other workers.
+    forwarded,
+    /// Messages delivered, counted once per subscriber.
+    delivered,
+    /// Subscriptions at present.
+    subscriptions,
+    /// Bytes received.
+    bytes_in,
+    /// Bytes sent.
+    bytes_out,
+    /// Sends.
+    sends,
+    /// Turns of the loop.
+    turns,
+    /// Times a publisher had to wait for another worker's mailbox.
+    publishers_paused,
+}
+
+/// A number that one thread counts and others read.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// The present value.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Adds `count`. Only the owning worker calls this, so a plain load and store do.
+    #[inline]
+    pub(crate) fn add(&self, count: u64) {
+        self.set(self.get() + count);
+    }
+
+    /// Subtracts `count`, which was added before.
+    pub(crate) fn subtract(&self, count: u64) {
+        self.set(self.get() - count);
+    }
+
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,424 @@
+//! Where the broker's output goes: into the outbox and the queues, and to other workers' mailboxes.
+
+use std::sync::Arc;
+
+use tidecast_broker::{Encoding, Message, Output, OwnedMessage, SessionId, WorkerSet, encode};
+use tidecast_websocket::{Opcode, Version, Versions, encode_header};
+
+use crate::mesh::Mesh;
+use crate::outbox::{Outbox, Queue, Range};
+
+/// The versions that are served. They frame what a server sends alike, so one set of bytes serves them all.
+pub(crate) const VERSIONS: Versions = Versions::only(Version::V13).with(Version::V8).with(Version::V7);
+const FRAMING: Version = Version::V13;
+
+/// Logs of the outbox: one per rendition, then what is for one connection, then what was gathered from several logs.
+const PRIVATE: usize = Encoding::ALL.len();
+const GATHERED: usize = PRIVATE + 1;
+const LOGS: usize = GATHERED + 1;
+
+/// Deliveries after which a turn flushes before it goes on: a few milliseconds' worth.
+const DELIVERIES_PER_FLUSH: usize = 1 << 17;
+/// Bytes of logs after which a turn flushes before it goes on.
+const BYTES_PER_FLUSH: usize = 4 << 20;
+
+/// The rendition of sessions that speak `encoding`, also the number of its log.
+pub(crate) fn rendition(encoding: Encoding) -> u8 {
+    encoding.index() as u8
+}
+
+/// What may be done with a queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Pace {
+    /// Empty, or its connection is closed.
+    #[default]
+    Idle,
+    /// Stands in the list of those to be sent this turn.
+    Listed,
+    /// The socket is full, or must not be written to yet.
+    Blocked,
+}
+
+/// What is to be sent to one connection.
+///
+/// Kept apart from the connection's other state, so that a fan-out touches nothing else.
+#[derive(Debug, Default)]
+pub(crate) struct Lane {
+    queue: Queue,
+    /// The result of a send that did not go out whole, between the turn that reported it and its handling.
+    refused: Option<i32>,
+    pace: Pace,
+    /// A Close was queued, after which nothing may follow; or nobody is there.
+    sealed: bool,
+    /// Noted as being behind by more than the limit.
+    overflowing: bool,
+    /// Bytes at the front that go out by themselves, what follows them only after [`Fanout::unblock`].
+    alone: u16,
+}
+
+impl Lane {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.sealed
+    }
+}
+
+/// A message that did not fit into the mailboxes of some workers.
+#[derive(Debug)]
+pub(crate) struct Stalled {
+    pub(crate) message: Arc<OwnedMessage>,
+    pub(crate) targets: WorkerSet,
+}
+
+/// A session that the broker wants closed.
+#[derive(Debug)]
+pub(crate) struct Closing {
+    pub(crate) code: u16,
+    pub(crate) reason: String,
+}
+
+/// The outgoing side of a worker.
+#[derive(Debug)]
+pub(crate) struct Fanout {
+    worker: u16,
+    mesh: Arc<Mesh>,
+    max_pending: usize,
+    outbox: Outbox,
+    lanes: Vec<Lane>,
+    /// Lanes with something to send, each once.
+    listed: Vec<u32>,
+    /// Lanes being sent from in this turn.
+    sending: Vec<u32>,
+    /// Blocked lanes that went beyond the limit.
+    overflowing: Vec<u32>,
+    /// Workers that were given a message in this turn.
+    pub(crate) to_wake: WorkerSet,
+    /// Set when a message of the command at hand could not be forwarded everywhere.
+    pub(crate) stalled: Option<Stalled>,
+    /// Set when the broker wants the session of the command at hand closed.
+    pub(crate) closing: Option<Closing>,
+    /// Deliveries since the last flush.
+    deliveries: usize,
+    /// Bytes written to logs since the last flush.
+    appended: usize,
+    scratch: Vec<u8>,
+}
+
+/// How a send went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Everything that was offered went out; more may be queued.
+    Sent,
+    /// The last of a sealed lane went out.
+    Drained,
+    /// What had to go out alone did; what follows waits for [`Fanout::unblock`].
+    Greeted,
+    /// The socket is full.
+    Blocked,
+    /// The connection is broken.
+    Broken,
+}
+
+impl Fanout {
+    pub(crate) fn new(worker: u16, mesh: Arc<Mesh>, max_pending: usize) -> Fanout {
+        Fanout {
+            worker,
+            mesh,
+            max_pending,
+            outbox: Outbox::new(LOGS),
+            lanes: Vec::new(),
+            listed: Vec::new(),
+            sending: Vec::new(),
+            overflowing: Vec::new(),
+            to_wake: WorkerSet::EMPTY,
+            stalled: None,
+            closing: None,
+            deliveries: 0,
+            appended: 0,
+            scratch: Vec::new(),
+        }
+    }
+
+    pub(crate) fn lane(&self, slot: u32) -> &Lane {
+        &self.lanes[slot as usize]
+    }
+
+    /// Whether so much was produced since the last flush that it is time for the next.
+    pub(crate) fn is_full(&self) -> bool {
+        self.deliveries >= DELIVERIES_PER_FLUSH || self.appended >= BYTES_PER_FLUSH
+    }
+
+    /// A connection took `slot`.
+    pub(crate) fn open(&mut self, slot: u32) {
+        if self.lanes.len() <= slot as usize {
+            self.lanes.resize_with(slot as usize + 1, Lane::default);
+        }
+        let lane = &mut self.lanes[slot as usize];
+        debug_assert!(lane.is_empty(), "a closed lane is empty");
+        // Its predecessor may have closed after it was listed, and stands in the list still.
+        let pace = if lane.pace == Pace::Listed {
+            Pace::Listed
+        } else {
+            Pace::Idle
+        };
+        *lane = Lane {
+            pace,
+            ..Lane::default()
+        };
+    }
+
+    /// The connection is gone: nothing is sent any more.
+    pub(crate) fn close(&mut self, slot: u32) {
+        let lane = &mut self.lanes[slot as usize];
+        lane.queue.clear(&mut self.outbox);
+        lane.sealed = true;
+    }
+
+    /// Nothing may be queued from now on; what is queued is still sent.
+    pub(crate) fn seal(&mut self, slot: u32) {
+        self.lanes[slot as usize].sealed = true;
+    }
+
+    /// The socket may be written to again.
+    pub(crate) fn unblock(&mut self, slot: u32) {
+        let lane = &mut self.lanes[slot as usize];
+        if lane.pace == Pace::Blocked {
+            lane.pace = Pace::Idle;
+            self.list(slot);
+        }
+    }
+
+    fn list(&mut self, slot: u32) {
+        let lane = &mut self.lanes[slot as usize];
+        if lane.pace == Pace::Idle && !lane.queue.is_empty() {
+            lane.pace = Pace::Listed;
+            self.listed.push(slot);
+        }
+    }
+
+    /// Queues an HTTP response. With `alone`, what follows it is not sent before [`Fanout::unblock`].
+    pub(crate) fn send_response(&mut self, slot: u32, bytes: &[u8], alone: bool) {
+        let range = self.outbox.append(PRIVATE, &[bytes]);
+        let lane = &mut self.lanes[slot as usize];
+        lane.queue.push_opaque(range, &mut self.outbox);
+        lane.alone = if alone { bytes.len() as u16 } else { 0 };
+        self.list(slot);
+    }
+
+    /// Queues whole frames for one connection.
+    pub(crate) fn send_frames(&mut self, slot: u32, bytes: &[u8]) {
+        let range = self.append(PRIVATE, &[bytes]);
+        self.push(slot, range);
+    }
+
+    fn append(&mut self, log: usize, parts: &[&[u8]]) -> Range {
+        let range = self.outbox.append(log, parts);
+        self.appended += range.len();
+        range
+    }
+
+    #[inline]
+    fn push(&mut self, slot: u32, range: Range) {
+        let lane = &mut self.lanes[slot as usize];
+        if lane.sealed {
+            return;
+        }
+        lane.queue.push(range, &mut self.outbox);
+        match lane.pace {
+            Pace::Listed => {}
+            Pace::Idle => {
+                lane.pace = Pace::Listed;
+                self.listed.push(slot);
+            }
+            Pace::Blocked => {
+                // One message is always queued, however large.
+                if lane.queue.len() > self.max_pending.max(range.len()) && !lane.overflowing {
+                    lane.overflowing = true;
+                    self.overflowing.push(slot);
+                }
+            }
+        }
+    }
+
+    /// The next connection that reads too slowly. What it has not begun to be sent is dropped.
+    pub(crate) fn cut_overflowing(&mut self) -> Option<u32> {
+        while let Some(slot) = self.overflowing.pop() {
+            let lane = &mut self.lanes[slot as usize];
+            // Not noted any more: the connection that was noted is gone, and this is another one.
+            if lane.overflowing && !lane.sealed {
+                lane.queue.cut(&mut self.outbox);
+                return Some(slot);
+            }
+        }
+        None
+    }
+
+    /// Begins a flush: what is to be sent, one piece per connection.
+    pub(crate) fn begin_flush(&mut self) {
+        debug_assert!(self.sending.is_empty(), "one flush at a time");
+        std::mem::swap(&mut self.listed, &mut self.sending);
+        for slot in &self.sending {
+            self.lanes[*slot as usize].queue.gather(&mut self.outbox, GATHERED);
+        }
+        self.deliveries = 0;
+        self.appended = 0;
+    }
+
+    /// The pieces of the present flush.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = (u32, &[u8])> {
+        self.sending
+            .iter()
+            .map(|slot| {
+                let lane = &self.lanes[*slot as usize];
+                let bytes = self.outbox.bytes(lane.queue.front());
+                (
+                    *slot,
+                    if lane.alone > 0 {
+                        &bytes[..usize::from(lane.alone)]
+                    } else {
+                        bytes
+                    },
+                )
+            })
+            .filter(|(_, bytes)| !bytes.is_empty())
+    }
+
+    /// How many connections the present flush sends to.
+    pub(crate) fn piece_count(&self) -> usize {
+        self.sending.len()
+    }
+
+    /// The send from `slot` gave `result`, a count or a negated errno, instead of going out whole.
+    pub(crate) fn refuse(&mut self, slot: u32, result: i32) {
+        self.lanes[slot as usize].refused = Some(result);
+    }
+
+    /// Ends a flush: `each` is told how it went for every connection, and how many bytes went out.
+    pub(crate) fn end_flush(&mut self, mut each: impl FnMut(u32, Outcome, usize)) {
+        let mut sending = std::mem::take(&mut self.sending);
+        for slot in sending.drain(..) {
+            let lane = &mut self.lanes[slot as usize];
+            if lane.pace == Pace::Listed {
+                lane.pace = Pace::Idle;
+            }
+            let (outcome, count) = match lane.refused.take() {
+                None if lane.alone > 0 => {
+                    let count = usize::from(std::mem::take(&mut lane.alone));
+                    if count < lane.queue.front().len() {
+                        lane.queue.sent_part(count, &mut self.outbox);
+                    } else {
+                        lane.queue.sent_front(&mut self.outbox);
+                    }
+                    (Outcome::Greeted, count)
+                }
+                None => {
+                    let count = lane.queue.front().len();
+                    if count > 0 {
+                        lane.queue.sent_front(&mut self.outbox);
+                    }
+                    (Outcome::Sent, count)
+                }
+                // Not even a greeting fits into a fresh socket: nobody is there.
+                Some(_) if lane.alone > 0 => (Outcome::Broken, 0),
+                Some(result) if result >= 0 => {
+                    lane.queue.sent_part(result as usize, &mut self.outbox);
+                    (Outcome::Blocked, result as usize)
+                }
+                Some(error) if error == -EAGAIN => (Outcome::Blocked, 0),
+                Some(_) => (Outcome::Broken, 0),
+            };
+            match outcome {
+                Outcome::Blocked | Outcome::Greeted => lane.pace = Pace::Blocked,
+                _ => self.list(slot),
+            }
+            let lane = &self.lanes[slot as usize];
+            let drained = outcome == Outcome::Sent && lane.sealed && lane.queue.is_empty();
+            each(slot, if drained { Outcome::Drained } else { outcome }, count);
+        }
+        self.sending = sending;
+    }
+
+    /// Gives memory back: segments that nobody refers to, and, when logs hold more than `limit` bytes, old segments
+    /// from which connections that are behind are copied out.
+    pub(crate) fn reclaim(&mut self, limit: usize) {
+        self.outbox.reclaim();
+        while self.outbox.log_bytes() > limit {
+            let Some(oldest) = self.outbox.oldest_sealed() else {
+                return;
+            };
+            for lane in &mut self.lanes {
+                if !lane.is_empty() {
+                    lane.queue.detach(oldest, &mut self.outbox);
+                }
+            }
+            self.outbox.reclaim();
+        }
+    }
+
+    /// Tries again to forward `stalled`; gives false if it still does not fit everywhere.
+    pub(crate) fn forward_stalled(&mut self, stalled: &mut Stalled) -> bool {
+        for target in stalled.targets.iter() {
+            if self.send_to(target, Arc::clone(&stalled.message)) {
+                stalled.targets.remove(target);
+            }
+        }
+        stalled.targets.is_empty()
+    }
+
+    fn send_to(&mut self, target: u16, message: Arc<OwnedMessage>) -> bool {
+        let sent = self.mesh.send(self.worker.into(), target.into(), message).is_ok();
+        // Also when it is full: its worker may be about to sleep on a full mailbox for all we know.
+        self.to_wake.insert(target);
+        sent
+    }
+}
+
+const EAGAIN: i32 = 11;
+
+impl Output for Fanout {
+    type Encoded = Range;
+
+    fn reply(&mut self, session: SessionId, payload: &[u8]) {
+        let header = encode_header(FRAMING, Opcode::Text, true, payload.len(), None);
+        let range = self.append(PRIVATE, &[&header, payload]);
+        self.push(session.0, range);
+    }
+
+    fn encode(&mut self, rendition: u8, message: &Message<'_>) -> Range {
+        let encoding = Encoding::ALL[usize::from(rendition)];
+        let (payload, text) = encode(message, encoding, &mut self.scratch);
+        let opcode = if text { Opcode::Text } else { Opcode::Binary };
+        let header = encode_header(FRAMING, opcode, true, payload.len(), None);
+        let range = self.outbox.append(usize::from(rendition), &[&header, payload]);
+        self.appended += range.len();
+        range
+    }
+
+    #[inline]
+    fn deliver(&mut self, session: SessionId, encoded: Range) {
+        self.deliveries += 1;
+        self.push(session.0, encoded);
+    }
+
+    fn forward(&mut self, workers: WorkerSet, message: &Message<'_>) {
+        let message = Arc::new(message.to_owned());
+        let mut stalled = Stalled {
+            message,
+            targets: workers,
+        };
+        if !self.forward_stalled(&mut stalled) {
+            debug_assert!(self.stalled.is_none(), "a paused publisher publishes nothing");
+            self.stalled = Some(stalled);
+        }
+    }
+
+    fn close(&mut self, _session: SessionId, code: u16, reason: &str) {
+        self.closing = Some(Closing {
+            code,
+            reason: reason.to_owned(),
+        });
+    }
+}

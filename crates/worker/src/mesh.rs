@@ -1,0 +1,216 @@
+//! How workers reach each other: a bounded mailbox each, and who has to be woken.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crossbeam_queue::ArrayQueue;
+use crossbeam_utils::CachePadded;
+use tidecast_broker::OwnedMessage;
+use tidecast_driver::{RingHandle, Waker};
+
+use crate::sleep::Sleep;
+use crate::sync::{AtomicBool, AtomicUsize};
+
+/// Messages that wait for one worker. A turn takes them all, so this is what can come in during one turn.
+const MESSAGES: usize = 4096;
+/// Bytes of payload that wait for one worker; one message is always taken, whatever its size.
+const BYTES: usize = 64 << 20;
+/// Orders of the control plane that wait for one worker. There are never more than a few.
+const ORDERS: usize = 64;
+
+/// What the control plane tells a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Accept no more, say goodbye to every connection, and end when all are closed or the time is up.
+    Drain(Duration),
+    /// End at once.
+    Stop,
+}
+
+/// One worker's end of the mesh.
+struct Mailbox {
+    messages: ArrayQueue<Arc<OwnedMessage>>,
+    bytes: CachePadded<AtomicUsize>,
+    orders: ArrayQueue<Order>,
+    sleep: CachePadded<Sleep>,
+    /// Workers that could not deliver here and want to be woken when there is room, by number.
+    waiting: Box<[AtomicBool]>,
+    anyone_waiting: CachePadded<AtomicBool>,
+    bell: OnceLock<(RingHandle, Waker)>,
+}
+
+/// The mailboxes of all workers of a process.
+pub struct Mesh {
+    boxes: Box<[Mailbox]>,
+}
+
+impl Mesh {
+    /// A mesh of `workers` workers, numbered from 0.
+    pub fn new(workers: usize) -> Mesh {
+        Mesh {
+            boxes: (0..workers)
+                .map(|_| Mailbox {
+                    messages: ArrayQueue::new(MESSAGES),
+                    bytes: CachePadded::new(AtomicUsize::new(0)),
+                    orders: ArrayQueue::new(ORDERS),
+                    sleep: CachePadded::new(Sleep::new()),
+                    waiting: (0..workers).map(|_| AtomicBool::new(false)).collect(),
+                    anyone_waiting: CachePadded::new(AtomicBool::new(false)),
+                    bell: OnceLock::new(),
+                })
+                .collect(),
+        }
+    }
+
+    /// How many workers there are.
+    pub fn workers(&self) -> usize {
+        self.boxes.len()
+    }
+
+    /// Gives an order to a worker and wakes it. An order for a worker whose box is full of orders is dropped: it has
+    /// been told to end many times by then.
+    pub fn order(&self, worker: usize, order: Order) {
+        let _ = self.boxes[worker].orders.push(order);
+        if let Some((_, waker)) = self.boxes[worker].bell.get() {
+            waker.wake();
+        }
+    }
+
+    /// Makes `worker` known as reachable. Orders that were given before are found in its first turn.
+    pub(crate) fn attach(&self, worker: usize, ring: RingHandle, waker: Waker) {
+        let attached = self.boxes[worker].bell.set((ring, waker));
+        assert!(attached.is_ok(), "worker {worker} is attached once");
+    }
+
+    /// Puts `message` into the mailbox of `to`, or gives it back if that is full; `from` is then woken once there is
+    /// room.
+    pub(crate) fn send(&self, from: usize, to: usize, message: Arc<OwnedMessage>) -> Result<(), Arc<OwnedMessage>> {
+        let mailbox = &self.boxes[to];
+        let Err(message) = mailbox.push(message) else {
+            return Ok(());
+        };
+        mailbox.waiting[from].store(true, Ordering::SeqCst);
+        mailbox.anyone_waiting.store(true, Ordering::SeqCst);
+        // The receiver may have made room before it could see that somebody waits.
+        mailbox.push(message)
+    }
+
+    /// The next message for `worker`.
+    pub(crate) fn receive(&self, worker: usize) -> Option<Arc<OwnedMessage>> {
+        let mailbox = &self.boxes[worker];
+        let message = mailbox.messages.pop()?;
+        mailbox
+            .bytes
+            .fetch_sub(message.as_message().payload.len(), Ordering::Relaxed);
+        Some(message)
+    }
+
+    /// The next order for `worker`.
+    pub(crate) fn receive_order(&self, worker: usize) -> Option<Order> {
+        self.boxes[worker].orders.pop()
+    }
+
+    /// The workers that waited for room in the mailbox of `worker`, to be called after taking messages from it.
+    pub(crate) fn take_waiting(&self, worker: usize) -> impl Iterator<Item = usize> {
+        let mailbox = &self.boxes[worker];
+        let anyone =
+            mailbox.anyone_waiting.load(Ordering::SeqCst) && mailbox.anyone_waiting.swap(false, Ordering::SeqCst);
+        let count = if anyone { mailbox.waiting.len() } else { 0 };
+        (0..count).filter(move |from| mailbox.waiting[*from].swap(false, Ordering::SeqCst))
+    }
+
+    /// Whether `worker` may sleep: its mailbox is empty, and whoever fills it from now on will wake it.
+    pub(crate) fn prepare_sleep(&self, worker: usize) -> bool {
+        let mailbox = &self.boxes[worker];
+        mailbox
+            .sleep
+            .prepare(|| mailbox.messages.is_empty() && mailbox.orders.is_empty())
+    }
+
+    /// `worker` is awake again.
+    pub(crate) fn awake(&self, worker: usize) {
+        self.boxes[worker].sleep.end();
+    }
+
+    /// The ring to wake so that `worker` sees what was put into its mailbox; `None` if it is awake or being woken.
+    pub(crate) fn needs_waking(&self, worker: usize) -> Option<&RingHandle> {
+        let mailbox = &self.boxes[worker];
+        let (ring, _) = mailbox.bell.get()?;
+        mailbox.sleep.interrupt().then_some(ring)
+    }
+}
+
+impl Mailbox {
+    fn push(&self, message: Arc<OwnedMessage>) -> Result<(), Arc<OwnedMessage>> {
+        let len = message.as_message().payload.len();
+        let before = self.bytes.fetch_add(len, Ordering::Relaxed);
+        if before > 0 && before + len > BYTES {
+            self.bytes.fetch_sub(len, Ordering::Relaxed);
+            return Err(message);
+        }
+        self.messages.push(message).inspect_err(|_| {
+            self.bytes.fetch_sub(len, Ordering::Relaxed);
+        })
+    }
+}
+
+impl std::fmt::Debug for Mesh {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Mesh({} workers)", self.boxes.len())
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use tidecast_broker::Message;
+    use tidecast_broker::wire::Kind;
+
+    use super::*;
+
+    fn message(len: usize) -> Arc<OwnedMessage> {
+        let payload = vec![0; len];
+        Arc::new(
+            Message {
+                topic: "t",
+                payload: &payload,
+                kind: Kind::Binary,
+            }
+            .to_owned(),
+        )
+    }
+
+    #[test]
+    fn a_full_mailbox_gives_the_message_back_and_names_the_waiting_sender() {
+        let mesh = Mesh::new(3);
+        for _ in 0..MESSAGES {
+            mesh.send(0, 1, message(1)).unwrap();
+        }
+        assert!(mesh.send(2, 1, message(1)).is_err());
+        assert!(mesh.receive(1).is_some());
+        assert_eq!(mesh.take_waiting(1).collect::<Vec<_>>(), [2]);
+        assert_eq!(mesh.take_waiting(1).count(), 0);
+        mesh.send(2, 1, message(1)).unwrap();
+    }
+
+    #[test]
+    fn a_mailbox_is_full_by_bytes_too_but_takes_one_message_of_any_size() {
+        let mesh = Mesh::new(2);
+        mesh.send(0, 1, message(BYTES + 1)).unwrap();
+        assert!(mesh.send(0, 1, message(1)).is_err());
+        assert!(mesh.receive(1).is_some());
+        mesh.send(0, 1, message(1)).unwrap();
+    }
+
+    #[test]
+    fn a_worker_with_mail_does_not_sleep() {
+        let mesh = Mesh::new(2);
+        assert!(mesh.prepare_sleep(1));
+        mesh.awake(1);
+        mesh.send(0, 1, message(1)).unwrap();
+        assert!(!mesh.prepare_sleep(1));
+        mesh.order(0, Order::Stop);
+        assert!(!mesh.prepare_sleep(0));
+        assert_eq!(mesh.receive_order(0), Some(Order::Stop));
+    }
+}

@@ -1,0 +1,253 @@
+//! What is answered to an HTTP request: a page, a refusal, or the switch to WebSocket.
+
+use tidecast_broker::{Target, TopicLimits};
+use tidecast_websocket::http::{Request, Response, percent_decode};
+use tidecast_websocket::{Upgrade, Version, Versions};
+
+/// The subprotocol of multiplexed connections.
+const JSON: &str = "tidecast.json.v1";
+/// The same in binary, which this version does not speak.
+const BINARY: &str = "tidecast.bin.v1";
+/// What a subprotocol item that carries credentials begins with. It is never echoed.
+const BEARER: &str = "bearer.";
+
+/// What the built-in page may do: it is one file, and connects back to where it came from.
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
+     img-src data:; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// What is served.
+#[derive(Clone, Debug)]
+pub(crate) struct Site {
+    /// The page at `/`.
+    pub(crate) page: &'static str,
+    pub(crate) versions: Versions,
+    pub(crate) topics: TopicLimits,
+}
+
+/// What a request was answered with. The answer itself is in the output.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// A page.
+    Page,
+    /// A refusal.
+    Refused,
+    /// The switch to a multiplexed WebSocket.
+    Multiplexed(Version),
+    /// The switch to a WebSocket on one topic or filter.
+    Raw(Version, Target),
+}
+
+impl Site {
+    /// Answers `request`.
+    pub(crate) fn answer(&self, request: &Request<'_>, out: &mut Vec<u8>) -> Answer {
+        let path = request.path();
+        if path == "/" {
+            self.root(request, out)
+        } else if path == "/ws" {
+            self.multiplexed(request, out)
+        } else if let Some(topic) = path.strip_prefix("/t/") {
+            self.raw(request, topic, out)
+        } else {
+            let hint = "Nothing is here. The page is at /, WebSockets are at /ws and /t/<topic>.";
+            refuse(404, hint, out)
+        }
+    }
+
+    fn root(&self, request: &Request<'_>, out: &mut Vec<u8>) -> Answer {
+        if request.wants_websocket() {
+            return refuse(404, "There is no WebSocket at /. Connect to /ws or /t/<topic>.", out);
+        }
+        let response = match request.method() {
+            "GET" | "HEAD" => Response::new(out, 200),
+            _ => {
+                let response = Response::new(out, 405).header("Allow", "GET, HEAD");
+                response
+                    .header("Connection", "close")
+                    .text("The page can only be read.");
+                return Answer::Refused;
+            }
+        };
+        let response = response
+            .header("Connection", "close")
+            .header("Cache-Control", "no-cache")
+            .header("Content-Security-Policy", PAGE_POLICY)
+            .header("X-Content-Type-Options", "nosniff");
+        let content_type = "text/html; charset=utf-8";
+        if request.method() == "HEAD" {
+            response
+                .header("Content-Type", content_type)
+                .header("Content-Length", self.page.len())
+                .end();
+        } else {
+            response.body(content_type, self.page.as_bytes());
+        }
+        Answer::Page
+    }
+
+    fn multiplexed(&self, request: &Request<'_>, out: &mut Vec<u8>) -> Answer {
+        let upgrade = match Upgrade::from_request(request, self.versions) {
+            Ok(upgrade) => upgrade,
+            Err(error) => {
+                error.write_response(out);
+                return Answer::Refused;
+            }
+        };
+        let mut offered = upgrade.protocols().filter(|item| !is_credentials(item)).peekable();
+        if offered.peek().is_none() {
+            upgrade.write_response(None, out);
+        } else if offered.any(|item| item == JSON) {
+            upgrade.write_response(Some(JSON), out);
+        } else {
+            let hint = format!(
+                "Offer the subprotocol {JSON}, or none, which means the same. ({BINARY} is not available in this version.)"
+            );
+            return refuse(400, &hint, out);
+        }
+        Answer::Multiplexed(upgrade.version())
+    }
+
+    fn raw(&self, request: &Request<'_>, topic: &str, out: &mut Vec<u8>) -> Answer {
+        let upgrading = request.wants_websocket();
+        if !upgrading && request.method() == "POST" {
+            let hint =
+                "Publishing by POST is not available in this version of tidecast: open a WebSocket on this address.";
+            return refuse(501, hint, out);
+        }
+        let events = |accept: &str| accept.to_ascii_lowercase().contains("text/event-stream");
+        if !upgrading && request.header("Accept").is_some_and(events) {
+            let hint =
+                "Server-sent events are not available in this version of tidecast: open a WebSocket on this address.";
+            return refuse(501, hint, out);
+        }
+        let upgrade = match Upgrade::from_request(request, self.versions) {
+            Ok(upgrade) => upgrade,
+            Err(error) => {
+                error.write_response(out);
+                return Answer::Refused;
+            }
+        };
+        let decoded = || {
+            let topic = percent_decode(topic)?;
+            let query: Option<Vec<_>> = request
+                .query()
+                .map(|(name, value)| Some((percent_decode(name)?, percent_decode(value)?)))
+                .collect();
+            Some((topic, query?))
+        };
+        let Some((topic, query)) = decoded() else {
+            return refuse(
+                400,
+                "The address has a % that is not followed by two hexadecimal digits, or is not UTF-8.",
+                out,
+            );
+        };
+        let parameters = query.iter().map(|(name, value)| (&**name, &**value));
+        match Target::new(&topic, parameters, &self.topics) {
+            Ok(target) => {
+                // The payloads are the application's own, so its first subprotocol is as good as any: browsers fail a
+                // connection whose offer is not answered.
+                let protocol = upgrade.protocols().find(|item| !is_credentials(item));
+                upgrade.write_response(protocol, out);
+                Answer::Raw(upgrade.version(), target)
+            }
+            Err(error) => refuse(400, &error.to_string(), out),
+        }
+    }
+}
+
+fn is_credentials(item: &str) -> bool {
+    item.starts_with(BEARER)
+}
+
+fn refuse(status: u16, hint: &str, out: &mut Vec<u8>) -> Answer {
+    Response::new(out, status).header("Connection", "close").text(hint);
+    Answer::Refused
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UPGRADE: &str = "Host: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
+
+    fn answer(line: &str, headers: &str) -> (Answer, String) {
+        let site = Site {
+            page: "<!doctype html>",
+            versions: crate::fanout::VERSIONS,
+            topics: TopicLimits::default(),
+        };
+        let bytes = format!("{line} HTTP/1.1\r\n{headers}\r\n");
+        let (request, _) = Request::parse(bytes.as_bytes(), 8192).unwrap().expect("a whole head");
+        let mut out = Vec::new();
+        let answer = site.answer(&request, &mut out);
+        (answer, String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn plain_requests_get_the_page_or_a_status_that_says_what_to_do() {
+        let table = [
+            ("GET /", "Host: h\r\n", "200 OK", "<!doctype html>"),
+            ("GET /?x=1", "Host: h\r\n", "200 OK", "<!doctype html>"),
+            ("HEAD /", "Host: h\r\n", "200 OK", "Content-Length: 15"),
+            ("POST /", "Host: h\r\n", "405 ", "Allow: GET, HEAD"),
+            ("GET /favicon.ico", "Host: h\r\n", "404 ", "/t/<topic>"),
+            ("GET /ws", "Host: h\r\n", "426 ", "Sec-WebSocket-Version: 13, 8, 7"),
+            ("GET /t/a", "Host: h\r\n", "426 ", "Upgrade: websocket"),
+            ("POST /t/a", "Host: h\r\n", "501 ", "POST"),
+            (
+                "GET /t/a",
+                "Host: h\r\nAccept: text/event-stream\r\n",
+                "501 ",
+                "Server-sent",
+            ),
+            ("GET /", UPGRADE, "404 ", "/ws"),
+            ("GET /t/", UPGRADE, "400 ", "topic"),
+            ("GET /t/a%2", UPGRADE, "400 ", "%"),
+            ("GET /t/a%2F%23%2Fb", UPGRADE, "400 ", "#"),
+            ("GET /t/a?mode=x", UPGRADE, "400 ", "mode=sub"),
+            ("GET /t/a?since=all", UPGRADE, "400 ", "not available"),
+        ];
+        for (line, headers, status, content) in table {
+            let (answer, text) = answer(line, headers);
+            assert!(text.starts_with(&format!("HTTP/1.1 {status}")), "{line}: {text}");
+            assert!(text.contains(content), "{line}: {text}");
+            assert!(
+                text.contains("Connection: close") || text.contains("Connection: Upgrade, close"),
+                "{line}: {text}"
+            );
+            assert_eq!(matches!(answer, Answer::Page), status == "200 OK", "{line}");
+            if line.starts_with("HEAD") {
+                assert!(text.ends_with("\r\n\r\n"), "HEAD has no body: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn subprotocols_are_chosen_by_the_path() {
+        let json = format!("{UPGRADE}Sec-WebSocket-Protocol: bearer.abc, tidecast.bin.v1, tidecast.json.v1\r\n");
+        let (_, text) = answer("GET /ws", &json);
+        assert!(
+            text.starts_with("HTTP/1.1 101 ") && text.contains("Sec-WebSocket-Protocol: tidecast.json.v1\r\n"),
+            "{text}"
+        );
+        assert!(!text.contains("abc"));
+
+        let (_, text) = answer("GET /ws", &format!("{UPGRADE}Sec-WebSocket-Protocol: mqtt\r\n"));
+        assert!(
+            text.starts_with("HTTP/1.1 400 ") && text.contains("tidecast.json.v1"),
+            "{text}"
+        );
+
+        let (accepted, text) = answer("GET /ws", &format!("{UPGRADE}Sec-WebSocket-Protocol: bearer.abc\r\n"));
+        assert!(matches!(accepted, Answer::Multiplexed(Version::V13)), "{text}");
+        assert!(!text.contains("Sec-WebSocket-Protocol"), "{text}");
+
+        let (accepted, text) = answer(
+            "GET /t/a/b",
+            &format!("{UPGRADE}Sec-WebSocket-Protocol: bearer.abc, my.own, other\r\n"),
+        );
+        assert!(matches!(accepted, Answer::Raw(Version::V13, _)), "{text}");
+        assert!(text.contains("Sec-WebSocket-Protocol: my.own\r\n"), "{text}");
+    }
+}

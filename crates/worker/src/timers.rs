@@ -1,0 +1,139 @@
+//! Deadlines of connections, in a wheel of coarse ticks.
+
+use tidecast_websocket::Millis;
+
+/// Milliseconds of a tick: deadlines are for peers that went silent, counted in seconds.
+const TICK: u64 = 50;
+/// Ticks of one turn of the wheel, 51 seconds; a later deadline is put in again when it comes by.
+const TICKS: usize = 1024;
+
+/// A place in the wheel, kept by the connection: an entry that is not where the connection says is out of date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Due(u64);
+
+impl Due {
+    /// No entry is valid.
+    pub(crate) const NONE: Due = Due(u64::MAX);
+}
+
+/// Slots by the tick at which they want attention.
+#[derive(Debug)]
+pub(crate) struct Timers {
+    wheel: Vec<Vec<(u32, Due)>>,
+    /// The first tick not yet looked at.
+    next: u64,
+    entries: usize,
+}
+
+impl Timers {
+    pub(crate) fn new(now: Millis) -> Timers {
+        Timers {
+            wheel: (0..TICKS).map(|_| Vec::new()).collect(),
+            next: now.0 / TICK,
+            entries: 0,
+        }
+    }
+
+    /// Makes sure that `slot` comes up at `deadline` or soon after. Nothing is done if `due` says it comes up earlier
+    /// already: it will be asked again then.
+    pub(crate) fn arm(&mut self, slot: u32, due: &mut Due, deadline: Millis) {
+        let tick = (deadline.0 / TICK + 1).max(self.next);
+        if due.0 <= tick {
+            return;
+        }
+        // Beyond the wheel's reach it comes up on the way.
+        let tick = tick.min(self.next + TICKS as u64 - 1);
+        *due = Due(tick);
+        self.wheel[tick as usize % TICKS].push((slot, *due));
+        self.entries += 1;
+    }
+
+    /// Moves entries that came up by `now` to `expired`.
+    pub(crate) fn advance(&mut self, now: Millis, expired: &mut Vec<(u32, Due)>) {
+        let end = now.0 / TICK + 1;
+        if self.entries == 0 {
+            self.next = self.next.max(end);
+            return;
+        }
+        while self.next < end {
+            let bucket = &mut self.wheel[self.next as usize % TICKS];
+            self.entries -= bucket.len();
+            expired.append(bucket);
+            self.next += 1;
+        }
+    }
+
+    /// How long until the next entry comes up, at most one turn of the wheel.
+    pub(crate) fn next_in(&self, now: Millis) -> Millis {
+        let ticks = (0..TICKS as u64)
+            .find(|ahead| self.entries > 0 && !self.wheel[(self.next + ahead) as usize % TICKS].is_empty())
+            .unwrap_or(TICKS as u64 - 1);
+        Millis((self.next + ticks) * TICK) - now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expired(timers: &mut Timers, now: u64) -> Vec<u32> {
+        let mut expired = Vec::new();
+        timers.advance(Millis(now), &mut expired);
+        expired.into_iter().map(|(slot, _)| slot).collect()
+    }
+
+    #[test]
+    fn a_deadline_comes_up_after_it_and_soon() {
+        for start in [0, 12_345] {
+            for span in [0, 1, 49, 50, 51, 1000, 25_000, 51_000] {
+                let mut timers = Timers::new(Millis(start));
+                let mut due = Due::NONE;
+                timers.arm(7, &mut due, Millis(start + span));
+                let mut now = Millis(start);
+                let mut came_up = Vec::new();
+                while came_up.is_empty() {
+                    now = now + timers.next_in(now) + Millis(1);
+                    came_up = expired(&mut timers, now.0);
+                }
+                assert_eq!(came_up, [7]);
+                assert!(now.0 > start + span || span > 50_000, "{span} ms: came up early");
+                assert!(
+                    now.0 <= start + span + 3 * TICK,
+                    "{span} ms: came up at {}",
+                    now.0 - start
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn an_earlier_deadline_replaces_a_later_one_and_not_the_other_way() {
+        let mut timers = Timers::new(Millis(0));
+        let mut due = Due::NONE;
+        timers.arm(1, &mut due, Millis(10_000));
+        let late = due;
+        timers.arm(1, &mut due, Millis(20_000));
+        assert_eq!(due, late);
+        timers.arm(1, &mut due, Millis(1_000));
+        assert_ne!(due, late);
+        let mut expired = Vec::new();
+        timers.advance(Millis(30_000), &mut expired);
+        assert_eq!(
+            expired,
+            [(1, due), (1, late)],
+            "the later entry is recognised as out of date"
+        );
+    }
+
+    #[test]
+    fn a_sleep_of_hours_loses_nothing() {
+        let mut timers = Timers::new(Millis(0));
+        for slot in 0..5000 {
+            timers.arm(slot, &mut Due::NONE.clone(), Millis(u64::from(slot) * 100));
+        }
+        let mut all = expired(&mut timers, 24 * 3600 * 1000);
+        all.sort_unstable();
+        assert_eq!(all, (0..5000).collect::<Vec<_>>());
+        assert_eq!(expired(&mut timers, 25 * 3600 * 1000), [] as [u32; 0]);
+    }
+}

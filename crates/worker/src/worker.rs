@@ -1,0 +1,872 @@
+//! The loop of one worker.
+//!
+//! ```text
+//!   ┌─▶ flush: one send per connection that has something ─▶ sleep, unless there is more to do ─┐
+//!   │                                                                                           │
+//!   └── wake other workers ◀── deadlines ◀── mail ◀── completions: accept, receive, … ◀─────────┘
+//! ```
+//!
+//! A turn does bounded work: what is left over is done in the next one, after a flush.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tidecast_broker::{Broker, Encoding, SessionId, Shared, TopicLimits, wire};
+use tidecast_driver::{Completion, Listener, Op, Ring, SetupError, Token, Wait, pin_to_core};
+use tidecast_websocket::http::Request;
+use tidecast_websocket::{Connection, Error, Event, Input, Limits, Millis, State, TimedOut, Timing};
+
+use crate::connection::{Paused, Phase, Slot};
+use crate::counters::Counters;
+use crate::fanout::{Fanout, Outcome, VERSIONS, rendition};
+use crate::mesh::{Mesh, Order};
+use crate::site::{Answer, Site};
+use crate::timers::{Due, Timers};
+
+/// Messages taken from the mailbox in one turn.
+const MAIL_PER_TURN: usize = 4096;
+/// How long frames wait after the 101 for versions whose clients lose what comes in one read with it.
+const GREETING: Millis = Millis(20);
+/// How long a listener that failed is left alone.
+const ACCEPT_RETRY: Millis = Millis(100);
+/// What logs may hold beyond twice a connection's limit before old segments are copied out.
+const LOG_SLACK: usize = 16 << 20;
+/// How long a client is told to stay away when the broker stops, from and to: spread, so that not all return at once.
+const RETRY_MS: std::ops::Range<u64> = 1_000..6_000;
+/// The close code and words of a stop.
+const GOING_AWAY: (u16, &str) = (1001, "the broker is stopping");
+
+/// Settings of a worker.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The largest message accepted, in bytes.
+    pub max_message: u32,
+    /// Bytes that may wait for a connection that does not read, before it is closed.
+    pub max_pending: usize,
+    /// The most connections at a time.
+    pub max_connections: u32,
+    /// The most subscriptions of one connection.
+    pub max_subscriptions: u32,
+    /// The longest request head, in bytes.
+    pub max_head: usize,
+    /// How long a request head may take to arrive.
+    pub handshake_timeout: Duration,
+    /// Pings and patience of open WebSockets.
+    pub timing: Timing,
+    /// The core to run on; any, if there is none.
+    pub core: Option<usize>,
+    /// The page at `/`.
+    pub page: &'static str,
+}
+
+/// Why a worker cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The ring cannot be set up.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// The core cannot be used.
+    #[error("cannot run on core {core}: {source}; choose fewer workers, or do not pin them")]
+    Core {
+        /// The core's number.
+        core: usize,
+        /// Why.
+        source: io::Error,
+    },
+    /// The kernel failed a turn of the loop.
+    #[error("io_uring failed: {0}")]
+    Ring(#[from] io::Error),
+}
+
+/// What a worker is made of, besides its settings.
+#[derive(Debug)]
+pub struct Parts {
+    /// Its number, from 0.
+    pub number: u16,
+    /// Its share of the listening sockets.
+    pub listeners: Vec<Listener>,
+    /// The way to the other workers.
+    pub mesh: Arc<Mesh>,
+    /// What all workers know.
+    pub shared: Arc<Shared>,
+    /// Where it counts.
+    pub counters: Arc<Counters>,
+}
+
+/// One thread's share of the broker.
+pub struct Worker {
+    number: u16,
+    ring: Ring,
+    slots: Vec<Slot>,
+    active: u32,
+    listeners: Vec<Listener>,
+    /// Which listeners have an accept in flight.
+    armed: Vec<bool>,
+    accepting: Accepting,
+    fanout: Fanout,
+    broker: Broker,
+    mesh: Arc<Mesh>,
+    counters: Arc<Counters>,
+    timers: Timers,
+    site: Site,
+    limits: Limits,
+    config: Config,
+    epoch: Instant,
+    now: Millis,
+    /// Completions not looked at yet.
+    inbox: VecDeque<Completion>,
+    completions: Vec<Completion>,
+    /// Connections for which a flush ended otherwise than by going on.
+    notable: Vec<(u32, Outcome)>,
+    expired: Vec<(u32, Due)>,
+    /// Slots of publishers that wait for other workers.
+    paused: Vec<u32>,
+    /// What the connection at hand has to be sent.
+    scratch: Vec<u8>,
+    random: fastrand::Rng,
+    /// Set once the broker stops: when to end whoever is left.
+    drain_until: Option<Millis>,
+}
+
+/// What is done about new connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Accepting {
+    Yes,
+    /// All slots are taken.
+    Full,
+    /// The kernel refused; to be tried again at this time.
+    Retry(Millis),
+    /// The broker stops.
+    No,
+}
+
+impl Worker {
+    /// Sets a worker up on the calling thread, which is the one to [`Worker::run`] it.
+    ///
+    /// # Errors
+    /// The core cannot be used, or the kernel lacks or forbids what the ring needs.
+    pub fn new(config: Config, parts: Parts) -> Result<Worker, WorkerError> {
+        if let Some(core) = config.core {
+            pin_to_core(core).map_err(|source| WorkerError::Core { core, source })?;
+        }
+        let ring = Ring::new(&tidecast_driver::Config {
+            slots: config.max_connections,
+            ..tidecast_driver::Config::default()
+        })?;
+        let Parts {
+            number,
+            listeners,
+            mesh,
+            shared,
+            counters,
+        } = parts;
+        mesh.attach(number.into(), ring.handle()?, ring.waker());
+        let topics = TopicLimits::default();
+        let limits = tidecast_broker::Limits {
+            topics,
+            subscriptions: config.max_subscriptions,
+            message: config.max_message as usize,
+            ping_ms: config.timing.ping_interval.0,
+        };
+        let now = Millis(0);
+        Ok(Worker {
+            number,
+            ring,
+            slots: Vec::new(),
+            active: 0,
+            armed: vec![false; listeners.len()],
+            listeners,
+            accepting: Accepting::Yes,
+            fanout: Fanout::new(number, Arc::clone(&mesh), config.max_pending),
+            broker: Broker::new(number, limits, shared),
+            mesh,
+            counters,
+            timers: Timers::new(now),
+            site: Site {
+                page: config.page,
+                versions: VERSIONS,
+                topics,
+            },
+            limits: Limits {
+                max_message: config.max_message,
+                ..Limits::default()
+            },
+            config,
+            epoch: Instant::now(),
+            now,
+            inbox: VecDeque::new(),
+            completions: Vec::new(),
+            notable: Vec::new(),
+            expired: Vec::new(),
+            paused: Vec::new(),
+            scratch: Vec::new(),
+            random: fastrand::Rng::new(),
+            drain_until: None,
+        })
+    }
+
+    /// Serves until it is told to stop.
+    ///
+    /// # Errors
+    /// The kernel failed in a way that leaves the ring unusable.
+    pub fn run(mut self) -> Result<(), WorkerError> {
+        self.accept()?;
+        loop {
+            self.flush_and_wait()?;
+            self.now = Millis(self.epoch.elapsed().as_millis() as u64);
+            self.handle_completions()?;
+            self.handle_mail();
+            while let Some(order) = self.mesh.receive_order(self.number.into()) {
+                match order {
+                    Order::Drain(time) => self.drain(time)?,
+                    Order::Stop => return Ok(()),
+                }
+            }
+            self.handle_deadlines()?;
+            self.resume_paused()?;
+            self.close_overflowing();
+            self.wake_others()?;
+            self.publish_counters();
+            if self
+                .drain_until
+                .is_some_and(|until| self.active == 0 || self.now >= until)
+            {
+                return Ok(());
+            }
+        }
+    }
+
+    // Flushing and sleeping
+
+    /// Sends what this turn produced and waits for something to happen, unless something has.
+    fn flush_and_wait(&mut self) -> io::Result<()> {
+        let me = usize::from(self.number);
+        self.fanout.begin_flush();
+        let busy = self.fanout.piece_count() > 0 || !self.inbox.is_empty();
+        let wait = if !busy && self.mesh.prepare_sleep(me) {
+            Wait::AtMost(self.sleep_limit())
+        } else {
+            Wait::No
+        };
+        let sends = self
+            .fanout
+            .pieces()
+            .map(|(slot, bytes)| (Token::new(Op::Send, slot, 0), bytes));
+        self.ring.turn(sends, wait, &mut self.completions)?;
+        self.mesh.awake(me);
+
+        // A send without a completion went out whole. The others are noted before anything else looks at a queue.
+        for completion in self.completions.drain(..) {
+            if completion.token.op() == Op::Send {
+                self.fanout.refuse(completion.token.slot(), completion.result);
+            } else {
+                self.inbox.push_back(completion);
+            }
+        }
+        self.counters.sends.add(self.fanout.piece_count() as u64);
+        let mut bytes = 0;
+        let mut notable = std::mem::take(&mut self.notable);
+        self.fanout.end_flush(|slot, outcome, count| {
+            bytes += count as u64;
+            if outcome != Outcome::Sent {
+                notable.push((slot, outcome));
+            }
+        });
+        self.counters.bytes_out.add(bytes);
+        self.fanout.reclaim(LOG_SLACK + 2 * self.config.max_pending);
+        for (slot, outcome) in notable.drain(..) {
+            match outcome {
+                Outcome::Sent => {}
+                Outcome::Drained => self.finish(slot)?,
+                Outcome::Greeted => self.arm(slot, self.now + GREETING),
+                Outcome::Blocked => self.watch_writable(slot)?,
+                Outcome::Broken => self.kill(slot)?,
+            }
+        }
+        self.notable = notable;
+        Ok(())
+    }
+
+    fn sleep_limit(&self) -> Duration {
+        let mut limit = self.timers.next_in(self.now);
+        if let Accepting::Retry(at) = self.accepting {
+            limit = limit.min(at - self.now);
+        }
+        if let Some(until) = self.drain_until {
+            limit = limit.min(until - self.now);
+        }
+        Duration::from_millis(limit.0 + 1)
+    }
+
+    fn wake_others(&mut self) -> io::Result<()> {
+        for worker in std::mem::take(&mut self.fanout.to_wake).iter() {
+            if let Some(ring) = self.mesh.needs_waking(worker.into()) {
+                self.ring.wake(ring)?;
+            }
+        }
+        Ok(())
+    }
+
+    // Completions
+
+    fn handle_completions(&mut self) -> io::Result<()> {
+        while !self.fanout.is_full() {
+            let Some(completion) = self.inbox.pop_front() else {
+                break;
+            };
+            let (slot, generation) = (completion.token.slot(), completion.token.generation());
+            match completion.token.op() {
+                Op::Accept => self.handle_accepted(completion)?,
+                Op::Receive if self.is_current(slot, generation) => self.handle_received(slot, completion)?,
+                Op::Writable if self.is_current(slot, generation) => {
+                    self.slots[slot as usize].polling = false;
+                    self.fanout.unblock(slot);
+                    self.release(slot)?;
+                }
+                // A cancelled operation completes itself; whether there was one to cancel does not matter.
+                Op::Receive | Op::Writable | Op::Cancel | Op::Shutdown | Op::Close | Op::Wake | Op::Send => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn is_current(&self, slot: u32, generation: u32) -> bool {
+        let current = self.slots.get(slot as usize).map(|slot| slot.generation);
+        current.is_some_and(|current| current % Token::GENERATIONS == generation)
+    }
+
+    fn token(&self, op: Op, slot: u32) -> Token {
+        Token::new(op, slot, self.slots[slot as usize].generation)
+    }
+
+    fn handle_received(&mut self, slot: u32, completion: Completion) -> io::Result<()> {
+        self.slots[slot as usize].receiving = completion.more;
+        match (completion.result, completion.data) {
+            (0, _) => self.end(slot)?,
+            (count, Some(mut bytes)) if count > 0 => {
+                self.counters.bytes_in.add(bytes.len() as u64);
+                self.input(slot, &mut bytes)?;
+            }
+            // The buffers ran out, which ends a receive, or it was cancelled: what follows below is the answer.
+            (result, _) if result == -ENOBUFS || result == -ECANCELED => {}
+            _ => self.kill(slot)?,
+        }
+        self.receive(slot)?;
+        self.release(slot)
+    }
+
+    /// Receives from `slot`, unless that is going on or not wanted.
+    fn receive(&mut self, slot: u32) -> io::Result<()> {
+        let state = &mut self.slots[slot as usize];
+        if !state.receiving && state.reads() {
+            state.receiving = true;
+            self.ring.receive(self.token(Op::Receive, slot))?;
+        }
+        Ok(())
+    }
+
+    fn watch_writable(&mut self, slot: u32) -> io::Result<()> {
+        let state = &mut self.slots[slot as usize];
+        if !state.polling {
+            state.polling = true;
+            self.ring.writable(self.token(Op::Writable, slot))?;
+        }
+        Ok(())
+    }
+
+    // Accepting
+
+    /// Accepts on all listeners on which it is not going on, if connections are wanted.
+    fn accept(&mut self) -> io::Result<()> {
+        if self.accepting != Accepting::Yes {
+            return Ok(());
+        }
+        for (number, listener) in self.listeners.iter().enumerate() {
+            if !std::mem::replace(&mut self.armed[number], true) {
+                self.ring.accept(listener, Token::new(Op::Accept, number as u32, 0))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn stop_accepting(&mut self, accepting: Accepting) -> io::Result<()> {
+        self.accepting = accepting;
+        for (number, armed) in self.armed.iter().enumerate() {
+            if *armed {
+                self.ring.cancel(Token::new(Op::Accept, number as u32, 0))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_accepted(&mut self, completion: Completion) -> io::Result<()> {
+        self.armed[completion.token.slot() as usize] = completion.more;
+        match completion.error() {
+            None => self.open(completion.result as u32)?,
+            Some(ECANCELED) => {}
+            // Too many descriptors, no memory, or a peer that was gone before it was accepted: none is worth spinning on.
+            Some(_) if self.accepting == Accepting::Yes => self.accepting = Accepting::Retry(self.now + ACCEPT_RETRY),
+            Some(_) => {}
+        }
+        self.accept()
+    }
+
+    fn open(&mut self, slot: u32) -> io::Result<()> {
+        if self.slots.len() <= slot as usize {
+            self.slots.resize_with(slot as usize + 1, Slot::default);
+        }
+        self.active += 1;
+        self.counters.accepted.add(1);
+        self.counters.connections.add(1);
+        let deadline = self.now + Millis(self.config.handshake_timeout.as_millis() as u64);
+        let state = &mut self.slots[slot as usize];
+        debug_assert!(matches!(state.phase, Phase::Free), "the kernel gives out free slots");
+        state.phase = Phase::Head {
+            bytes: Vec::new(),
+            deadline,
+        };
+        self.fanout.open(slot);
+        if self.drain_until.is_some() {
+            return self.kill(slot);
+        }
+        self.arm(slot, deadline);
+        self.receive(slot)?;
+        // The kernel accepts first and looks for a slot then: a connection too many would be reset.
+        if self.active >= self.config.max_connections {
+            self.stop_accepting(Accepting::Full)?;
+        }
+        Ok(())
+    }
+
+    // Input
+
+    fn input(&mut self, slot: u32, bytes: &mut [u8]) -> io::Result<()> {
+        let state = &mut self.slots[slot as usize];
+        if let Some(paused) = &mut state.paused {
+            paused.rest.extend_from_slice(bytes);
+            return Ok(());
+        }
+        match &state.phase {
+            Phase::Head { .. } => self.head(slot, bytes),
+            Phase::Open(_) => self.frames(slot, bytes),
+            Phase::Free | Phase::Finishing { .. } | Phase::Lingering { .. } | Phase::Dying => Ok(()),
+        }
+    }
+
+    /// Bytes of a request head, perhaps of frames after it.
+    fn head(&mut self, slot: u32, bytes: &mut [u8]) -> io::Result<()> {
+        let Phase::Head { bytes: kept, .. } = &mut self.slots[slot as usize].phase else {
+            return Ok(());
+        };
+        let mut kept = std::mem::take(kept);
+        // A head that drips in is not parsed again for every drop. The first bytes are, to refuse what is not HTTP.
+        let fresh = kept.len().saturating_sub(3);
+        let first = kept.is_empty();
+        let whole = if first {
+            bytes
+        } else {
+            kept.extend_from_slice(bytes);
+            &mut kept[..]
+        };
+        let worth_parsing = fresh == 0 || whole.len() >= self.config.max_head || ends_head(&whole[fresh..]);
+        self.scratch.clear();
+        let parsed = if worth_parsing {
+            Request::parse(whole, self.config.max_head)
+        } else {
+            Ok(None)
+        };
+        let answered = match parsed {
+            Ok(None) => None,
+            Ok(Some((request, length))) => Some((self.site.answer(&request, &mut self.scratch), length)),
+            Err(error) => {
+                error.write_response(&mut self.scratch);
+                Some((Answer::Refused, whole.len()))
+            }
+        };
+        let id = SessionId(slot);
+        let (version, length) = match &answered {
+            None => {
+                let kept = if first { whole.to_vec() } else { kept };
+                if let Phase::Head { bytes, .. } = &mut self.slots[slot as usize].phase {
+                    *bytes = kept;
+                }
+                return Ok(());
+            }
+            Some((Answer::Page, _)) => {
+                self.counters.pages.add(1);
+                return self.respond(slot);
+            }
+            Some((Answer::Refused, _)) => {
+                self.counters.requests_refused.add(1);
+                return self.respond(slot);
+            }
+            Some((Answer::Multiplexed(version) | Answer::Raw(version, _), length)) => (*version, *length),
+        };
+        self.fanout
+            .send_response(slot, &self.scratch, !version.frames_may_follow_101());
+        let connection = Connection::server(version, self.limits, self.now);
+        let deadline = connection.poll_timeout(&self.config.timing);
+        self.slots[slot as usize].phase = Phase::Open(connection);
+        self.counters.opened.add(1);
+        match answered {
+            Some((Answer::Raw(_, target), _)) => {
+                self.broker.handle_open_raw(id, rendition(Encoding::Raw), &target);
+            }
+            _ => {
+                let name = format!("{:x}-{slot:x}-{:08x}", self.number, self.random.u32(..));
+                let rendition = rendition(Encoding::Json);
+                self.broker.handle_open_json(id, rendition, &name, &mut self.fanout);
+            }
+        }
+        self.arm(slot, deadline);
+        self.frames(slot, &mut whole[length..])
+    }
+
+    /// Sends the response in `scratch`, and closes the connection after it.
+    fn respond(&mut self, slot: u32) -> io::Result<()> {
+        let deadline = self.now + Millis(self.config.handshake_timeout.as_millis() as u64);
+        self.fanout.send_response(slot, &self.scratch, false);
+        self.fanout.seal(slot);
+        self.slots[slot as usize].phase = Phase::Finishing { deadline };
+        self.arm(slot, deadline);
+        Ok(())
+    }
+
+    /// Bytes of frames.
+    fn frames(&mut self, slot: u32, bytes: &mut [u8]) -> io::Result<()> {
+        let id = SessionId(slot);
+        let mut input = Input::new(bytes);
+        let stalled = loop {
+            let Phase::Open(connection) = &mut self.slots[slot as usize].phase else {
+                return Ok(());
+            };
+            self.scratch.clear();
+            let mut last = false;
+            let mut ended = false;
+            match connection.poll(&mut input, self.now, &mut self.scratch) {
+                Ok(Some(Event::Text(text))) => self.broker.handle_text(id, text, &mut self.fanout),
+                Ok(Some(Event::Binary(payload))) => self.broker.handle_binary(id, payload, &mut self.fanout),
+                Ok(Some(Event::Ping(_) | Event::Pong(_))) => {}
+                Ok(Some(Event::Close { .. })) => ended = true,
+                Ok(None) => last = true,
+                Err(error) => {
+                    self.fail(slot, &error);
+                    ended = true;
+                }
+            }
+            if !self.scratch.is_empty() {
+                self.fanout.send_frames(slot, &self.scratch);
+            }
+            if ended {
+                self.broker.handle_close(id);
+                self.fanout.seal(slot);
+                self.arm_by_state(slot);
+                return self.finish(slot);
+            }
+            if let Some(closing) = self.fanout.closing.take() {
+                self.close(slot, closing.code, &closing.reason);
+            }
+            if let Some(stalled) = self.fanout.stalled.take() {
+                break stalled;
+            }
+            if last {
+                return Ok(());
+            }
+        };
+        let consumed = input.consumed();
+        let state = &mut self.slots[slot as usize];
+        state.paused = Some(Box::new(Paused {
+            stalled,
+            rest: bytes[consumed..].to_vec(),
+            ended: false,
+        }));
+        self.paused.push(slot);
+        self.counters.publishers_paused.add(1);
+        // What the kernel has received already still comes, and is kept with the rest.
+        if state.receiving {
+            self.ring.cancel(self.token(Op::Receive, slot))?;
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, slot: u32, error: &Error) {
+        self.counters.protocol_errors.add(1);
+        if let Phase::Open(connection) = &mut self.slots[slot as usize].phase {
+            connection.fail(error, self.now, &mut self.scratch);
+        }
+    }
+
+    fn resume_paused(&mut self) -> io::Result<()> {
+        for slot in std::mem::take(&mut self.paused) {
+            let Some(mut paused) = self.slots[slot as usize].paused.take() else {
+                continue;
+            };
+            if !self.fanout.forward_stalled(&mut paused.stalled) {
+                self.slots[slot as usize].paused = Some(paused);
+                self.paused.push(slot);
+                continue;
+            }
+            self.input(slot, &mut paused.rest)?;
+            if paused.ended {
+                self.end(slot)?;
+            } else {
+                self.receive(slot)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_mail(&mut self) {
+        let me = usize::from(self.number);
+        for _ in 0..MAIL_PER_TURN {
+            if self.fanout.is_full() {
+                break;
+            }
+            let Some(message) = self.mesh.receive(me) else { break };
+            self.broker.handle_forwarded(&message.as_message(), &mut self.fanout);
+        }
+        for waiting in self.mesh.take_waiting(me) {
+            self.fanout.to_wake.insert(waiting as u16);
+        }
+    }
+
+    // Closing
+
+    /// Starts the closing handshake.
+    fn close(&mut self, slot: u32, code: u16, reason: &str) {
+        if let Phase::Open(connection) = &mut self.slots[slot as usize].phase {
+            self.scratch.clear();
+            connection.close(code, reason, self.now, &mut self.scratch);
+            self.fanout.send_frames(slot, &self.scratch);
+            self.fanout.seal(slot);
+            self.arm_by_state(slot);
+        }
+    }
+
+    fn close_overflowing(&mut self) {
+        while let Some(slot) = self.fanout.cut_overflowing() {
+            self.counters.slow_consumers.add(1);
+            let (code, retry) = (wire::close::SLOW_CONSUMER, self.random.u64(RETRY_MS));
+            let reason = wire::close::reason(code).expect("one of our codes");
+            self.broker
+                .say_bye(SessionId(slot), code, reason, retry, &mut self.fanout);
+            self.close(slot, code, reason);
+        }
+    }
+
+    /// Sends FIN once everything is said and sent.
+    fn finish(&mut self, slot: u32) -> io::Result<()> {
+        let said = match &self.slots[slot as usize].phase {
+            Phase::Open(connection) => connection.state() == State::Draining,
+            Phase::Finishing { .. } => true,
+            _ => false,
+        };
+        if said && self.fanout.lane(slot).is_empty() {
+            let deadline = self.now + self.config.timing.close_timeout;
+            self.slots[slot as usize].phase = Phase::Lingering { deadline };
+            self.arm(slot, deadline);
+            self.ring.shut_down(self.token(Op::Shutdown, slot))?;
+        }
+        Ok(())
+    }
+
+    /// The peer has closed its side.
+    fn end(&mut self, slot: u32) -> io::Result<()> {
+        match &mut self.slots[slot as usize].paused {
+            // Not before what it said last was heard.
+            Some(paused) => paused.ended = true,
+            None => self.kill(slot)?,
+        }
+        Ok(())
+    }
+
+    /// Gives the connection up. What it published and waits for other workers is still forwarded first.
+    fn kill(&mut self, slot: u32) -> io::Result<()> {
+        let token = self.token(Op::Receive, slot);
+        let state = &mut self.slots[slot as usize];
+        if let Some(paused) = &mut state.paused {
+            paused.ended = true;
+            return Ok(());
+        }
+        if matches!(state.phase, Phase::Free | Phase::Dying) {
+            return Ok(());
+        }
+        state.phase = Phase::Dying;
+        if state.receiving {
+            self.ring.cancel(token)?;
+        }
+        if state.polling {
+            self.ring.cancel(token.with(Op::Writable))?;
+        }
+        self.broker.handle_close(SessionId(slot));
+        self.fanout.close(slot);
+        self.release(slot)
+    }
+
+    /// Closes the slot of a dying connection once nothing is in flight for it.
+    fn release(&mut self, slot: u32) -> io::Result<()> {
+        let close = self.token(Op::Close, slot);
+        let state = &mut self.slots[slot as usize];
+        if !matches!(state.phase, Phase::Dying) || state.receiving || state.polling {
+            return Ok(());
+        }
+        *state = Slot {
+            generation: state.generation.wrapping_add(1),
+            ..Slot::default()
+        };
+        self.active -= 1;
+        self.counters.connections.subtract(1);
+        self.ring.close(close)?;
+        if self.accepting == Accepting::Full {
+            self.accepting = Accepting::Yes;
+            self.accept()?;
+        }
+        Ok(())
+    }
+
+    /// Says goodbye to everybody.
+    fn drain(&mut self, time: Duration) -> io::Result<()> {
+        if self.drain_until.is_some() {
+            return Ok(());
+        }
+        self.drain_until = Some(self.now + Millis(time.as_millis() as u64));
+        self.stop_accepting(Accepting::No)?;
+        self.listeners.clear();
+        let (code, reason) = GOING_AWAY;
+        for slot in 0..self.slots.len() as u32 {
+            match &self.slots[slot as usize].phase {
+                Phase::Head { .. } => {
+                    self.scratch.clear();
+                    let response = tidecast_websocket::http::Response::new(&mut self.scratch, 503);
+                    let retry = self.random.u64(RETRY_MS).div_ceil(1000);
+                    response
+                        .header("Connection", "close")
+                        .header("Retry-After", retry)
+                        .text("The broker is stopping.");
+                    self.respond(slot)?;
+                }
+                Phase::Open(_) if !self.fanout.lane(slot).is_sealed() => {
+                    let retry = self.random.u64(RETRY_MS);
+                    self.broker
+                        .say_bye(SessionId(slot), code, reason, retry, &mut self.fanout);
+                    self.close(slot, code, reason);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    // Deadlines
+
+    fn arm(&mut self, slot: u32, deadline: Millis) {
+        self.timers.arm(slot, &mut self.slots[slot as usize].due, deadline);
+    }
+
+    /// Arms the deadline that an open connection's own state has now.
+    fn arm_by_state(&mut self, slot: u32) {
+        if let Phase::Open(connection) = &self.slots[slot as usize].phase {
+            let deadline = connection.poll_timeout(&self.config.timing);
+            self.arm(slot, deadline);
+        }
+    }
+
+    fn handle_deadlines(&mut self) -> io::Result<()> {
+        if matches!(self.accepting, Accepting::Retry(at) if self.now >= at) {
+            self.accepting = Accepting::Yes;
+            self.accept()?;
+        }
+        let mut expired = std::mem::take(&mut self.expired);
+        self.timers.advance(self.now, &mut expired);
+        for (slot, due) in expired.drain(..) {
+            let state = &mut self.slots[slot as usize];
+            if state.due == due {
+                state.due = Due::NONE;
+                self.handle_deadline(slot)?;
+            }
+        }
+        self.expired = expired;
+        Ok(())
+    }
+
+    /// Time may be up for `slot`; if it is not, its next deadline is armed.
+    fn handle_deadline(&mut self, slot: u32) -> io::Result<()> {
+        let now = self.now;
+        let state = &mut self.slots[slot as usize];
+        if state.paused.is_some() {
+            // It is not listened to, so it cannot be blamed for silence.
+            self.arm(slot, now + Millis::from_secs(1));
+            return Ok(());
+        }
+        match &mut state.phase {
+            Phase::Free | Phase::Dying => {}
+            Phase::Head { deadline, .. } if now >= *deadline => {
+                self.counters.requests_timed_out.add(1);
+                self.scratch.clear();
+                tidecast_websocket::http::Response::new(&mut self.scratch, 408)
+                    .header("Connection", "close")
+                    .text("The request did not arrive in time.");
+                self.respond(slot)?;
+            }
+            Phase::Finishing { deadline } | Phase::Lingering { deadline } if now >= *deadline => self.kill(slot)?,
+            Phase::Head { deadline, .. } | Phase::Finishing { deadline } | Phase::Lingering { deadline } => {
+                let deadline = *deadline;
+                self.arm(slot, deadline);
+            }
+            Phase::Open(connection) => {
+                self.scratch.clear();
+                let timed_out = connection.handle_timeout(now, &self.config.timing, &mut self.scratch);
+                if !self.slots[slot as usize].polling {
+                    // The pause after the 101 is over; a full socket is still waited for.
+                    self.fanout.unblock(slot);
+                }
+                if !self.scratch.is_empty() {
+                    self.fanout.send_frames(slot, &self.scratch);
+                }
+                match timed_out {
+                    None => self.arm_by_state(slot),
+                    Some(TimedOut::Pong) => {
+                        self.counters.silent.add(1);
+                        self.broker.handle_close(SessionId(slot));
+                        self.fanout.seal(slot);
+                        self.arm_by_state(slot);
+                        self.finish(slot)?;
+                    }
+                    Some(TimedOut::Close) => {
+                        self.counters.silent.add(1);
+                        self.kill(slot)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn publish_counters(&self) {
+        let stats = self.broker.stats();
+        self.counters.turns.add(1);
+        self.counters.commands_refused.set(stats.refused);
+        self.counters.published.set(stats.published);
+        self.counters.forwarded.set(stats.forwarded);
+        self.counters.delivered.set(stats.delivered);
+        self.counters.subscriptions.set(stats.subscriptions);
+    }
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Worker({}, {} connections)", self.number, self.active)
+    }
+}
+
+const ENOBUFS: i32 = 105;
+const ECANCELED: i32 = 125;
+
+/// Whether `bytes` contain the empty line that ends a request head.
+fn ends_head(bytes: &[u8]) -> bool {
+    let after_newline =
+        |index: usize| bytes.get(index + 1) == Some(&b'\n') || bytes.get(index + 1..index + 3) == Some(b"\r\n");
+    (0..bytes.len()).any(|index| bytes[index] == b'\n' && after_newline(index))
+}
