@@ -22,8 +22,8 @@ pub(crate) struct Assembly {
     /// Frames of the message that have begun.
     fragments: u32,
     progress: Progress,
-    /// What lies behind `kept` was delivered and is to be forgotten.
-    delivered: bool,
+    /// The control frame behind the message was delivered and is to be forgotten.
+    control_delivered: bool,
 }
 
 /// How far the frame in progress has come.
@@ -91,10 +91,10 @@ impl Assembly {
         !matches!(self.progress, Progress::BetweenFrames)
     }
 
-    /// Forgets what was delivered, and tells whether nothing is left.
+    /// Forgets what was delivered, and tells whether nothing is left to be kept.
     pub(crate) fn forget_delivered(&mut self) -> bool {
-        if self.delivered {
-            self.delivered = false;
+        if self.control_delivered {
+            self.control_delivered = false;
             self.buffer.truncate(self.kept);
         }
         self.message.is_none() && !self.is_amid_frame()
@@ -189,13 +189,10 @@ impl Assembly {
         Ok(())
     }
 
-    /// Ends the message and gives it, with its kind. It is forgotten by the next [`Assembly::forget_delivered`].
+    /// Ends the message and gives its kind and octets. With that this assembly is done: the next
+    /// [`Assembly::forget_delivered`] tells so.
     pub(crate) fn deliver_message(&mut self) -> (Opcode, &[u8]) {
         let kind = self.message.take();
-        self.delivered = true;
-        self.kept = 0;
-        self.checked = 0;
-        self.fragments = 0;
         (
             kind.expect("a data frame that is complete has begun a message"),
             &self.buffer,
@@ -204,7 +201,7 @@ impl Assembly {
 
     /// Ends the control frame just completed, which is forgotten by the next [`Assembly::forget_delivered`].
     pub(crate) fn deliver_control(&mut self) -> &[u8] {
-        self.delivered = true;
+        self.control_delivered = true;
         &self.buffer[self.kept..]
     }
 
