@@ -1,0 +1,231 @@
+//! What a message of the load carries: who sent it, its number, and when it was meant to go out.
+//!
+//! ```text
+//!   offset  0        4            8           16           24
+//!          ┌────────┬────────────┬───────────┬────────────┬────────┐
+//!   raw    │ run    │ publisher  │ sequence  │ intended   │ filler │   little-endian, in a binary message
+//!          └────────┴────────────┴───────────┴────────────┴────────┘
+//!   json   the same 24 bytes in hexadecimal (48 digits), then filler, all of it one JSON string
+//! ```
+//!
+//! The run is a random number: what another generator publishes to the same topic is told apart by it.
+
+use crate::plan::Protocol;
+
+/// The head of every message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub(crate) run: u32,
+    pub(crate) publisher: u32,
+    pub(crate) sequence: u64,
+    /// When the message should have been sent, in nanoseconds since the start of the generator's clock.
+    pub(crate) intended: u64,
+}
+
+impl Stamp {
+    pub(crate) const BYTES: usize = 24;
+
+    fn encode(&self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[..4].copy_from_slice(&self.run.to_le_bytes());
+        bytes[4..8].copy_from_slice(&self.publisher.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.sequence.to_le_bytes());
+        bytes[16..].copy_from_slice(&self.intended.to_le_bytes());
+        bytes
+    }
+
+    #[inline]
+    fn decode(bytes: &[u8; Self::BYTES]) -> Stamp {
+        let u32_at = |at: usize| u32::from_le_bytes(*bytes[at..].first_chunk().expect("inside 24 bytes"));
+        let u64_at = |at: usize| u64::from_le_bytes(*bytes[at..].first_chunk().expect("inside 24 bytes"));
+        Stamp {
+            run: u32_at(0),
+            publisher: u32_at(4),
+            sequence: u64_at(8),
+            intended: u64_at(16),
+        }
+    }
+}
+
+impl Protocol {
+    /// The smallest payload that has room for what the generator measures with, in bytes.
+    pub fn smallest_payload(self) -> usize {
+        match self {
+            Protocol::Raw => Stamp::BYTES,
+            // Two digits a byte, and the quotes.
+            Protocol::Json => 2 * Stamp::BYTES + 2,
+        }
+    }
+}
+
+/// A message to be published again and again, each time with another [`Stamp`].
+#[derive(Debug)]
+pub(crate) struct Template {
+    message: Vec<u8>,
+    /// Where the stamp goes.
+    at: usize,
+    protocol: Protocol,
+}
+
+impl Template {
+    /// A message whose payload has `size` bytes, which the plan has checked to be enough.
+    pub(crate) fn new(protocol: Protocol, topic: &str, size: usize) -> Template {
+        let filler = size - protocol.smallest_payload();
+        let (message, at) = match protocol {
+            Protocol::Raw => (vec![b'.'; size], 0),
+            Protocol::Json => {
+                let mut message = format!("[\"pub\",{},\"", json_string(topic)).into_bytes();
+                let at = message.len();
+                message.resize(at + 2 * Stamp::BYTES + filler, b'.');
+                message.extend_from_slice(b"\"]");
+                (message, at)
+            }
+        };
+        Template { message, at, protocol }
+    }
+
+    /// The message with `stamp`.
+    pub(crate) fn stamped(&mut self, stamp: &Stamp) -> &[u8] {
+        let bytes = stamp.encode();
+        match self.protocol {
+            Protocol::Raw => self.message[self.at..][..Stamp::BYTES].copy_from_slice(&bytes),
+            Protocol::Json => {
+                const DIGITS: &[u8; 16] = b"0123456789abcdef";
+                let (pairs, _) = self.message[self.at..][..2 * Stamp::BYTES].as_chunks_mut::<2>();
+                for (pair, byte) in pairs.iter_mut().zip(bytes) {
+                    *pair = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
+                }
+            }
+        }
+        &self.message
+    }
+}
+
+/// Finds the stamp in a delivered message.
+#[derive(Debug)]
+pub(crate) struct Locator {
+    /// What every delivery of the topic begins with; the stamp follows.
+    prefix: Vec<u8>,
+    protocol: Protocol,
+}
+
+impl Locator {
+    pub(crate) fn new(protocol: Protocol, topic: &str) -> Locator {
+        let prefix = match protocol {
+            Protocol::Raw => Vec::new(),
+            Protocol::Json => format!("[\"msg\",{},\"", json_string(topic)).into_bytes(),
+        };
+        Locator { prefix, protocol }
+    }
+
+    /// The stamp; `None` if `message` is not a delivery of the load.
+    #[inline]
+    pub(crate) fn stamp(&self, message: &[u8]) -> Option<Stamp> {
+        match self.protocol {
+            Protocol::Raw => message.first_chunk().map(Stamp::decode),
+            Protocol::Json => {
+                let digits: &[u8; 2 * Stamp::BYTES] = message.strip_prefix(&self.prefix[..])?.first_chunk()?;
+                let mut bytes = [0; Stamp::BYTES];
+                for (byte, pair) in bytes.iter_mut().zip(digits.as_chunks::<2>().0) {
+                    *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+                }
+                Some(Stamp::decode(&bytes))
+            }
+        }
+    }
+}
+
+#[inline]
+fn nibble(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    }
+}
+
+/// `text` as a JSON string, quotes included, written as the broker writes it.
+fn json_string(text: &str) -> String {
+    serde_json::to_string(text).expect("a string is always JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use tidecast_wire::{Command, Kind, json};
+
+    use super::*;
+
+    const STAMP: Stamp = Stamp {
+        run: 0xdead_beef,
+        publisher: 7,
+        sequence: u64::MAX - 1,
+        intended: 0x0123_4567_89ab_cdef,
+    };
+
+    #[test]
+    fn a_raw_message_has_the_size_asked_for_and_gives_its_stamp_back() {
+        for size in [Stamp::BYTES, 25, 128, 70_000] {
+            let mut template = Template::new(Protocol::Raw, "bench", size);
+            let message = template.stamped(&STAMP).to_vec();
+            assert_eq!(message.len(), size);
+            assert_eq!(Locator::new(Protocol::Raw, "bench").stamp(&message), Some(STAMP));
+            let next = Stamp { sequence: 0, ..STAMP };
+            assert_eq!(
+                Locator::new(Protocol::Raw, "bench").stamp(template.stamped(&next)),
+                Some(next)
+            );
+        }
+    }
+
+    #[test]
+    fn the_fixed_offsets_are_as_documented() {
+        let mut template = Template::new(Protocol::Raw, "bench", 24);
+        assert_eq!(
+            template.stamped(&STAMP),
+            b"\xef\xbe\xad\xde\x07\0\0\0\xfe\xff\xff\xff\xff\xff\xff\xff\xef\xcd\xab\x89\x67\x45\x23\x01"
+        );
+    }
+
+    #[test]
+    fn a_json_publish_is_a_command_whose_payload_comes_back_in_a_delivery() {
+        for topic in ["bench", "löad/\"x\""] {
+            for size in [Protocol::Json.smallest_payload(), 128] {
+                let mut template = Template::new(Protocol::Json, topic, size);
+                let text = String::from_utf8(template.stamped(&STAMP).to_vec()).unwrap();
+                let Command::Pub {
+                    topic: published_to,
+                    payload,
+                    ..
+                } = json::parse(&text).unwrap()
+                else {
+                    panic!("{text} is a publish");
+                };
+                assert_eq!(published_to, topic);
+                assert_eq!((payload.kind, payload.bytes.len()), (Kind::Json, size));
+                let mut delivery = Vec::new();
+                json::message(&mut delivery, topic, payload.kind, &payload.bytes, None);
+                assert_eq!(Locator::new(Protocol::Json, topic).stamp(&delivery), Some(STAMP));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_delivery_of_the_load_has_no_stamp() {
+        assert_eq!(Locator::new(Protocol::Raw, "bench").stamp(&[0; 23]), None);
+        let json = Locator::new(Protocol::Json, "bench");
+        let digits = "0".repeat(2 * Stamp::BYTES);
+        assert!(
+            json.stamp(format!("[\"msg\",\"bench\",\"{digits}\"]").as_bytes())
+                .is_some()
+        );
+        for other in [
+            String::new(),
+            "[\"pong\"]".to_owned(),
+            format!("[\"msg\",\"other\",\"{digits}\"]"),
+            "[\"msg\",\"bench\",\"00\"]".to_owned(),
+            format!("[\"msg\",\"bench\",\"{}g\"]", &digits[1..]),
+        ] {
+            assert_eq!(json.stamp(other.as_bytes()), None, "{other}");
+        }
+    }
+}
