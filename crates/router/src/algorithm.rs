@@ -83,7 +83,8 @@
 //! A list with the definition of matching stands beside it (`tests/oracle.rs`), also with arrays of
 //! two elements and names that collide; readers and writers run against each other
 //! (`tests/stress.rs`); subscribers count themselves (`tests/memory.rs`); and loom goes through the
-//! interleavings of small stories, those of crossbeam-epoch included (`tests/loom.rs`):
+//! interleavings of small stories, those of crossbeam-epoch included (`tests/loom.rs`). That no block
+//! is leaked, used after it was freed, or freed twice is what AddressSanitizer reports:
 //!
 //! ```text
 //! RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address \
