@@ -6,14 +6,18 @@ use tidecast_client as client;
 
 /// The broker refused, or anything that has no code of its own.
 pub(crate) const FAILED: u8 = 1;
+/// The command line asks for what cannot be; clap's own code too.
+pub(crate) const USAGE: u8 = 2;
 /// There was never a connection.
 pub(crate) const NOT_CONNECTED: u8 = 3;
 /// There was a connection, and it was lost or closed.
 pub(crate) const CONNECTION_LOST: u8 = 4;
+/// The load generator counted losses, duplicates, reordering or broken connections.
+pub(crate) const FAULTS: u8 = 5;
 
 /// The list of exit codes as it stands at the end of the help.
 pub(crate) const HELP: &str = "\
-Exit codes: 0 done · 1 refused or failed · 2 wrong usage · 3 cannot connect · 4 connection lost";
+Exit codes: 0 done · 1 refused or failed · 2 wrong usage · 3 cannot connect · 4 connection lost · 5 bench: deliveries lost";
 
 /// Why a subcommand failed, and the exit code that says so.
 #[derive(Debug)]
@@ -34,10 +38,21 @@ impl Failure {
     /// Says what went wrong on stderr, unless `quiet`, and gives the exit code.
     pub(crate) fn report(&self, quiet: bool) -> ExitCode {
         if !quiet {
-            eprintln!("tidecast: {:#}", self.error);
+            eprintln!("tidecast: {}", told(&self.error));
         }
         ExitCode::from(self.code)
     }
+}
+
+/// The error and its causes in one line, less those that a message before them names already.
+fn told(error: &anyhow::Error) -> String {
+    let mut line = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
 }
 
 impl From<anyhow::Error> for Failure {
@@ -58,5 +73,30 @@ impl From<client::Error> for Failure {
             code,
             error: anyhow::anyhow!("{error}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_told_once() {
+        let cause = anyhow::anyhow!("no such file").context("cannot read x: no such file");
+        assert_eq!(
+            told(&cause.context("nothing to publish")),
+            "nothing to publish: cannot read x: no such file"
+        );
+    }
+
+    #[test]
+    fn a_failed_connection_and_a_lost_one_have_different_codes() {
+        let lost = client::Error::Closed {
+            code: None,
+            reason: String::new(),
+        };
+        let refused = client::Error::Tls { host: "h".into() };
+        assert_eq!(Failure::from(lost).code, CONNECTION_LOST);
+        assert_eq!(Failure::from(refused).code, NOT_CONNECTED);
     }
 }

@@ -1,11 +1,13 @@
 //! The `tidecast` binary: one subcommand, one file.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod broker;
 #[cfg(test)]
 mod double;
 mod exit;
 mod r#pub;
+mod serve;
 mod sub;
 mod units;
 
@@ -18,22 +20,26 @@ use clap::{Parser, Subcommand};
 #[command(version, after_help = exit::HELP)]
 struct Cli {
     #[command(subcommand)]
-    subcommand: Sub,
+    task: Task,
 }
 
 #[derive(Debug, Subcommand)]
-enum Sub {
+enum Task {
+    Serve(serve::ServeArgs),
     Pub(r#pub::PubArgs),
     Sub(sub::SubArgs),
+    Bench(bench::BenchArgs),
 }
 
 fn main() -> ExitCode {
-    let (result, quiet) = match Cli::parse().subcommand {
-        Sub::Pub(args) => {
+    let (result, quiet) = match Cli::parse().task {
+        Task::Serve(args) => (args.run(), false),
+        Task::Bench(args) => (args.run(), false),
+        Task::Pub(args) => {
             let quiet = args.quiet();
             (args.run(), quiet)
         }
-        Sub::Sub(args) => {
+        Task::Sub(args) => {
             let quiet = args.quiet();
             (args.run(), quiet)
         }

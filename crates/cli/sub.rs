@@ -3,7 +3,6 @@
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
@@ -93,9 +92,7 @@ impl SubArgs {
             Ok(()) => broker.close(),
             // Whoever reads has had enough: `head` for example.
             Err(Stop::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => broker.close(),
-            Err(Stop::Output(error)) => Err(Failure::from(
-                Err::<(), _>(error).context("cannot write to stdout").unwrap_err(),
-            )),
+            Err(Stop::Output(error)) => Err(anyhow::Error::new(error).context("cannot write to stdout").into()),
             Err(Stop::Failure(failure)) => Err(failure),
         }
     }

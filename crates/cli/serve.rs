@@ -1,0 +1,181 @@
+//! `tidecast serve`: runs the broker.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use clap::Args;
+use tidecast_server::Config;
+
+use crate::exit::Failure;
+use crate::units::{duration, size};
+
+/// Run the broker
+///
+/// It stops in order at SIGINT or SIGTERM: connections are closed with 4001, which tells clients to come back.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tidecast serve
+  tidecast serve --listen 0.0.0.0:8080 --listen '[::]:8080'
+  tidecast serve --workers 4 --max-message 64K --max-pending 16M
+  TIDECAST_LISTEN=0.0.0.0:80 tidecast serve")]
+pub(crate) struct ServeArgs {
+    /// Listen on this address; give it again for more
+    #[arg(
+        long,
+        value_name = "ADDR",
+        default_value = "127.0.0.1:8080",
+        env = "TIDECAST_LISTEN",
+        value_delimiter = ','
+    )]
+    listen: Vec<SocketAddr>,
+    /// Worker threads [default: one for each core the process may use]
+    #[arg(long, value_name = "N", env = "TIDECAST_WORKERS")]
+    workers: Option<NonZeroUsize>,
+    /// The largest message accepted from a client
+    #[arg(long, value_name = "BYTES", default_value = "1MiB", value_parser = size, env = "TIDECAST_MAX_MESSAGE")]
+    max_message: usize,
+    /// Bytes that may wait for a slow subscriber before it is closed with 4000
+    #[arg(long, value_name = "BYTES", default_value = "4MiB", value_parser = size, env = "TIDECAST_MAX_PENDING")]
+    max_pending: usize,
+    /// Connections of one worker [default: what the descriptor limit allows]
+    #[arg(long, value_name = "N", env = "TIDECAST_MAX_CONNECTIONS")]
+    max_connections: Option<u32>,
+    /// Subscriptions of one connection
+    #[arg(long, value_name = "N", default_value_t = 1000, env = "TIDECAST_MAX_SUBSCRIPTIONS")]
+    max_subscriptions: u32,
+    /// The longest HTTP request head
+    #[arg(long, value_name = "BYTES", default_value = "16KiB", value_parser = size, env = "TIDECAST_MAX_HEAD")]
+    max_head: usize,
+    /// How long a request head may take to arrive
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration, env = "TIDECAST_HANDSHAKE_TIMEOUT")]
+    handshake_timeout: Duration,
+    /// Silence of a client after which it is pinged; 0 never pings
+    #[arg(long, value_name = "TIME", default_value = "25s", value_parser = duration, env = "TIDECAST_PING_INTERVAL")]
+    ping_interval: Duration,
+    /// How long after a ping a client has to be heard
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration, env = "TIDECAST_PONG_TIMEOUT")]
+    pong_timeout: Duration,
+    /// How long the closing handshake of a connection may take
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration, env = "TIDECAST_CLOSE_TIMEOUT")]
+    close_timeout: Duration,
+    /// How long a stop waits for closing handshakes
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration, env = "TIDECAST_DRAIN_TIMEOUT")]
+    drain_timeout: Duration,
+    /// Do not bind each worker to a core of its own
+    #[arg(long, env = "TIDECAST_NO_PIN")]
+    no_pin: bool,
+}
+
+impl ServeArgs {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        tidecast_server::run(self.config()).map_err(|error| Failure::from(anyhow::Error::new(error)))
+    }
+
+    fn config(self) -> Config {
+        Config {
+            listen: self.listen,
+            workers: self.workers,
+            max_message: self.max_message,
+            max_pending: self.max_pending,
+            max_connections: self.max_connections,
+            max_subscriptions: self.max_subscriptions,
+            max_head: self.max_head,
+            handshake_timeout: self.handshake_timeout,
+            ping_interval: self.ping_interval,
+            pong_timeout: self.pong_timeout,
+            close_timeout: self.close_timeout,
+            drain_timeout: self.drain_timeout,
+            pin: !self.no_pin,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: ServeArgs,
+    }
+
+    fn config(line: &[&str]) -> Config {
+        let line = ["serve"].into_iter().chain(line.iter().copied());
+        Line::try_parse_from(line)
+            .unwrap_or_else(|error| panic!("{error}"))
+            .args
+            .config()
+    }
+
+    #[test]
+    fn the_defaults_of_the_command_line_are_those_of_the_server() {
+        assert_eq!(format!("{:?}", config(&[])), format!("{:?}", Config::default()));
+    }
+
+    #[test]
+    fn every_flag_reaches_its_setting() {
+        let config = config(&[
+            "--listen",
+            "0.0.0.0:1",
+            "--listen",
+            "[::1]:2,127.0.0.1:3",
+            "--workers",
+            "3",
+            "--max-message",
+            "64K",
+            "--max-pending",
+            "1M",
+            "--max-connections",
+            "7",
+            "--max-subscriptions",
+            "8",
+            "--max-head",
+            "9KiB",
+            "--handshake-timeout",
+            "1",
+            "--ping-interval",
+            "0",
+            "--pong-timeout",
+            "2s",
+            "--close-timeout",
+            "300ms",
+            "--drain-timeout",
+            "4",
+            "--no-pin",
+        ]);
+        let expected = Config {
+            listen: ["0.0.0.0:1", "[::1]:2", "127.0.0.1:3"]
+                .map(|address| address.parse().unwrap())
+                .to_vec(),
+            workers: NonZeroUsize::new(3),
+            max_message: 64 << 10,
+            max_pending: 1 << 20,
+            max_connections: Some(7),
+            max_subscriptions: 8,
+            max_head: 9 << 10,
+            handshake_timeout: Duration::from_secs(1),
+            ping_interval: Duration::ZERO,
+            pong_timeout: Duration::from_secs(2),
+            close_timeout: Duration::from_millis(300),
+            drain_timeout: Duration::from_secs(4),
+            pin: false,
+        };
+        assert_eq!(format!("{config:?}"), format!("{expected:?}"));
+    }
+
+    #[test]
+    fn what_is_no_number_of_workers_is_a_usage_error() {
+        for line in [
+            ["serve", "--workers", "0"],
+            ["serve", "--max-message", "1X"],
+            ["serve", "--listen", "8080"],
+        ] {
+            assert!(Line::try_parse_from(line).is_err(), "{line:?}");
+        }
+    }
+}
