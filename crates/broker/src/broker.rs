@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use tidecast_router::{Filter, Router, TopicError};
-use tidecast_wire::{Code, Command, Error, Kind, Payload, Reference, close, json};
+use tidecast_wire::{Code, Command, Error, Kind, Payload, Reference, SlowPolicy, close, json};
 
 use crate::index::Index;
 use crate::message::Message;
@@ -289,7 +289,9 @@ impl Broker {
         };
         match command {
             Command::Sub { since: Some(_), .. } => unsupported("the option since"),
-            Command::Sub { slow: Some(_), .. } => unsupported("the option slow"),
+            Command::Sub { slow: Some(policy), .. } if policy != SlowPolicy::Close => {
+                unsupported("a slow policy other than close")
+            }
             Command::Sub { filter, reference, .. } => {
                 self.subscribe(id, &filter)?;
                 self.confirm(id, reference.as_ref(), out);
@@ -320,7 +322,7 @@ impl Broker {
                 Ok(())
             }
             Command::Auth { .. } => Err(Refusal::new(
-                Code::UnknownVerb,
+                Code::BadMessage,
                 "auth is not available in this version of tidecast: every client may do everything",
             )),
             Command::Ping => {

@@ -226,7 +226,7 @@ fn every_bad_command_is_answered_with_its_code_and_the_session_goes_on() {
         (r#"["sub","t",{"ref":1,"since":"all"}]"#, "1", "bad_message"),
         (r#"["sub","t",{"ref":1,"slow":"latest"}]"#, "1", "bad_message"),
         (r#"["pub","t",1,{"ref":1,"retain":true}]"#, "1", "bad_message"),
-        (r#"["auth","token",{"ref":1}]"#, "1", "unknown_verb"),
+        (r#"["auth","token",{"ref":1}]"#, "1", "bad_message"),
         (r#"["unsub","t",{"ref":1}]"#, "1", "not_found"),
     ];
     let mut house = House::new(1);

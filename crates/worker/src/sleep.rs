@@ -59,7 +59,10 @@ mod tests {
     /// and one sleep is ended by at most one wake-up.
     #[test]
     fn a_receiver_never_sleeps_through_a_message() {
-        loom::model(|| {
+        // Three preemptions find every published bug of this kind; without a bound this takes a minute.
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
             let sleep = Arc::new(Sleep::new());
             let messages = Arc::new(AtomicUsize::new(0));
             let wakes = Arc::new(AtomicUsize::new(0));

@@ -101,6 +101,8 @@ pub struct Worker {
     ring: Ring,
     slots: Vec<Slot>,
     active: u32,
+    /// Of the active connections, those that only wait for the peer's FIN.
+    lingering: u32,
     listeners: Vec<Listener>,
     /// Which listeners have an accept in flight.
     armed: Vec<bool>,
@@ -176,6 +178,7 @@ impl Worker {
             ring,
             slots: Vec::new(),
             active: 0,
+            lingering: 0,
             armed: vec![false; listeners.len()],
             listeners,
             accepting: Accepting::Yes,
@@ -666,6 +669,7 @@ impl Worker {
         if said && self.fanout.lane(slot).is_empty() {
             let deadline = self.now + self.config.timing.close_timeout;
             self.slots[slot as usize].phase = Phase::Lingering { deadline };
+            self.lingering += 1;
             self.arm(slot, deadline);
             self.ring.shut_down(self.token(Op::Shutdown, slot))?;
         }
@@ -693,7 +697,9 @@ impl Worker {
         if matches!(state.phase, Phase::Free | Phase::Dying) {
             return Ok(());
         }
-        state.phase = Phase::Dying;
+        if let Phase::Lingering { .. } = std::mem::replace(&mut state.phase, Phase::Dying) {
+            self.lingering -= 1;
+        }
         if state.receiving {
             self.ring.cancel(token)?;
         }

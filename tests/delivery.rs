@@ -1,0 +1,153 @@
+//! Messages arrive: all of them, in order, everywhere.
+
+mod support;
+
+use std::thread;
+use std::time::Instant;
+
+use support::*;
+use tidecast_client::Message;
+
+const PUBLISHERS: usize = 4;
+const SUBSCRIBERS: usize = 200;
+const MESSAGES: usize = 100_000;
+
+#[test]
+fn every_subscriber_gets_every_message_of_four_publishers_in_each_ones_order() {
+    let broker = Broker::start(&["--workers", "2"]);
+    // A raw subscription is in force once its handshake is answered.
+    let subscribers: Vec<_> = (0..SUBSCRIBERS)
+        .map(|_| client(&broker.ws("/t/count?mode=sub")))
+        .collect();
+    let readers: Vec<_> = subscribers
+        .into_iter()
+        .map(|mut subscriber| {
+            thread::spawn(move || {
+                let mut next = [0u32; PUBLISHERS];
+                for _ in 0..MESSAGES {
+                    let payload = match subscriber.receive(Some(Instant::now() + DEADLINE)) {
+                        Ok(Some(Message::Binary(payload))) => payload,
+                        other => panic!("{other:?} after {next:?}"),
+                    };
+                    let publisher = usize::from(payload[0]);
+                    let sequence = u32::from_be_bytes(payload[1..5].try_into().unwrap());
+                    assert_eq!(sequence, next[publisher], "publisher {publisher}");
+                    next[publisher] += 1;
+                }
+                assert_eq!(next, [(MESSAGES / PUBLISHERS) as u32; PUBLISHERS]);
+            })
+        })
+        .collect();
+    let publishers: Vec<_> = (0..PUBLISHERS as u8)
+        .map(|number| {
+            let mut publisher = client(&broker.ws("/t/count?mode=pub"));
+            thread::spawn(move || {
+                for sequence in 0..(MESSAGES / PUBLISHERS) as u32 {
+                    let mut payload = [number; 5];
+                    payload[1..].copy_from_slice(&sequence.to_be_bytes());
+                    publisher.queue_binary(&payload).unwrap();
+                    if sequence % 100 == 99 {
+                        publisher.flush().unwrap();
+                    }
+                }
+                publisher.close(1000, "").unwrap();
+            })
+        })
+        .collect();
+    publishers.into_iter().for_each(|thread| thread.join().unwrap());
+    readers.into_iter().for_each(|thread| thread.join().unwrap());
+    let totals = broker.stop();
+    assert_eq!(totals.get("published"), MESSAGES as u64);
+    assert_eq!(totals.get("delivered"), (MESSAGES * SUBSCRIBERS) as u64);
+    // Both workers had subscribers: every message crossed over from the worker of its publisher to the other.
+    assert_eq!(totals.get("forwarded"), MESSAGES as u64);
+}
+
+#[test]
+fn messages_to_several_topics_arrive_in_the_order_of_their_publisher() {
+    let broker = Broker::start(&[]);
+    let mut subscribers: Vec<_> = (0..16).map(|_| json_client(&broker)).collect();
+    for subscriber in &mut subscribers {
+        for (reference, filter) in ["a/+", "b", "c/#", "#"].into_iter().enumerate() {
+            let answer = ask(subscriber, &format!(r#"["sub","{filter}",{{"ref":{reference}}}]"#));
+            assert_eq!(answer, format!(r#"["ok",{reference},{{}}]"#));
+        }
+    }
+    let mut publisher = json_client(&broker);
+    let topics = ["a/1", "b", "c", "c/d/e", "z"];
+    for i in 0..1000 {
+        publisher
+            .queue_text(&format!(r#"["pub","{}",{i}]"#, topics[i % topics.len()]))
+            .unwrap();
+    }
+    publisher.flush().unwrap();
+    for subscriber in &mut subscribers {
+        for i in 0..1000 {
+            assert_eq!(
+                text(subscriber),
+                format!(r#"["msg","{}",{i}]"#, topics[i % topics.len()])
+            );
+        }
+    }
+}
+
+#[test]
+fn messages_of_every_size_arrive_whole_on_both_workers() {
+    let broker = Broker::start(&[]);
+    let mut subscribers: Vec<_> = (0..16).map(|_| client(&broker.ws("/t/sizes?mode=sub"))).collect();
+    let mut publisher = client(&broker.ws("/t/sizes?mode=pub"));
+    let sizes = [
+        0,
+        1,
+        125,
+        126,
+        127,
+        4096,
+        16_383,
+        16_384,
+        65_535,
+        65_536,
+        65_537,
+        300_000,
+        1 << 20,
+    ];
+    for (number, size) in sizes.into_iter().enumerate() {
+        let payload: Vec<u8> = (0..size).map(|i| (i * 7 + number) as u8).collect();
+        publisher.send_binary(&payload).unwrap();
+        for subscriber in &mut subscribers {
+            let received = subscriber.receive(Some(Instant::now() + DEADLINE)).unwrap();
+            assert!(received == Some(Message::Binary(payload.clone())), "{size} bytes");
+        }
+    }
+}
+
+#[test]
+fn a_publisher_faster_than_another_workers_mailbox_is_held_back_and_loses_nothing() {
+    // Far more than a mailbox holds, published in one go while the other worker is busy with its subscribers.
+    let broker = Broker::start(&["--max-pending", "256M"]);
+    let subscribers: Vec<_> = (0..32).map(|_| client(&broker.ws("/t/flood?mode=sub"))).collect();
+    let count: u32 = 40_000;
+    let readers: Vec<_> = subscribers
+        .into_iter()
+        .map(|mut subscriber| {
+            thread::spawn(move || {
+                for expected in 0..count {
+                    match subscriber.receive(Some(Instant::now() + DEADLINE)).unwrap() {
+                        Some(Message::Binary(payload)) => assert_eq!(payload[..4], expected.to_be_bytes()),
+                        other => panic!("{other:?} instead of {expected}"),
+                    }
+                }
+            })
+        })
+        .collect();
+    let mut publisher = client(&broker.ws("/t/flood?mode=pub"));
+    for sequence in 0..count {
+        let mut payload = [0; 512];
+        payload[..4].copy_from_slice(&sequence.to_be_bytes());
+        publisher.queue_binary(&payload).unwrap();
+        if sequence % 1000 == 999 {
+            publisher.flush().unwrap();
+        }
+    }
+    readers.into_iter().for_each(|thread| thread.join().unwrap());
+}

@@ -1,0 +1,93 @@
+//! A start that works says what to try; one that does not says what to change.
+
+mod support;
+
+use std::process::Command;
+
+use support::*;
+
+#[test]
+fn a_start_prints_what_listens_where_and_a_line_to_try() {
+    let broker = Broker::start(&["--workers", "3"]);
+    assert!(broker.line("tidecast ").contains("3 workers"));
+    let address = broker.address;
+    assert!(broker.line("listening on").contains(&format!("ws://{address}/ws")));
+    let line = broker.line("try: ");
+    // The line is taken by its word.
+    let command = line.split("run: ").nth(1).expect("a command to run");
+    let mut subscriber = client(&broker.ws("/t/demo%2Fhello?mode=sub"));
+    let mut shell = Command::new("sh");
+    let path = std::path::Path::new(env!("CARGO_BIN_EXE_tidecast")).parent().unwrap();
+    shell
+        .args(["-c", command])
+        .env("PATH", format!("{}:{}", path.display(), std::env::var("PATH").unwrap()));
+    let output = run(shell, None);
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(text(&mut subscriber), "\"hi\"");
+}
+
+#[test]
+fn several_addresses_are_served_alike() {
+    let broker = Broker::start(&["--listen", "127.0.0.2:0"]);
+    let second = broker.line("listening on http://127.0.0.2:");
+    let second = second.split("http://").nth(1).unwrap().split('/').next().unwrap();
+    let mut subscribers: Vec<_> = (0..8).map(|_| client(&format!("ws://{second}/t/a?mode=sub"))).collect();
+    client(&broker.ws("/t/a")).send_text("hello").unwrap();
+    for subscriber in &mut subscribers {
+        assert_eq!(text(subscriber), "hello");
+    }
+}
+
+#[test]
+fn a_start_that_cannot_work_says_what_to_change() {
+    let broker = Broker::start(&[]);
+    let taken = broker.address.to_string();
+    let table: [(&[&str], i32, &str); 8] = [
+        (&["--listen", &taken], 1, "in use"),
+        (&["--listen", "192.0.2.1:80"], 1, "not an address of this machine"),
+        (&["--listen", "localhost"], 2, "--listen"),
+        (&["--workers", "0"], 2, "--workers"),
+        (&["--workers", "1000", "--listen", "127.0.0.1:0"], 1, "at most 256"),
+        (&["--max-message", "lots"], 2, "1MiB"),
+        (&["--max-head", "10", "--listen", "127.0.0.1:0"], 1, "--max-head 10"),
+        (
+            &["--max-connections", "2000000000", "--listen", "127.0.0.1:0"],
+            1,
+            "descriptor limit",
+        ),
+    ];
+    for (arguments, code, words) in table {
+        let mut command = tidecast(&["serve"]);
+        command.args(arguments);
+        let output = run(command, None);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", said(&output));
+        assert!(error.contains(words), "{arguments:?}: {error}");
+        assert!(output.stdout.is_empty(), "{arguments:?}: {}", said(&output));
+    }
+    // The one that was there first is not harmed.
+    client(&broker.ws("/t/a")).send_text("x").unwrap();
+}
+
+#[test]
+fn without_io_uring_the_error_tells_how_to_allow_it() {
+    let mut command = Command::new("python3");
+    command
+        .arg(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/support/without_io_uring.py"
+        ))
+        .arg(env!("CARGO_BIN_EXE_tidecast"))
+        .args(["serve", "--listen", "127.0.0.1:0"]);
+    let output = run(command, None);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    for words in [
+        "io_uring is not available",
+        "seccomp",
+        "io_uring_setup",
+        "--security-opt",
+    ] {
+        assert!(error.contains(words), "{words:?} is missing in: {error}");
+    }
+}

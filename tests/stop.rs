@@ -1,0 +1,90 @@
+//! A stop is announced, bounded in time, and ends with what was done.
+
+mod support;
+
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use support::*;
+use tidecast_client::Error;
+
+#[test]
+fn a_signal_says_bye_closes_with_1001_and_exits_with_0() {
+    for signal in ["TERM", "INT"] {
+        let mut broker = Broker::start(&[]);
+        let mut json: Vec<_> = (0..8).map(|_| json_client(&broker)).collect();
+        let mut raw: Vec<_> = (0..8).map(|_| client(&broker.ws("/t/a"))).collect();
+        let mut half = Peer::connect(&broker);
+        half.say(b"GET /ws HTTP/1.1\r\n");
+        // It is known to the broker once a later request has been answered.
+        let mut page = Peer::connect(&broker);
+        page.say(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+        page.rest();
+        broker.signal(signal);
+        for client in &mut json {
+            let bye = text(client);
+            let retry = bye
+                .strip_prefix(r#"["bye",1001,"the broker is stopping","#)
+                .and_then(|rest| rest.strip_suffix(']'))
+                .unwrap_or_else(|| panic!("{bye}"));
+            assert!((1000..6000).contains(&retry.parse::<u32>().unwrap()), "{bye}");
+        }
+        for client in json.iter_mut().chain(&mut raw) {
+            match client.receive(Some(Instant::now() + DEADLINE)) {
+                Err(Error::Closed { code: Some(1001), .. }) => {}
+                other => panic!("{other:?} is no close with 1001"),
+            }
+        }
+        let refusal = String::from_utf8(half.rest()).unwrap();
+        assert!(
+            refusal.starts_with("HTTP/1.1 503 ") && refusal.contains("Retry-After: "),
+            "{refusal}"
+        );
+        assert!(broker.wait().success());
+        assert!(TcpStream::connect(broker.address).is_err(), "nobody listens any more");
+        assert!(broker.line("stopped: ").contains("opened 16"));
+    }
+}
+
+#[test]
+fn a_client_that_does_not_answer_the_close_is_waited_for_no_longer_than_configured() {
+    let broker = Broker::start(&["--drain-timeout", "300ms"]);
+    let _deaf = Peer::open(&broker, "/t/a", 13);
+    let start = Instant::now();
+    broker.stop();
+    assert!(start.elapsed() >= Duration::from_millis(300));
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let mut broker = Broker::start(&["--drain-timeout", "10m"]);
+    let mut deaf = Peer::open(&broker, "/t/a", 13);
+    broker.signal("TERM");
+    assert_eq!(deaf.frame().0, 0x88, "it says goodbye first");
+    broker.signal("INT");
+    assert_eq!(broker.wait().code(), Some(1));
+}
+
+#[test]
+fn messages_published_before_the_stop_are_still_delivered() {
+    let mut broker = Broker::start(&[]);
+    let mut subscribers: Vec<_> = (0..16).map(|_| client(&broker.ws("/t/a?mode=sub"))).collect();
+    let mut publisher = json_client(&broker);
+    for i in 0..1000 {
+        publisher
+            .queue_text(&format!(r#"["pub","a",{i},{{"ref":{i}}}]"#))
+            .unwrap();
+    }
+    publisher.flush().unwrap();
+    for i in 0..1000 {
+        assert_eq!(text(&mut publisher), format!(r#"["ok",{i},{{}}]"#));
+    }
+    broker.signal("TERM");
+    for subscriber in &mut subscribers {
+        for i in 0..1000 {
+            assert_eq!(text(subscriber), i.to_string());
+        }
+    }
+    drop(subscribers);
+    assert!(broker.wait().success());
+}
