@@ -50,7 +50,7 @@ struct FanoutArgs {
     /// raw: the URL names the topic, binary payloads; json: tidecast.json.v1
     #[arg(long, value_name = "raw|json", default_value = "raw")]
     protocol: Protocol,
-    /// The version of WebSocket to speak: 13, 8, 7
+    /// The version of WebSocket to speak: 13, 8, 7 or 6
     #[arg(long, value_name = "N", default_value = "13", value_parser = version)]
     version: Version,
     /// Connections that receive

@@ -1,5 +1,6 @@
 //! One thread's connections on its ring: bytes out, deliveries in.
 
+use std::collections::VecDeque;
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 
@@ -15,6 +16,9 @@ use crate::tally::Tally;
 
 /// Errors that are told one by one; of more of the same kind the number is enough.
 const TOLD: usize = 10;
+
+/// Buffers a receive takes that has waited for some: what had come meanwhile fills several.
+const BUFFERS_EACH: u16 = 8;
 
 /// The receive buffers are all filled: the receive has to be started again.
 const ENOBUFS: i32 = 105;
@@ -32,6 +36,8 @@ pub(crate) struct Exchange<'a> {
     publish_to: Target<'a>,
     /// Slots with something to send and room to send it.
     listed: Vec<u32>,
+    /// Slots whose receive ended for want of buffers, the longest waiting first.
+    starved: VecDeque<u32>,
     completions: Vec<Completion>,
     /// Connections that can be used, or could once.
     pub(crate) opened: usize,
@@ -69,6 +75,7 @@ impl<'a> Exchange<'a> {
             subscribe_to,
             publish_to,
             listed: Vec::new(),
+            starved: VecDeque::new(),
             completions: Vec::new(),
             opened: 0,
             gone: 0,
@@ -154,6 +161,9 @@ impl<'a> Exchange<'a> {
     /// # Errors
     /// The ring failed, or a connection could not be opened.
     pub(crate) fn turn(&mut self, wait: Wait) -> Result<(), Error> {
+        self.feed()?;
+        // Those still starved cannot wake the thread.
+        let wait = if self.starved.is_empty() { wait } else { Wait::No };
         let Self {
             ring,
             peers,
@@ -173,6 +183,20 @@ impl<'a> Exchange<'a> {
         });
         self.completions = completions;
         outcome
+    }
+
+    /// Starts receives again that ended for want of buffers: as many as the buffers are likely to do for. All at once would
+    /// only fail again, for a system call's worth of work each.
+    fn feed(&mut self) -> Result<(), Error> {
+        let (_, buffers) = self.ring.buffers_in_use();
+        let portion = self.starved.len().min(usize::from(buffers / BUFFERS_EACH));
+        for slot in self.starved.drain(..portion) {
+            if self.peers[slot as usize].stage != Stage::Gone {
+                let token = Token::new(Op::Receive, slot, 0);
+                self.ring.receive(token).map_err(Error::Ring)?;
+            }
+        }
+        Ok(())
     }
 
     /// Notes what became of the sends: those not reported went out whole.
@@ -226,7 +250,10 @@ impl<'a> Exchange<'a> {
                 match (data, result) {
                     (Some(mut bytes), 1..) => self.receive(slot, &mut bytes)?,
                     (_, 0) => self.end(slot)?,
-                    (_, error) if -error == ENOBUFS => {}
+                    (_, error) if -error == ENOBUFS => {
+                        self.starved.push_back(slot);
+                        return Ok(());
+                    }
                     (_, error) => {
                         let error = std::io::Error::from_raw_os_error(-error);
                         self.lose(slot, &error.to_string())?;

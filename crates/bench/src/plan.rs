@@ -52,8 +52,7 @@ pub enum Load {
 }
 
 /// How long.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Extent {
     /// Measures for `measured`, after `warmup` that is not measured.
     Time {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::check::Faults;
 use crate::plan::{Extent, Load, Protocol};
@@ -39,6 +39,7 @@ pub struct Report {
     pub foreign: u64,
     /// From the intended time of sending to the arrival at a subscriber, over all deliveries of messages that were to be
     /// sent in the span.
+    #[serde(rename = "latency_microseconds")]
     pub latency: Latency,
     /// The generator itself.
     pub generator: Generator,
@@ -64,9 +65,28 @@ pub struct Setup {
     /// When publishers sent.
     pub load: Load,
     /// How long.
+    #[serde(serialize_with = "in_seconds")]
     pub extent: Extent,
     /// Threads of the generator.
     pub threads: u32,
+}
+
+/// An extent whose times are numbers of seconds.
+fn in_seconds<S: Serializer>(extent: &Extent, to: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    #[serde(untagged)]
+    enum Written {
+        Time { warmup_seconds: f64, measured_seconds: f64 },
+        Count { messages_per_publisher: u64 },
+    }
+    let written = match *extent {
+        Extent::Time { warmup, measured } => Written::Time {
+            warmup_seconds: warmup.as_secs_f64(),
+            measured_seconds: measured.as_secs_f64(),
+        },
+        Extent::Count(messages_per_publisher) => Written::Count { messages_per_publisher },
+    };
+    written.serialize(to)
 }
 
 /// Latencies in microseconds.
@@ -395,7 +415,8 @@ mod tests {
         let value: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(value["deliveries_per_second"], 4e6);
         assert_eq!(value["faults"]["lost"], 0);
-        assert_eq!(value["latency"]["p50"], 812.25);
+        assert_eq!(value["latency_microseconds"]["p50"], 812.25);
+        assert_eq!(value["setup"]["extent"]["messages_per_publisher"], 2_000);
         assert_eq!(value["setup"]["load"]["window"], 32);
         assert_eq!(value["server"]["cpu_seconds_per_million_deliveries"], 0.2);
     }

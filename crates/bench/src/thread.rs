@@ -10,12 +10,12 @@ use hdrhistogram::Histogram;
 use tidecast_driver::{Config, Ring, RingHandle, Wait, descriptor_limit, pin_to_core, thread_cpu_time};
 
 use crate::check::Faults;
-use crate::clock::nanoseconds;
+use crate::clock::{Span, nanoseconds, wake_on_time};
 use crate::error::Error;
 use crate::exchange::Exchange;
 use crate::payload::Locator;
 use crate::peer::Target;
-use crate::plan::{Plan, Protocol, Role};
+use crate::plan::{Load, Plan, Protocol, Role};
 use crate::publisher::Publisher;
 use crate::shared::{Shared, connections, owners};
 use crate::tally::{Tally, Totals};
@@ -56,6 +56,9 @@ pub(crate) fn run(index: u32, plan: &Plan, shared: &Shared, ready: &Sender<Ready
         let core = plan.cores[index as usize % plan.cores.len()];
         pin_to_core(core).map_err(|source| Error::Pin { core, source })?;
     }
+    if let Load::Rate(_) = plan.load {
+        wake_on_time();
+    }
     let mut thread = Thread::new(index, plan, shared)?;
     thread.open()?;
     let ring = thread.exchange.ring.handle().map_err(Error::Ring)?;
@@ -90,7 +93,7 @@ struct Stopwatch {
 }
 
 impl Stopwatch {
-    fn look(&mut self, now: u64, span: &crate::clock::Span) {
+    fn look(&mut self, now: u64, span: &Span) {
         if self.begin.is_none() && now >= span.start {
             self.begin = Some(thread_cpu_time());
         }

@@ -104,25 +104,26 @@ impl Server {
             json::hello(&mut hello, "s", 1 << 20, 25_000);
             write(&shared, connection.version(), Opcode::Text, &hello);
         }
+        let version = connection.version();
         loop {
             let (mut out, mut deliveries, mut closed) = (Vec::new(), Vec::new(), false);
             let mut input = Input::new(&mut rest);
             while let Some(event) = connection.poll(&mut input, Millis(0), &mut out).unwrap() {
                 match event {
                     Event::Binary(payload) => self.publish(payload, &mut |payload| {
-                        encode_frame(Version::V13, Opcode::Binary, payload, None, &mut deliveries);
+                        encode_frame(version, Opcode::Binary, payload, None, &mut deliveries);
                     }),
                     Event::Text(text) => match json::parse(text).unwrap() {
                         Command::Sub { reference, .. } => {
                             self.subscribers.lock().unwrap().push(Arc::clone(&shared));
                             let mut ok = Vec::new();
                             json::ok(&mut ok, &reference.unwrap(), None);
-                            encode_frame(Version::V13, Opcode::Text, &ok, None, &mut out);
+                            encode_frame(version, Opcode::Text, &ok, None, &mut out);
                         }
                         Command::Pub { topic, payload, .. } => self.publish(&payload.bytes, &mut |bytes| {
                             let mut message = Vec::new();
                             json::message(&mut message, &topic, payload.kind, bytes, None);
-                            encode_frame(Version::V13, Opcode::Text, &message, None, &mut deliveries);
+                            encode_frame(version, Opcode::Text, &message, None, &mut deliveries);
                         }),
                         other => panic!("{other:?}"),
                     },
@@ -212,52 +213,47 @@ fn count(number: u32) -> NonZeroU32 {
 
 #[test]
 fn an_honest_server_gets_a_good_report_whatever_the_plan() {
-    let url = serve(Manner::Faithful);
+    let base = || plan(String::new());
     let table = [
-        Plan { ..plan(url.clone()) },
+        base(),
         Plan {
             topic: "two".into(),
             threads: count(2),
             publishers: count(3),
-            ..plan(url.clone())
+            ..base()
         },
         Plan {
             topic: "more threads than publishers".into(),
             threads: count(3),
-            ..plan(url.clone())
+            ..base()
         },
         Plan {
             topic: "one at a time".into(),
             load: Load::Window(1),
-            ..plan(url.clone())
+            ..base()
         },
         Plan {
             topic: "rate".into(),
             load: Load::Rate(20_000.0),
             publishers: count(2),
-            ..plan(url.clone())
+            ..base()
         },
         Plan {
             topic: "large".into(),
             size: 100_000,
             extent: Extent::Count(20),
-            ..plan(url.clone())
+            ..base()
         },
         Plan {
             topic: "small".into(),
             size: 24,
-            ..plan(url.clone())
+            ..base()
         },
         Plan {
             topic: "json".into(),
             protocol: Protocol::Json,
             threads: count(2),
-            ..plan(url.clone())
-        },
-        Plan {
-            topic: "old".into(),
-            version: Version::V7,
-            ..plan(url.clone())
+            ..base()
         },
     ];
     for plan in table {
@@ -286,6 +282,35 @@ fn an_honest_server_gets_a_good_report_whatever_the_plan() {
             "{report}"
         );
     }
+}
+
+#[test]
+fn every_version_of_websocket_is_spoken() {
+    for version in Version::ALL {
+        for protocol in [Protocol::Raw, Protocol::Json] {
+            let plan = Plan {
+                version,
+                protocol,
+                ..plan(serve(Manner::Faithful))
+            };
+            let report = report(&plan);
+            assert!(report.is_good(), "version {version}: {report}");
+            assert_eq!(report.deliveries, 500 * 20);
+        }
+    }
+}
+
+#[test]
+fn more_bytes_at_once_than_there_are_buffers_all_arrive() {
+    let plan = Plan {
+        subscribers: 100,
+        size: 200_000,
+        extent: Extent::Count(24),
+        ..plan(serve(Manner::Faithful))
+    };
+    let report = report(&plan);
+    assert!(report.is_good(), "{report}");
+    assert_eq!(report.deliveries, 24 * 100);
 }
 
 #[test]
