@@ -125,23 +125,31 @@ impl Locator {
             Protocol::Raw => message.first_chunk().map(Stamp::decode),
             Protocol::Json => {
                 let digits: &[u8; 2 * Stamp::BYTES] = message.strip_prefix(&self.prefix[..])?.first_chunk()?;
-                let mut bytes = [0; Stamp::BYTES];
-                for (byte, pair) in bytes.iter_mut().zip(digits.as_chunks::<2>().0) {
-                    *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
-                }
-                Some(Stamp::decode(&bytes))
+                Some(Stamp::decode(&from_hexadecimal(digits)))
             }
         }
     }
 }
 
+/// The bytes that lower-case hexadecimal digits stand for, eight digits at a time.
+///
+/// What is no such digit gives some other number, which no message of the run has: the checker calls it corrupt, or it
+/// is of another run.
 #[inline]
-fn nibble(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
+fn from_hexadecimal(digits: &[u8; 2 * Stamp::BYTES]) -> [u8; Stamp::BYTES] {
+    const ONES: u64 = u64::MAX / 0xff;
+    let mut bytes = [0; Stamp::BYTES];
+    let (groups, _) = bytes.as_chunks_mut::<4>();
+    for (group, eight) in groups.iter_mut().zip(digits.as_chunks::<8>().0) {
+        let eight = u64::from_be_bytes(*eight);
+        // Bit 6 tells a letter, whose low bits count from 1, from a number.
+        let nibbles = (eight & (0x0f * ONES)) + 9 * (eight >> 6 & ONES);
+        // The upper and the lower half of a byte stand in two: they are brought together, then the bytes, then pairs.
+        let bytes = (nibbles >> 4 | nibbles) & 0x00ff_00ff_00ff_00ff;
+        let pairs = (bytes >> 8 | bytes) & 0x0000_ffff_0000_ffff;
+        *group = ((pairs >> 16 | pairs) as u32).to_be_bytes();
     }
+    bytes
 }
 
 /// `text` as a JSON string, quotes included, written as the broker writes it.
@@ -210,6 +218,18 @@ mod tests {
     }
 
     #[test]
+    fn every_pair_of_digits_is_read_as_its_byte() {
+        let mut digits = [b'0'; 2 * Stamp::BYTES];
+        for byte in 0..=255u8 {
+            for at in 0..Stamp::BYTES {
+                let pair = format!("{byte:02x}");
+                digits[2 * at..][..2].copy_from_slice(pair.as_bytes());
+                assert_eq!(from_hexadecimal(&digits)[at], byte, "{pair} at {at}");
+            }
+        }
+    }
+
+    #[test]
     fn what_is_not_a_delivery_of_the_load_has_no_stamp() {
         assert_eq!(Locator::new(Protocol::Raw, "bench").stamp(&[0; 23]), None);
         let json = Locator::new(Protocol::Json, "bench");
@@ -223,7 +243,6 @@ mod tests {
             "[\"pong\"]".to_owned(),
             format!("[\"msg\",\"other\",\"{digits}\"]"),
             "[\"msg\",\"bench\",\"00\"]".to_owned(),
-            format!("[\"msg\",\"bench\",\"{}g\"]", &digits[1..]),
         ] {
             assert_eq!(json.stamp(other.as_bytes()), None, "{other}");
         }
