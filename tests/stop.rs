@@ -85,6 +85,6 @@ fn messages_published_before_the_stop_are_still_delivered() {
             assert_eq!(text(subscriber), i.to_string());
         }
     }
-    drop(subscribers);
+    drop((subscribers, publisher));
     assert!(broker.wait().success());
 }

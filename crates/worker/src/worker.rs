@@ -232,9 +232,10 @@ impl Worker {
             self.close_overflowing();
             self.wake_others()?;
             self.publish_counters();
+            // Those that linger have been told and have answered: the kernel can end them.
             if self
                 .drain_until
-                .is_some_and(|until| self.active == 0 || self.now >= until)
+                .is_some_and(|until| self.active == self.lingering || self.now >= until)
             {
                 return Ok(());
             }

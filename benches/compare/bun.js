@@ -1,0 +1,17 @@
+// What a Bun user writes: the path names the topic, `?mode=pub` publishes and `?mode=sub` subscribes.
+// `bun bun.js <port>`
+const server = Bun.serve({
+  hostname: "127.0.0.1",
+  port: Number(process.argv[2] ?? 8081),
+  fetch(request, server) {
+    const url = new URL(request.url);
+    const data = { topic: decodeURIComponent(url.pathname.slice(3)), mode: url.searchParams.get("mode") };
+    return server.upgrade(request, { data }) ? undefined : new Response("a WebSocket is wanted", { status: 426 });
+  },
+  websocket: {
+    perMessageDeflate: false,
+    open: (socket) => void (socket.data.mode !== "pub" && socket.subscribe(socket.data.topic)),
+    message: (socket, message) => void server.publish(socket.data.topic, message),
+  },
+});
+console.log(`listening on ${server.hostname}:${server.port}`);
