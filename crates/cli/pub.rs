@@ -37,7 +37,7 @@ Examples:
   tidecast pub demo/picture --file cat.png
   tidecast pub ws://broker:8080/t/demo/hello hi")]
 pub(crate) struct PubArgs {
-    /// The topic, or its URL: ws://host:port/t/<topic>
+    /// The topic, or its URL: `ws://host:port/t/<topic>`
     #[arg(value_name = "TOPIC")]
     target: String,
     /// The payloads, one message each
