@@ -123,8 +123,9 @@ fn messages_of_every_size_arrive_whole_on_both_workers() {
 
 #[test]
 fn a_publisher_faster_than_another_workers_mailbox_is_held_back_and_loses_nothing() {
-    // Far more than a mailbox holds, published in one go while the other worker is busy with its subscribers.
-    let broker = Broker::start(&["--max-pending", "256M"]);
+    // What is read at once holds many messages, and the other worker is woken only after all of them: with room for
+    // two, the publisher has to be stopped and resumed again and again.
+    let broker = Broker::start(&["--max-pending", "256M", "--mailbox-messages", "2"]);
     let subscribers: Vec<_> = (0..32).map(|_| client(&broker.ws("/t/flood?mode=sub"))).collect();
     let count: u32 = 40_000;
     let readers: Vec<_> = subscribers
@@ -150,4 +151,11 @@ fn a_publisher_faster_than_another_workers_mailbox_is_held_back_and_loses_nothin
         }
     }
     readers.into_iter().for_each(|thread| thread.join().unwrap());
+    let totals = broker.stop();
+    assert!(
+        totals.get("publishers_paused") > 100,
+        "{}",
+        totals.get("publishers_paused")
+    );
+    assert_eq!(totals.get("published"), u64::from(count));
 }

@@ -12,7 +12,8 @@ use crate::units::{duration, size};
 
 /// Run the broker
 ///
-/// It stops in order at SIGINT or SIGTERM: connections are closed with 4001, which tells clients to come back.
+/// It stops in order at SIGINT or SIGTERM: clients are told `bye` and when to come back, and closed with
+/// 1001.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -45,6 +46,18 @@ pub(crate) struct ServeArgs {
     /// Subscriptions of one connection
     #[arg(long, value_name = "N", default_value_t = 1000, env = "TIDECAST_MAX_SUBSCRIPTIONS")]
     max_subscriptions: u32,
+    /// The longest topic or filter
+    #[arg(long, value_name = "BYTES", default_value_t = 255, env = "TIDECAST_MAX_TOPIC")]
+    max_topic: u16,
+    /// The most levels of a topic or filter
+    #[arg(long, value_name = "N", default_value_t = 16, env = "TIDECAST_MAX_LEVELS")]
+    max_levels: u8,
+    /// Messages that may wait for a worker that is behind, before publishers on other workers are slowed down
+    #[arg(long, value_name = "N", default_value_t = 4096, env = "TIDECAST_MAILBOX_MESSAGES")]
+    mailbox_messages: usize,
+    /// The same in bytes of payload; one message is always taken
+    #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = size, env = "TIDECAST_MAILBOX_BYTES")]
+    mailbox_bytes: usize,
     /// The longest HTTP request head
     #[arg(long, value_name = "BYTES", default_value = "16KiB", value_parser = size, env = "TIDECAST_MAX_HEAD")]
     max_head: usize,
@@ -81,6 +94,10 @@ impl ServeArgs {
             max_pending: self.max_pending,
             max_connections: self.max_connections,
             max_subscriptions: self.max_subscriptions,
+            max_topic: self.max_topic,
+            max_levels: self.max_levels,
+            mailbox_messages: self.mailbox_messages,
+            mailbox_bytes: self.mailbox_bytes,
             max_head: self.max_head,
             handshake_timeout: self.handshake_timeout,
             ping_interval: self.ping_interval,
@@ -134,6 +151,14 @@ mod tests {
             "7",
             "--max-subscriptions",
             "8",
+            "--max-topic",
+            "100",
+            "--max-levels",
+            "5",
+            "--mailbox-messages",
+            "10",
+            "--mailbox-bytes",
+            "11K",
             "--max-head",
             "9KiB",
             "--handshake-timeout",
@@ -157,6 +182,10 @@ mod tests {
             max_pending: 1 << 20,
             max_connections: Some(7),
             max_subscriptions: 8,
+            max_topic: 100,
+            max_levels: 5,
+            mailbox_messages: 10,
+            mailbox_bytes: 11 << 10,
             max_head: 9 << 10,
             handshake_timeout: Duration::from_secs(1),
             ping_interval: Duration::ZERO,

@@ -4,11 +4,14 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use tidecast_broker::WorkerSet;
+use tidecast_broker::{TopicLimits, WorkerSet};
 use tidecast_websocket::{Millis, Timing};
+use tidecast_worker::MailboxLimits;
 
 /// The largest message that can be allowed: one frame of it fits into the 32 bits in which queues count.
 const MOST_MESSAGE: usize = 1 << 30;
+/// The most messages a mailbox can hold: its 16 MiB of slots are allocated at the start.
+const MOST_MAIL: usize = 1 << 20;
 /// The smallest request head limit: less does not hold a browser's handshake.
 const LEAST_HEAD: usize = 1024;
 /// Connections of one worker when the descriptor limit would allow more; each costs 8 bytes of kernel memory unused.
@@ -29,6 +32,14 @@ pub struct Config {
     pub max_connections: Option<u32>,
     /// Subscriptions of one connection.
     pub max_subscriptions: u32,
+    /// The longest topic or filter, in bytes.
+    pub max_topic: u16,
+    /// The most levels of a topic or filter.
+    pub max_levels: u8,
+    /// Messages that may wait for a worker that is behind, before publishers on other workers are slowed down.
+    pub mailbox_messages: usize,
+    /// The same in bytes of payload.
+    pub mailbox_bytes: usize,
     /// The longest HTTP request head, in bytes.
     pub max_head: usize,
     /// How long a request head may take to arrive.
@@ -54,6 +65,10 @@ impl Default for Config {
             max_pending: 4 << 20,
             max_connections: None,
             max_subscriptions: 1000,
+            max_topic: 255,
+            max_levels: 16,
+            mailbox_messages: 4096,
+            mailbox_bytes: 64 << 20,
             max_head: 16 << 10,
             handshake_timeout: Duration::from_secs(10),
             ping_interval: Duration::from_secs(25),
@@ -83,6 +98,9 @@ pub enum ConfigError {
     /// A limit for slow subscribers out of range.
     #[error("--max-pending {0}: give 1 to {MOST_MESSAGE} bytes")]
     MaxPending(usize),
+    /// A mailbox limit out of range.
+    #[error("--mailbox-messages {0}: at most {MOST_MAIL} can wait")]
+    MailboxMessages(usize),
     /// A head limit out of range.
     #[error("--max-head {0}: give at least {LEAST_HEAD} bytes, which a browser's handshake can need")]
     MaxHead(usize),
@@ -109,6 +127,7 @@ pub(crate) struct Resolved {
     /// The core of each worker.
     pub(crate) cores: Vec<Option<usize>>,
     pub(crate) drain_timeout: Duration,
+    pub(crate) mailbox: MailboxLimits,
     pub(crate) worker: tidecast_worker::Config,
 }
 
@@ -143,11 +162,17 @@ impl Config {
         if !(1..=MOST_MESSAGE).contains(&self.max_pending) {
             return Err(ConfigError::MaxPending(self.max_pending));
         }
+        if self.mailbox_messages > MOST_MAIL {
+            return Err(ConfigError::MailboxMessages(self.mailbox_messages));
+        }
         if self.max_head < LEAST_HEAD {
             return Err(ConfigError::MaxHead(self.max_head));
         }
         for (name, zero) in [
             ("--max-connections", self.max_connections == Some(0)),
+            ("--max-topic", self.max_topic == 0),
+            ("--max-levels", self.max_levels == 0),
+            ("--mailbox-messages", self.mailbox_messages == 0),
             ("--handshake-timeout", self.handshake_timeout.is_zero()),
             ("--pong-timeout", self.pong_timeout.is_zero()),
             ("--close-timeout", self.close_timeout.is_zero()),
@@ -172,11 +197,19 @@ impl Config {
             listen: self.listen.clone(),
             cores: (0..workers).map(core).collect(),
             drain_timeout: self.drain_timeout,
+            mailbox: MailboxLimits {
+                messages: self.mailbox_messages,
+                bytes: self.mailbox_bytes,
+            },
             worker: tidecast_worker::Config {
                 max_message: self.max_message as u32,
                 max_pending: self.max_pending,
                 max_connections,
                 max_subscriptions: self.max_subscriptions,
+                topics: TopicLimits {
+                    max_bytes: self.max_topic,
+                    max_levels: self.max_levels,
+                },
                 max_head: self.max_head,
                 handshake_timeout: self.handshake_timeout,
                 timing: Timing {
@@ -228,7 +261,8 @@ mod tests {
     fn every_setting_out_of_range_is_refused_by_its_name() {
         let address = SocketAddr::from(([127, 0, 0, 1], 80));
         type Change = fn(&mut Config);
-        let table: [(Change, &str); 8] = [
+        let table: [(Change, &str); 9] = [
+            (|config| config.mailbox_messages = 0, "--mailbox-messages"),
             (|config| config.listen.clear(), "--listen"),
             (|config| config.workers = NonZeroUsize::new(257), "at most 256"),
             (|config| config.max_message = 0, "--max-message 0"),

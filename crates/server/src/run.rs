@@ -147,7 +147,7 @@ struct Workers {
 impl Workers {
     async fn start(resolved: &Resolved) -> Result<Workers, Error> {
         let count = resolved.cores.len();
-        let mesh = Arc::new(Mesh::new(count));
+        let mesh = Arc::new(Mesh::new(count, resolved.mailbox));
         let shared = Arc::new(Shared::new());
         let mut addresses = Vec::new();
         let mut shares: Vec<Vec<Listener>> = (0..count).map(|_| Vec::new()).collect();

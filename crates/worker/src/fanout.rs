@@ -53,7 +53,7 @@ pub(crate) struct Lane {
     /// Noted as being behind by more than the limit.
     overflowing: bool,
     /// Bytes at the front that go out by themselves, what follows them only after [`Fanout::unblock`].
-    alone: u16,
+    alone: u32,
 }
 
 impl Lane {
@@ -204,7 +204,7 @@ impl Fanout {
         let range = self.outbox.append(PRIVATE, &[bytes]);
         let lane = &mut self.lanes[slot as usize];
         lane.queue.push_opaque(range, &mut self.outbox);
-        lane.alone = if alone { bytes.len() as u16 } else { 0 };
+        lane.alone = if alone { bytes.len() as u32 } else { 0 };
         self.list(slot);
     }
 
@@ -277,7 +277,7 @@ impl Fanout {
                 (
                     *slot,
                     if lane.alone > 0 {
-                        &bytes[..usize::from(lane.alone)]
+                        &bytes[..lane.alone as usize]
                     } else {
                         bytes
                     },
@@ -306,7 +306,7 @@ impl Fanout {
             }
             let (outcome, count) = match lane.refused.take() {
                 None if lane.alone > 0 => {
-                    let count = usize::from(std::mem::take(&mut lane.alone));
+                    let count = std::mem::take(&mut lane.alone) as usize;
                     if count < lane.queue.front().len() {
                         lane.queue.sent_part(count, &mut self.outbox);
                     } else {

@@ -26,5 +26,5 @@ mod timers;
 mod worker;
 
 pub use counters::{Counter, Counters, Totals};
-pub use mesh::{Mesh, Order};
+pub use mesh::{MailboxLimits, Mesh, Order};
 pub use worker::{Config, Parts, Worker, WorkerError};

@@ -12,10 +12,15 @@ use tidecast_driver::{RingHandle, Waker};
 use crate::sleep::Sleep;
 use crate::sync::{AtomicBool, AtomicUsize};
 
-/// Messages that wait for one worker. A turn takes them all, so this is what can come in during one turn.
-const MESSAGES: usize = 4096;
-/// Bytes of payload that wait for one worker; one message is always taken, whatever its size.
-const BYTES: usize = 64 << 20;
+/// What may wait for one worker before those who send to it have to wait themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MailboxLimits {
+    /// Messages, at least 1.
+    pub messages: usize,
+    /// Bytes of payload; one message is always taken, whatever its size.
+    pub bytes: usize,
+}
+
 /// Orders of the control plane that wait for one worker. There are never more than a few.
 const ORDERS: usize = 64;
 
@@ -32,6 +37,7 @@ pub enum Order {
 struct Mailbox {
     messages: ArrayQueue<Arc<OwnedMessage>>,
     bytes: CachePadded<AtomicUsize>,
+    max_bytes: usize,
     orders: ArrayQueue<Order>,
     sleep: CachePadded<Sleep>,
     /// Workers that could not deliver here and want to be woken when there is room, by number.
@@ -47,12 +53,13 @@ pub struct Mesh {
 
 impl Mesh {
     /// A mesh of `workers` workers, numbered from 0.
-    pub fn new(workers: usize) -> Mesh {
+    pub fn new(workers: usize, limits: MailboxLimits) -> Mesh {
         Mesh {
             boxes: (0..workers)
                 .map(|_| Mailbox {
-                    messages: ArrayQueue::new(MESSAGES),
+                    messages: ArrayQueue::new(limits.messages),
                     bytes: CachePadded::new(AtomicUsize::new(0)),
+                    max_bytes: limits.bytes,
                     orders: ArrayQueue::new(ORDERS),
                     sleep: CachePadded::new(Sleep::new()),
                     waiting: (0..workers).map(|_| AtomicBool::new(false)).collect(),
@@ -145,7 +152,7 @@ impl Mailbox {
     fn push(&self, message: Arc<OwnedMessage>) -> Result<(), Arc<OwnedMessage>> {
         let len = message.as_message().payload.len();
         let before = self.bytes.fetch_add(len, Ordering::Relaxed);
-        if before > 0 && before + len > BYTES {
+        if before > 0 && before + len > self.max_bytes {
             self.bytes.fetch_sub(len, Ordering::Relaxed);
             return Err(message);
         }
@@ -180,10 +187,15 @@ mod tests {
         )
     }
 
+    const LIMITS: MailboxLimits = MailboxLimits {
+        messages: 16,
+        bytes: 1000,
+    };
+
     #[test]
     fn a_full_mailbox_gives_the_message_back_and_names_the_waiting_sender() {
-        let mesh = Mesh::new(3);
-        for _ in 0..MESSAGES {
+        let mesh = Mesh::new(3, LIMITS);
+        for _ in 0..LIMITS.messages {
             mesh.send(0, 1, message(1)).unwrap();
         }
         assert!(mesh.send(2, 1, message(1)).is_err());
@@ -195,8 +207,8 @@ mod tests {
 
     #[test]
     fn a_mailbox_is_full_by_bytes_too_but_takes_one_message_of_any_size() {
-        let mesh = Mesh::new(2);
-        mesh.send(0, 1, message(BYTES + 1)).unwrap();
+        let mesh = Mesh::new(2, LIMITS);
+        mesh.send(0, 1, message(LIMITS.bytes + 1)).unwrap();
         assert!(mesh.send(0, 1, message(1)).is_err());
         assert!(mesh.receive(1).is_some());
         mesh.send(0, 1, message(1)).unwrap();
@@ -204,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_worker_with_mail_does_not_sleep() {
-        let mesh = Mesh::new(2);
+        let mesh = Mesh::new(2, LIMITS);
         assert!(mesh.prepare_sleep(1));
         mesh.awake(1);
         mesh.send(0, 1, message(1)).unwrap();

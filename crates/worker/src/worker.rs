@@ -49,6 +49,8 @@ pub struct Config {
     pub max_connections: u32,
     /// The most subscriptions of one connection.
     pub max_subscriptions: u32,
+    /// What topics and filters may be.
+    pub topics: TopicLimits,
     /// The longest request head, in bytes.
     pub max_head: usize,
     /// How long a request head may take to arrive.
@@ -165,7 +167,7 @@ impl Worker {
             counters,
         } = parts;
         mesh.attach(number.into(), ring.handle()?, ring.waker());
-        let topics = TopicLimits::default();
+        let topics = config.topics;
         let limits = tidecast_broker::Limits {
             topics,
             subscriptions: config.max_subscriptions,
