@@ -92,8 +92,8 @@ def summary(results: list[dict]) -> dict:
         "cost": cost,
         "per_cpu_second": 1e6 / cost,
         "resident": median(lambda result: result["server"]["resident_bytes"]),
-        "p50": median(lambda result: result["latency"]["p50"]),
-        "p99": median(lambda result: result["latency"]["p99"]),
+        "p50": median(lambda result: result["latency_microseconds"]["p50"]),
+        "p99": median(lambda result: result["latency_microseconds"]["p99"]),
     }
 
 
