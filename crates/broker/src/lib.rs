@@ -15,7 +15,7 @@
 //! lists of those that subscribe to each filter; the shared router knows which workers have any subscriber of a
 //! filter. What is done with replies and deliveries is the caller's business: it implements [`Output`].
 //!
-//! Start reading at [`Broker::handle_text`], then [`Broker::deliver`].
+//! Start reading at [`Broker::handle_text`], then [`Broker::handle_forwarded`].
 #![forbid(unsafe_code)]
 
 mod broker;
