@@ -106,9 +106,9 @@ impl SetupError {
                     None => "unlimited".to_owned(),
                 };
                 format!(
-                    "the kernel has no memory for it: kernels before 5.12 count a ring against RLIMIT_MEMLOCK, which is \
-                     {limit} here (raise it with `ulimit -l` or LimitMEMLOCK= in a systemd unit); otherwise memory is \
-                     short, or the control group's limit is reached"
+                    "the kernel has no memory for it: it counts rings against RLIMIT_MEMLOCK, which is {limit} here (raise it \
+                     with `ulimit -l` or LimitMEMLOCK= in a systemd unit); otherwise memory is short, or the control \
+                     group's limit is reached"
                 )
             }
             Some(libc::EMFILE | libc::ENFILE) => "too many descriptors are open: raise RLIMIT_NOFILE with `ulimit -n` or LimitNOFILE= in a \
