@@ -159,3 +159,15 @@ fn clients_of_all_versions_on_both_workers_share_a_topic() {
     }
     assert_eq!(broker.stop().get("forwarded"), 1);
 }
+
+#[test]
+fn a_client_that_leaves_right_behind_its_request_harms_nobody() {
+    let broker = Broker::start(&["--workers", "1"]);
+    let mut bystander = json_client(&broker);
+    for _ in 0..300 {
+        Peer::connect(&broker).say(upgrade("/t/a", "Sec-WebSocket-Version: 7\r\n").as_bytes());
+    }
+    assert_eq!(ask(&mut bystander, r#"["ping"]"#), r#"["pong"]"#);
+    bystander.close(1000, "").unwrap();
+    broker.stop();
+}

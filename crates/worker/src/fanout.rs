@@ -174,6 +174,7 @@ impl Fanout {
     pub(crate) fn close(&mut self, slot: u32) {
         let lane = &mut self.lanes[slot as usize];
         lane.queue.clear(&mut self.outbox);
+        lane.alone = 0;
         lane.sealed = true;
     }
 
@@ -420,5 +421,51 @@ impl Output for Fanout {
             code,
             reason: reason.to_owned(),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mesh::MailboxLimits;
+
+    fn fanout() -> Fanout {
+        let limits = MailboxLimits { messages: 1, bytes: 1 };
+        Fanout::new(0, Arc::new(Mesh::new(1, limits)), 1024)
+    }
+
+    /// One flush in which every send goes out whole: what was sent from which slot.
+    fn flush(fanout: &mut Fanout) -> Vec<(u32, Vec<u8>)> {
+        fanout.begin_flush();
+        let sent = fanout.pieces().map(|(slot, bytes)| (slot, bytes.to_vec())).collect();
+        fanout.end_flush(|_, _, _| {});
+        fanout.reclaim(usize::MAX);
+        sent
+    }
+
+    #[test]
+    fn what_follows_a_response_that_goes_alone_waits_to_be_let_out() {
+        let mut fanout = fanout();
+        fanout.open(0);
+        fanout.send_response(0, b"101", true);
+        fanout.send_frames(0, b"\x81\x01a");
+        assert_eq!(flush(&mut fanout), [(0, b"101".to_vec())]);
+        assert_eq!(flush(&mut fanout), []);
+        fanout.unblock(0);
+        assert_eq!(flush(&mut fanout), [(0, b"\x81\x01a".to_vec())]);
+    }
+
+    #[test]
+    fn a_connection_that_closes_before_its_response_goes_out_alone_is_sent_nothing() {
+        let mut fanout = fanout();
+        fanout.open(0);
+        fanout.send_response(0, b"101", true);
+        fanout.close(0);
+        assert_eq!(flush(&mut fanout), []);
+        // Neither does the next connection of that slot inherit the pause.
+        fanout.open(0);
+        fanout.send_response(0, b"101", false);
+        fanout.send_frames(0, b"\x81\x01a");
+        assert_eq!(flush(&mut fanout), [(0, b"101\x81\x01a".to_vec())]);
     }
 }
