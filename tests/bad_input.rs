@@ -361,3 +361,16 @@ fn a_full_broker_leaves_newcomers_waiting_and_serves_them_when_somebody_goes() {
     let head = waiting.head();
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
 }
+
+#[test]
+fn a_request_is_answered_whose_client_has_closed_its_sending_side() {
+    let broker = Broker::start(&["--workers", "1"]);
+    for _ in 0..50 {
+        let mut peer = Peer::connect(&broker);
+        peer.say(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+        peer.0.shutdown(std::net::Shutdown::Write).unwrap();
+        let response = peer.rest();
+        assert!(response.starts_with(b"HTTP/1.1 200 OK\r\n") && response.ends_with(b"</html>\n"));
+    }
+    assert_eq!(broker.stop().get("connections"), 0);
+}

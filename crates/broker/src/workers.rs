@@ -40,6 +40,13 @@ impl WorkerSet {
         self
     }
 
+    /// The workers of both sets.
+    #[must_use]
+    pub fn union(mut self, other: WorkerSet) -> WorkerSet {
+        self.0.iter_mut().zip(other.0).for_each(|(word, more)| *word |= more);
+        self
+    }
+
     /// The workers in ascending order.
     pub fn iter(self) -> impl Iterator<Item = u16> {
         (0..Self::WORDS).flat_map(move |word| {
@@ -68,5 +75,8 @@ mod tests {
         assert!(set.contains(63) && !set.contains(65) && !set.contains(1));
         let one = set.without(0).without(63).without(64).without(200);
         assert!(!one.is_empty() && one.without(255).is_empty());
+        let both = one.union(WorkerSet::EMPTY.union(set));
+        assert_eq!(both, set);
+        assert_eq!(one.union(set.without(255)), set);
     }
 }

@@ -41,8 +41,6 @@ pub(crate) struct Paused {
     pub(crate) stalled: Stalled,
     /// What was received and not looked at.
     pub(crate) rest: Vec<u8>,
-    /// The peer has closed after `rest`.
-    pub(crate) ended: bool,
 }
 
 /// A slot of the ring's file table, and the connection in it.
@@ -57,6 +55,8 @@ pub(crate) struct Slot {
     pub(crate) receiving: bool,
     /// A poll for writability is in flight.
     pub(crate) polling: bool,
+    /// The peer has closed its side, or is gone.
+    pub(crate) ended: bool,
 }
 
 // With its lane and its session, what an idle connection costs.
@@ -71,6 +71,7 @@ impl Default for Slot {
             generation: 0,
             receiving: false,
             polling: false,
+            ended: false,
         }
     }
 }
@@ -78,6 +79,6 @@ impl Default for Slot {
 impl Slot {
     /// Whether the peer's bytes are wanted.
     pub(crate) fn reads(&self) -> bool {
-        self.paused.is_none() && !matches!(self.phase, Phase::Free | Phase::Dying)
+        self.paused.is_none() && !self.ended && !matches!(self.phase, Phase::Free | Phase::Dying)
     }
 }

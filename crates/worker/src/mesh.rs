@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
-use tidecast_broker::OwnedMessage;
+use tidecast_broker::{OwnedMessage, WorkerSet};
 use tidecast_driver::{RingHandle, Waker};
 
 use crate::sleep::Sleep;
-use crate::sync::{AtomicBool, AtomicUsize};
+use crate::sync::{AtomicBool, AtomicUsize, fence};
 
 /// What may wait for one worker before those who send to it have to wait themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +99,9 @@ impl Mesh {
         };
         mailbox.waiting[from].store(true, Ordering::SeqCst);
         mailbox.anyone_waiting.store(true, Ordering::SeqCst);
-        // The receiver may have made room before it could see that somebody waits.
+        // The receiver may have made room before it could see that somebody waits. Its half of the fence is in
+        // `take_waiting`: either this sees the room or that sees the flag.
+        fence(Ordering::SeqCst);
         mailbox.push(message)
     }
 
@@ -121,18 +123,26 @@ impl Mesh {
     /// The workers that waited for room in the mailbox of `worker`, to be called after taking messages from it.
     pub(crate) fn take_waiting(&self, worker: usize) -> impl Iterator<Item = usize> {
         let mailbox = &self.boxes[worker];
+        fence(Ordering::SeqCst);
         let anyone =
             mailbox.anyone_waiting.load(Ordering::SeqCst) && mailbox.anyone_waiting.swap(false, Ordering::SeqCst);
         let count = if anyone { mailbox.waiting.len() } else { 0 };
         (0..count).filter(move |from| mailbox.waiting[*from].swap(false, Ordering::SeqCst))
     }
 
-    /// Whether `worker` may sleep: its mailbox is empty, and whoever fills it from now on will wake it.
-    pub(crate) fn prepare_sleep(&self, worker: usize) -> bool {
+    /// Whether `worker`, which has messages for the full mailboxes of `full`, may sleep: its own mailbox is empty and
+    /// nobody waits for that to be seen, and there was no room in any of `full` since it asked. Whoever changes that
+    /// from now on will wake it.
+    pub(crate) fn prepare_sleep(&self, worker: usize, full: WorkerSet) -> bool {
         let mailbox = &self.boxes[worker];
-        mailbox
-            .sleep
-            .prepare(|| mailbox.messages.is_empty() && mailbox.orders.is_empty())
+        mailbox.sleep.prepare(|| {
+            // A flag that is gone was taken by a receiver that found this worker awake, and left it alone.
+            let asked = |to: u16| self.boxes[usize::from(to)].waiting[worker].load(Ordering::SeqCst);
+            mailbox.messages.is_empty()
+                && mailbox.orders.is_empty()
+                && !mailbox.anyone_waiting.load(Ordering::SeqCst)
+                && full.iter().all(asked)
+        })
     }
 
     /// `worker` is awake again.
@@ -217,12 +227,39 @@ mod tests {
     #[test]
     fn a_worker_with_mail_does_not_sleep() {
         let mesh = Mesh::new(2, LIMITS);
-        assert!(mesh.prepare_sleep(1));
+        assert!(mesh.prepare_sleep(1, WorkerSet::EMPTY));
         mesh.awake(1);
         mesh.send(0, 1, message(1)).unwrap();
-        assert!(!mesh.prepare_sleep(1));
+        assert!(!mesh.prepare_sleep(1, WorkerSet::EMPTY));
         mesh.order(0, Order::Stop);
-        assert!(!mesh.prepare_sleep(0));
+        assert!(!mesh.prepare_sleep(0, WorkerSet::EMPTY));
         assert_eq!(mesh.receive_order(0), Some(Order::Stop));
+    }
+
+    #[test]
+    fn a_worker_whose_wait_for_room_ended_while_it_was_awake_does_not_sleep() {
+        let mesh = Mesh::new(2, LIMITS);
+        let mut full = WorkerSet::EMPTY;
+        full.insert(1);
+        mesh.send(0, 1, message(LIMITS.bytes)).unwrap();
+        assert!(mesh.send(0, 1, message(1)).is_err());
+        assert!(mesh.prepare_sleep(0, full), "there is no room yet");
+        mesh.awake(0);
+        assert!(mesh.receive(1).is_some());
+        assert_eq!(mesh.take_waiting(1).collect::<Vec<_>>(), [0]);
+        assert!(!mesh.prepare_sleep(0, full), "it has been told, and is not told again");
+        mesh.send(0, 1, message(1)).unwrap();
+        assert!(mesh.prepare_sleep(0, WorkerSet::EMPTY));
+    }
+
+    #[test]
+    fn a_worker_does_not_sleep_before_it_has_seen_who_waits_for_room() {
+        let mesh = Mesh::new(2, LIMITS);
+        mesh.send(0, 1, message(LIMITS.bytes)).unwrap();
+        assert!(mesh.send(0, 1, message(1)).is_err());
+        assert!(mesh.receive(1).is_some());
+        assert!(!mesh.prepare_sleep(1, WorkerSet::EMPTY));
+        assert_eq!(mesh.take_waiting(1).collect::<Vec<_>>(), [0]);
+        assert!(mesh.prepare_sleep(1, WorkerSet::EMPTY));
     }
 }

@@ -155,6 +155,13 @@ impl Site {
     }
 }
 
+/// Whether `bytes` contain the empty line that ends a request head.
+pub(crate) fn ends_head(bytes: &[u8]) -> bool {
+    let after_newline =
+        |index: usize| bytes.get(index + 1) == Some(&b'\n') || bytes.get(index + 1..index + 3) == Some(b"\r\n");
+    (0..bytes.len()).any(|index| bytes[index] == b'\n' && after_newline(index))
+}
+
 fn is_credentials(item: &str) -> bool {
     item.starts_with(BEARER)
 }

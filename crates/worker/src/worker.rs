@@ -13,7 +13,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidecast_broker::{Broker, Encoding, SessionId, Shared, TopicLimits, wire};
+use tidecast_broker::{Broker, Encoding, SessionId, Shared, TopicLimits, WorkerSet, wire};
 use tidecast_driver::{Completion, Listener, Op, Ring, SetupError, Token, Wait, pin_to_core};
 use tidecast_websocket::http::Request;
 use tidecast_websocket::{Connection, Error, Event, Input, Limits, Millis, State, TimedOut, Timing};
@@ -22,7 +22,7 @@ use crate::connection::{Paused, Phase, Slot};
 use crate::counters::Counters;
 use crate::fanout::{Fanout, Outcome, VERSIONS, rendition};
 use crate::mesh::{Mesh, Order};
-use crate::site::{Answer, Site};
+use crate::site::{Answer, Site, ends_head};
 use crate::timers::{Due, Timers};
 
 /// Messages taken from the mailbox in one turn.
@@ -132,6 +132,8 @@ pub struct Worker {
     random: fastrand::Rng,
     /// Set once the broker stops: when to end whoever is left.
     drain_until: Option<Millis>,
+    /// Mail comes before completions in this turn.
+    mail_first: bool,
 }
 
 /// What is done about new connections.
@@ -209,6 +211,7 @@ impl Worker {
             scratch: Vec::new(),
             random: fastrand::Rng::new(),
             drain_until: None,
+            mail_first: false,
         })
     }
 
@@ -221,8 +224,15 @@ impl Worker {
         loop {
             self.flush_and_wait()?;
             self.now = Millis(self.epoch.elapsed().as_millis() as u64);
+            // Whatever comes second gets what the first left of this turn, which can be nothing: they take turns.
+            if self.mail_first {
+                self.handle_mail();
+            }
             self.handle_completions()?;
-            self.handle_mail();
+            if !self.mail_first {
+                self.handle_mail();
+            }
+            self.mail_first = !self.mail_first;
             while let Some(order) = self.mesh.receive_order(self.number.into()) {
                 match order {
                     Order::Drain(time) => self.drain(time)?,
@@ -251,7 +261,7 @@ impl Worker {
         let me = usize::from(self.number);
         self.fanout.begin_flush();
         let busy = self.fanout.piece_count() > 0 || !self.inbox.is_empty();
-        let wait = if !busy && self.mesh.prepare_sleep(me) {
+        let wait = if !busy && self.mesh.prepare_sleep(me, self.full_mailboxes()) {
             Wait::AtMost(self.sleep_limit())
         } else {
             Wait::No
@@ -293,6 +303,15 @@ impl Worker {
         }
         self.notable = notable;
         Ok(())
+    }
+
+    /// The workers for whose mailboxes publishers wait here.
+    fn full_mailboxes(&self) -> WorkerSet {
+        let paused = self
+            .paused
+            .iter()
+            .filter_map(|slot| self.slots[*slot as usize].paused.as_deref());
+        paused.fold(WorkerSet::EMPTY, |all, paused| all.union(paused.stalled.targets))
     }
 
     fn sleep_limit(&self) -> Duration {
@@ -586,7 +605,6 @@ impl Worker {
         state.paused = Some(Box::new(Paused {
             stalled,
             rest: bytes[consumed..].to_vec(),
-            ended: false,
         }));
         self.paused.push(slot);
         self.counters.publishers_paused.add(1);
@@ -615,7 +633,7 @@ impl Worker {
                 continue;
             }
             self.input(slot, &mut paused.rest)?;
-            if paused.ended {
+            if self.slots[slot as usize].ended {
                 self.end(slot)?;
             } else {
                 self.receive(slot)?;
@@ -662,14 +680,12 @@ impl Worker {
         }
     }
 
-    /// Sends FIN once everything is said and sent.
+    /// Sends FIN once everything is said and sent; if the peer has done so, that is the end.
     fn finish(&mut self, slot: u32) -> io::Result<()> {
-        let said = match &self.slots[slot as usize].phase {
-            Phase::Open(connection) => connection.state() == State::Draining,
-            Phase::Finishing { .. } => true,
-            _ => false,
-        };
-        if said && self.fanout.lane(slot).is_empty() {
+        if self.is_said(slot) && self.fanout.lane(slot).is_empty() {
+            if self.slots[slot as usize].ended {
+                return self.kill(slot);
+            }
             let deadline = self.now + self.config.timing.close_timeout;
             self.slots[slot as usize].phase = Phase::Lingering { deadline };
             self.lingering += 1;
@@ -679,22 +695,34 @@ impl Worker {
         Ok(())
     }
 
+    /// Whether nothing is to be added to what is queued for `slot`.
+    fn is_said(&self, slot: u32) -> bool {
+        match &self.slots[slot as usize].phase {
+            Phase::Open(connection) => connection.state() == State::Draining,
+            Phase::Finishing { .. } => true,
+            _ => false,
+        }
+    }
+
     /// The peer has closed its side.
     fn end(&mut self, slot: u32) -> io::Result<()> {
-        match &mut self.slots[slot as usize].paused {
-            // Not before what it said last was heard.
-            Some(paused) => paused.ended = true,
-            None => self.kill(slot)?,
+        let answered = self.is_said(slot) && !self.fanout.lane(slot).is_empty();
+        let state = &mut self.slots[slot as usize];
+        state.ended = true;
+        // Not before what it said last was heard, and the last answer is sent: it may still read.
+        if state.paused.is_some() || answered {
+            return Ok(());
         }
-        Ok(())
+        self.kill(slot)
     }
 
     /// Gives the connection up. What it published and waits for other workers is still forwarded first.
     fn kill(&mut self, slot: u32) -> io::Result<()> {
         let token = self.token(Op::Receive, slot);
         let state = &mut self.slots[slot as usize];
-        if let Some(paused) = &mut state.paused {
-            paused.ended = true;
+        if state.paused.is_some() {
+            state.ended = true;
+            self.fanout.close(slot);
             return Ok(());
         }
         if matches!(state.phase, Phase::Free | Phase::Dying) {
@@ -872,10 +900,3 @@ impl std::fmt::Debug for Worker {
 
 const ENOBUFS: i32 = 105;
 const ECANCELED: i32 = 125;
-
-/// Whether `bytes` contain the empty line that ends a request head.
-fn ends_head(bytes: &[u8]) -> bool {
-    let after_newline =
-        |index: usize| bytes.get(index + 1) == Some(&b'\n') || bytes.get(index + 1..index + 3) == Some(b"\r\n");
-    (0..bytes.len()).any(|index| bytes[index] == b'\n' && after_newline(index))
-}
