@@ -14,6 +14,7 @@
 //! Start reading at [`Worker::run`].
 #![forbid(unsafe_code)]
 
+mod config;
 mod connection;
 mod counters;
 mod fanout;
@@ -25,6 +26,7 @@ mod sync;
 mod timers;
 mod worker;
 
+pub use config::{Config, Parts};
 pub use counters::{Counter, Counters, Totals};
 pub use mesh::{MailboxLimits, Mesh, Order};
-pub use worker::{Config, Parts, Worker, WorkerError};
+pub use worker::{Worker, WorkerError};

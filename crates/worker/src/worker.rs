@@ -13,11 +13,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidecast_broker::{Broker, Encoding, SessionId, Shared, TopicLimits, WorkerSet, wire};
+use tidecast_broker::{Broker, Encoding, SessionId, WorkerSet, wire};
 use tidecast_driver::{Completion, Listener, Op, Ring, SetupError, Token, Wait, pin_to_core};
 use tidecast_websocket::http::Request;
-use tidecast_websocket::{Connection, Error, Event, Input, Limits, Millis, State, TimedOut, Timing};
+use tidecast_websocket::{Connection, Error, Event, Input, Limits, Millis, State, TimedOut};
 
+use crate::config::{Config, Parts};
 use crate::connection::{Paused, Phase, Slot};
 use crate::counters::Counters;
 use crate::fanout::{Fanout, Outcome, VERSIONS, rendition};
@@ -38,31 +39,6 @@ const RETRY_MS: std::ops::Range<u64> = 1_000..6_000;
 /// The close code and words of a stop.
 const GOING_AWAY: (u16, &str) = (1001, "the broker is stopping");
 
-/// Settings of a worker.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// The largest message accepted, in bytes.
-    pub max_message: u32,
-    /// Bytes that may wait for a connection that does not read, before it is closed.
-    pub max_pending: usize,
-    /// The most connections at a time.
-    pub max_connections: u32,
-    /// The most subscriptions of one connection.
-    pub max_subscriptions: u32,
-    /// What topics and filters may be.
-    pub topics: TopicLimits,
-    /// The longest request head, in bytes.
-    pub max_head: usize,
-    /// How long a request head may take to arrive.
-    pub handshake_timeout: Duration,
-    /// Pings and patience of open WebSockets.
-    pub timing: Timing,
-    /// The core to run on; any, if there is none.
-    pub core: Option<usize>,
-    /// The page at `/`.
-    pub page: &'static str,
-}
-
 /// Why a worker cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
@@ -80,21 +56,6 @@ pub enum WorkerError {
     /// The kernel failed a turn of the loop.
     #[error("io_uring failed: {0}")]
     Ring(#[from] io::Error),
-}
-
-/// What a worker is made of, besides its settings.
-#[derive(Debug)]
-pub struct Parts {
-    /// Its number, from 0.
-    pub number: u16,
-    /// Its share of the listening sockets.
-    pub listeners: Vec<Listener>,
-    /// The way to the other workers.
-    pub mesh: Arc<Mesh>,
-    /// What all workers know.
-    pub shared: Arc<Shared>,
-    /// Where it counts.
-    pub counters: Arc<Counters>,
 }
 
 /// One thread's share of the broker.

@@ -1,0 +1,51 @@
+//! What a worker is given: settings, and its share of the process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidecast_broker::{Shared, TopicLimits};
+use tidecast_driver::Listener;
+use tidecast_websocket::Timing;
+
+use crate::counters::Counters;
+use crate::mesh::Mesh;
+
+/// Settings of a worker.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The largest message accepted, in bytes.
+    pub max_message: u32,
+    /// Bytes that may wait for a connection that does not read, before it is closed.
+    pub max_pending: usize,
+    /// The most connections at a time.
+    pub max_connections: u32,
+    /// The most subscriptions of one connection.
+    pub max_subscriptions: u32,
+    /// What topics and filters may be.
+    pub topics: TopicLimits,
+    /// The longest request head, in bytes.
+    pub max_head: usize,
+    /// How long a request head may take to arrive.
+    pub handshake_timeout: Duration,
+    /// Pings and patience of open WebSockets.
+    pub timing: Timing,
+    /// The core to run on; any, if there is none.
+    pub core: Option<usize>,
+    /// The page at `/`.
+    pub page: &'static str,
+}
+
+/// What a worker is made of, besides its settings.
+#[derive(Debug)]
+pub struct Parts {
+    /// Its number, from 0.
+    pub number: u16,
+    /// Its share of the listening sockets.
+    pub listeners: Vec<Listener>,
+    /// The way to the other workers.
+    pub mesh: Arc<Mesh>,
+    /// What all workers know.
+    pub shared: Arc<Shared>,
+    /// Where it counts.
+    pub counters: Arc<Counters>,
+}
