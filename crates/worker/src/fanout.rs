@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tidecast_broker::{Encoding, Message, Output, OwnedMessage, SessionId, WorkerSet, encode};
-use tidecast_websocket::{Opcode, Version, Versions, encode_header};
+use tidecast_websocket::{Millis, Opcode, Version, Versions, encode_header};
 
 use crate::mesh::Mesh;
 use crate::outbox::{Outbox, Queue, Range};
@@ -19,8 +19,12 @@ const LOGS: usize = GATHERED + 1;
 
 /// Deliveries after which a turn flushes before it goes on: a few milliseconds' worth.
 const DELIVERIES_PER_FLUSH: usize = 1 << 17;
-/// Bytes of logs after which a turn flushes before it goes on.
-const BYTES_PER_FLUSH: usize = 4 << 20;
+/// Bytes of logs after which a turn flushes before it goes on: 35,000 replies to small commands are some 30 ms, and
+/// more would only take more sends.
+const BYTES_PER_FLUSH: usize = 1 << 20;
+/// How long nothing new is taken in because there is something to be sent: the many that come back from being blocked
+/// at one time may not silence everybody else.
+const CATCH_UP: Millis = Millis(20);
 
 /// The rendition of sessions that speak `encoding`, also the number of its log.
 pub(crate) fn rendition(encoding: Encoding) -> u8 {
@@ -104,6 +108,8 @@ pub(crate) struct Fanout {
     deliveries: usize,
     /// Bytes written to logs since the last flush.
     appended: usize,
+    /// When [`Fanout::has_room`] said so last.
+    had_room: Millis,
     scratch: Vec<u8>,
 }
 
@@ -138,6 +144,7 @@ impl Fanout {
             closing: None,
             deliveries: 0,
             appended: 0,
+            had_room: Millis(0),
             scratch: Vec::new(),
         }
     }
@@ -149,6 +156,17 @@ impl Fanout {
     /// Whether so much was produced since the last flush that it is time for the next.
     pub(crate) fn is_full(&self) -> bool {
         self.deliveries >= DELIVERIES_PER_FLUSH || self.appended >= BYTES_PER_FLUSH
+    }
+
+    /// Whether more may be produced after a flush, which sends one piece of each queue: what is not sent yet either
+    /// waits for its socket, and is watched by the limit for that, or goes first. A turn produces more pieces than one.
+    pub(crate) fn has_room(&mut self, now: Millis) -> bool {
+        let beyond = |slot: &u32| self.lanes[*slot as usize].queue.len() > self.max_pending;
+        let room = self.listed.is_empty() || (now - self.had_room >= CATCH_UP && !self.listed.iter().any(beyond));
+        if room {
+            self.had_room = now;
+        }
+        room
     }
 
     /// A connection took `slot`.
@@ -453,6 +471,32 @@ mod tests {
         assert_eq!(flush(&mut fanout), []);
         fanout.unblock(0);
         assert_eq!(flush(&mut fanout), [(0, b"\x81\x01a".to_vec())]);
+    }
+
+    #[test]
+    fn nothing_is_produced_before_what_was_is_sent_unless_that_takes_too_long() {
+        let mut fanout = fanout();
+        let frame = [&[0x82, 126, 0x01, 0x00][..], &[7; 256]].concat();
+        (0..2).for_each(|slot| fanout.open(slot));
+        assert!(fanout.has_room(Millis(0)));
+        // Taking turns in one log, no two of a queue's ranges touch; large ones are not gathered either.
+        let large = [&[0x82, 126, 0x80, 0x00][..], &[7; 0x8000]].concat();
+        for _ in 0..4 {
+            (0..2).for_each(|slot| fanout.send_frames(slot, &large));
+        }
+        for pieces_left in (0..4).rev() {
+            assert_eq!(flush(&mut fanout).len(), 2);
+            assert_eq!(fanout.has_room(Millis(1)), pieces_left == 0);
+        }
+        // Within the limit of what may wait for a socket, patience ends.
+        for _ in 0..3 {
+            (0..2).for_each(|slot| fanout.send_frames(slot, &frame));
+        }
+        assert!(!fanout.has_room(CATCH_UP));
+        assert!(fanout.has_room(CATCH_UP + Millis(1)));
+        // Beyond it, it does not.
+        (0..2).for_each(|slot| fanout.send_frames(slot, &large));
+        assert!(!fanout.has_room(CATCH_UP + CATCH_UP + CATCH_UP));
     }
 
     #[test]

@@ -93,7 +93,7 @@ pub struct Worker {
     random: fastrand::Rng,
     /// Set once the broker stops: when to end whoever is left.
     drain_until: Option<Millis>,
-    /// Mail comes before completions in this turn.
+    /// Mail came before completions when both were handled last.
     mail_first: bool,
 }
 
@@ -185,15 +185,9 @@ impl Worker {
         loop {
             self.flush_and_wait()?;
             self.now = Millis(self.epoch.elapsed().as_millis() as u64);
-            // Whatever comes second gets what the first left of this turn, which can be nothing: they take turns.
-            if self.mail_first {
-                self.handle_mail();
+            if self.fanout.has_room(self.now) {
+                self.take_in()?;
             }
-            self.handle_completions()?;
-            if !self.mail_first {
-                self.handle_mail();
-            }
-            self.mail_first = !self.mail_first;
             while let Some(order) = self.mesh.receive_order(self.number.into()) {
                 match order {
                     Order::Drain(time) => self.drain(time)?,
@@ -201,7 +195,6 @@ impl Worker {
                 }
             }
             self.handle_deadlines()?;
-            self.resume_paused()?;
             self.close_overflowing();
             self.wake_others()?;
             self.publish_counters();
@@ -296,6 +289,20 @@ impl Worker {
     }
 
     // Completions
+
+    /// Handles what came from connections, from other workers, and from publishers that had to wait.
+    fn take_in(&mut self) -> io::Result<()> {
+        // Whatever comes second gets what the first left of this turn, which can be nothing: they take turns.
+        self.mail_first = !self.mail_first;
+        if self.mail_first {
+            self.handle_mail();
+            self.handle_completions()?;
+        } else {
+            self.handle_completions()?;
+            self.handle_mail();
+        }
+        self.resume_paused()
+    }
 
     fn handle_completions(&mut self) -> io::Result<()> {
         while !self.fanout.is_full() {
