@@ -143,6 +143,7 @@ impl Target<'_> {
             version: self.version,
             key,
             protocols: self.protocols,
+            extensions: &[],
             origin: None,
             headers: &[],
         }

@@ -91,6 +91,7 @@ fn shake_hands(
         version: options.version,
         key: handshake_key()?,
         protocols: &protocols,
+        extensions: &[],
         origin: options.origin.as_deref(),
         headers: &headers,
     };

@@ -1,9 +1,24 @@
 //! What must be kept when a message does not lie whole in one read: its octets so far, and the frame in progress.
 
+use crate::dialect::Dialect;
 use crate::error::Error;
 use crate::frame::{Decoded, Header, MAX_HEADER, Opcode, decode_header};
+use crate::inflate::Inflaters;
 use crate::input::Input;
-use crate::{dialect::Dialect, limits::Limits};
+use crate::limits::Limits;
+use crate::permessage::PerMessage;
+
+/// What it takes to read on: how frames look here, what they may ask for, and how to inflate messages.
+#[derive(Debug)]
+pub(crate) struct Reader<'c, 'p> {
+    pub(crate) dialect: &'static Dialect,
+    /// Whether the frames that come are masked.
+    pub(crate) masked: bool,
+    pub(crate) limits: Limits,
+    /// If permessage-deflate was negotiated.
+    pub(crate) messages: Option<&'c mut PerMessage>,
+    pub(crate) inflaters: &'c mut Inflaters<'p>,
+}
 
 /// A message, and a frame, in the making. A connection has one only from the first octet that it must keep to the
 /// end of the message.
@@ -11,7 +26,7 @@ use crate::{dialect::Dialect, limits::Limits};
 /// Invariant: `checked <= kept <= buffer.len() <= kept + MAX_CONTROL`, and `kept <= limits.max_message`.
 #[derive(Debug, Default)]
 pub(crate) struct Assembly {
-    /// The message so far, unmasked; behind it the payload so far of a control frame that came in between.
+    /// The message so far, unmasked and inflated; behind it the payload so far of a control frame that came in between.
     buffer: Vec<u8>,
     /// How much of `buffer` is message.
     kept: usize,
@@ -19,8 +34,11 @@ pub(crate) struct Assembly {
     checked: usize,
     /// Whether the message is Text or Binary; none before its first frame has begun and after it was delivered.
     message: Option<Opcode>,
-    /// Frames of the message that have begun.
+    /// Whether it is compressed.
+    compressed: bool,
+    /// Frames of the message that have begun, and their octets of payload, as their headers announce them.
     fragments: u32,
+    announced: u64,
     progress: Progress,
     /// The control frame behind the message was delivered and is to be forgotten.
     control_delivered: bool,
@@ -73,9 +91,15 @@ pub(crate) fn admit(header: &Header, assembly: Option<&Assembly>, limits: Limits
         (false, true) => return Err(Error::UnfinishedMessage),
         _ => {}
     }
-    let (kept, fragments) = begun.map_or((0, 0), |assembly| (assembly.kept, assembly.fragments));
+    let (announced, fragments) = begun.map_or((0, 0), |assembly| (assembly.announced, assembly.fragments));
     let limit = limits.max_message;
-    if header.payload > u64::from(limit) - kept as u64 {
+    let compressed = header.compressed || begun.is_some_and(|assembly| assembly.compressed);
+    let most = if compressed {
+        most_compressed(limit)
+    } else {
+        u64::from(limit)
+    };
+    if header.payload > most - announced {
         return Err(Error::MessageTooBig { limit });
     }
     let limit = limits.max_fragments;
@@ -83,6 +107,12 @@ pub(crate) fn admit(header: &Header, assembly: Option<&Assembly>, limits: Limits
         return Err(Error::TooManyFragments { limit });
     }
     Ok(())
+}
+
+/// The most octets that a message of `limit` octets may be compressed to. The worst compressors add an eighth to what
+/// cannot be compressed, and five octets wherever they flush: twice the size is a message that is not worth reading on.
+fn most_compressed(limit: u32) -> u64 {
+    2 * u64::from(limit) + 1024
 }
 
 impl Assembly {
@@ -111,8 +141,10 @@ impl Assembly {
     pub(crate) fn begin(&mut self, header: Header) {
         if !header.opcode.is_control() {
             self.fragments += 1;
+            self.announced += header.payload;
             if header.opcode != Opcode::Continuation {
                 self.message = Some(header.opcode);
+                self.compressed = header.compressed;
             }
         }
         self.progress = Progress::Payload {
@@ -125,17 +157,16 @@ impl Assembly {
     /// message, or what [`Assembly::deliver_control`] gives.
     ///
     /// # Errors
-    /// The header is refused, or text is not UTF-8.
+    /// The header is refused, or text is not UTF-8, or compressed data cannot be inflated.
     pub(crate) fn resume(
         &mut self,
         input: &mut Input<'_>,
-        dialect: &Dialect,
-        masked: bool,
-        limits: Limits,
+        mut reader: Reader<'_, '_>,
     ) -> Result<Option<Header>, Error> {
         if let Progress::Header(stash) = &mut self.progress {
             let header = loop {
-                match decode_header(dialect, masked, &stash.octets[..stash.len])? {
+                let octets = &stash.octets[..stash.len];
+                match decode_header(reader.dialect, reader.masked, reader.messages.is_some(), octets)? {
                     Decoded::Header(header) => break header,
                     Decoded::Needs(needs) => {
                         if !stash.fill(needs, input) {
@@ -144,7 +175,7 @@ impl Assembly {
                     }
                 }
             };
-            admit(&header, Some(self), limits)?;
+            admit(&header, Some(self), reader.limits)?;
             self.begin(header);
         }
         let Progress::Payload { header, missing } = &mut self.progress else {
@@ -155,10 +186,10 @@ impl Assembly {
         let position = header.payload as usize - *missing;
         *missing -= chunk.len();
         let complete = *missing == 0;
-        if masked {
+        if reader.masked {
             tidecast_simd::unmask_from(chunk, header.key, position);
         }
-        self.append(chunk, &header, position);
+        self.append(chunk, &header, position, &mut reader)?;
         if complete {
             self.progress = Progress::BetweenFrames;
         }
@@ -176,10 +207,15 @@ impl Assembly {
     /// Adds a fragment that lay whole in the input, unmasked.
     ///
     /// # Errors
-    /// The text is not UTF-8.
-    pub(crate) fn add_fragment(&mut self, header: Header, payload: &[u8]) -> Result<(), Error> {
+    /// The text is not UTF-8, or compressed data cannot be inflated.
+    pub(crate) fn add_fragment(
+        &mut self,
+        header: Header,
+        payload: &[u8],
+        mut reader: Reader<'_, '_>,
+    ) -> Result<(), Error> {
         self.begin(header);
-        self.append(payload, &header, 0);
+        self.append(payload, &header, 0, &mut reader)?;
         self.progress = Progress::BetweenFrames;
         self.kept = self.buffer.len();
         if !header.fin {
@@ -205,11 +241,21 @@ impl Assembly {
         &self.buffer[self.kept..]
     }
 
-    /// Appends `chunk`, which stands at `position` in its frame's payload.
+    /// Appends `chunk`, which stands at `position` in its frame's payload, or what it inflates to.
     ///
     /// Memory follows the octets that came, not the length that was announced: the buffer doubles, but takes no more
     /// than a last frame can fill.
-    fn append(&mut self, chunk: &[u8], header: &Header, position: usize) {
+    fn append(
+        &mut self,
+        chunk: &[u8],
+        header: &Header,
+        position: usize,
+        reader: &mut Reader<'_, '_>,
+    ) -> Result<(), Error> {
+        if let (true, false, Some(messages)) = (self.compressed, header.opcode.is_control(), &mut reader.messages) {
+            let last = header.fin && (position + chunk.len()) as u64 == header.payload;
+            return messages.inflate(chunk, last, &mut self.buffer, reader.limits, reader.inflaters);
+        }
         let room = self.buffer.capacity() - self.buffer.len();
         if room < chunk.len() {
             let doubled = chunk.len().max(self.buffer.capacity());
@@ -220,6 +266,7 @@ impl Assembly {
             });
         }
         self.buffer.extend_from_slice(chunk);
+        Ok(())
     }
 
     /// Fails at the first octet that cannot be UTF-8; a character may still be incomplete.

@@ -6,7 +6,8 @@ use thiserror::Error;
 
 use crate::accept::{AcceptKey, encode_key};
 use crate::dialect::Version;
-use crate::http::{Headers, MAX_HEADERS, Only, put_line};
+use crate::extension::{BadAnswer, Extension, Offer, check_answer};
+use crate::http::{Headers, MAX_HEADERS, Only, is_token, put_line};
 use crate::url::Url;
 
 /// The longest response head a client reads, in octets. Cookies are the longest that come; servers send 8 KiB of
@@ -29,6 +30,8 @@ pub struct ClientHandshake<'a> {
     pub key: [u8; 16],
     /// The subprotocols to offer, the preferred one first.
     pub protocols: &'a [&'a str],
+    /// The extensions to offer, the preferred one first. Several of permessage-deflate are alternatives.
+    pub extensions: &'a [Offer],
     /// Where the page that opens this comes from, for the server to judge.
     pub origin: Option<&'a str>,
     /// More header fields: credentials, cookies.
@@ -40,6 +43,10 @@ pub struct ClientHandshake<'a> {
 pub struct Accepted {
     /// The subprotocol it chose among those offered, if it did.
     pub protocol: Option<String>,
+    /// The extension it chose among those offered, if it did: for [`Connection::with_extension`].
+    ///
+    /// [`Connection::with_extension`]: crate::Connection::with_extension
+    pub extension: Option<Extension>,
 }
 
 /// Why a WebSocket was not opened.
@@ -77,6 +84,9 @@ pub enum ClientHandshakeError {
     /// The server uses an extension that was not offered.
     #[error("the server uses the extension {0:?}, which was not offered")]
     ExtensionNotOffered(String),
+    /// The server uses an extension in a way that does not fit the offer, or two that exclude each other.
+    #[error("the server's answer {0:?} does not fit the extensions that were offered")]
+    UnfitExtension(String),
 }
 
 impl ClientHandshake<'_> {
@@ -110,6 +120,10 @@ impl ClientHandshake<'_> {
         }
         if !self.protocols.is_empty() {
             line(format_args!("Sec-WebSocket-Protocol: {protocols}"));
+        }
+        if !self.extensions.is_empty() {
+            let offers: Vec<_> = self.extensions.iter().map(Offer::to_string).collect();
+            line(format_args!("Sec-WebSocket-Extensions: {}", offers.join(", ")));
         }
         for (name, value) in self.headers {
             line(format_args!("{name}: {value}"));
@@ -155,9 +169,11 @@ impl ClientHandshake<'_> {
         //# If the response includes a |Sec-WebSocket-Extensions| header field and this header field indicates the use
         //# of an extension that was not present in the client's handshake (the server has indicated an extension not
         //# requested by the client), the client MUST _Fail the WebSocket Connection_.
-        if let Some(extension) = headers.list("Sec-WebSocket-Extensions").next() {
-            return Err(ClientHandshakeError::ExtensionNotOffered(extension.into()));
-        }
+        let extension =
+            check_answer(self.extensions, headers.all("Sec-WebSocket-Extensions")).map_err(|bad| match bad {
+                BadAnswer::NotOffered(item) => ClientHandshakeError::ExtensionNotOffered(item),
+                BadAnswer::Unfit(item) => ClientHandshakeError::UnfitExtension(item),
+            })?;
         let protocol = match headers.only("Sec-WebSocket-Protocol") {
             Only::Missing | Only::One("") => None,
             Only::One(chosen) if self.protocols.contains(&chosen) => Some(chosen.to_owned()),
@@ -167,11 +183,6 @@ impl ClientHandshake<'_> {
                 return Err(ClientHandshakeError::ProtocolNotOffered(all.join(", ")));
             }
         };
-        Ok(Some((Accepted { protocol }, length)))
+        Ok(Some((Accepted { protocol, extension }, length)))
     }
-}
-
-/// Whether a header's name may have this octet.
-fn is_token(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&octet)
 }

@@ -1,13 +1,22 @@
 //! One end of an open WebSocket: octets in, events out.
 
-use crate::assembly::{Assembly, admit};
+use std::ops::Range;
+
+use crate::assembly::{Assembly, Reader, admit};
 use crate::code;
+use crate::deflate::{Deflater, stored_blocks};
 use crate::dialect::{Dialect, Version};
 use crate::error::Error;
-use crate::frame::{Decoded, Header, MAX_CONTROL, Opcode, decode_header, encode_frame};
+use crate::extension::Extension;
+use crate::frame::{
+    Decoded, Header, MAX_CONTROL, Opcode, decode_header, decode_message, encode_compressed, encode_frame,
+};
+use crate::inflate::{InflatePool, Inflaters};
 use crate::input::Input;
 use crate::limits::Limits;
+use crate::permessage::PerMessage;
 use crate::state::{State, Step};
+use crate::stream::Stream;
 use crate::time::{Millis, Timing};
 
 /// What the peer said. Borrows from the input where the frame lay whole in it, else from the connection.
@@ -50,7 +59,8 @@ pub type MaskingKey = fn() -> [u8; 4];
 /// `poll_*` (what is there to do). What has to be sent is appended to the `out` of the call.
 ///
 /// Data frames need not pass through here: a server that sends the same message to many encodes it once with
-/// [`encode_frame`] and sends it to every connection whose [`State::may_send`].
+/// [`encode_frame`] and sends it to every connection whose [`State::may_send`]; with an extension, after a
+/// [`Deflater`].
 #[derive(Debug)]
 pub struct Connection {
     /// How to mask what we send; none on a server.
@@ -59,18 +69,30 @@ pub struct Connection {
     assembly: Option<Box<Assembly>>,
     /// The body of the Pong we owe.
     pong: Option<Box<[u8]>>,
+    /// The extension in use.
+    codec: Option<Box<Codec>>,
     limits: Limits,
     /// When the last octets came.
     heard_at: Millis,
     /// When we began to wait: for a Pong while open, else for the end of the closing handshake.
     waiting_since: Millis,
+    /// The second, modulo 65,536, of the last control frame, and how many came in it.
+    control_second: u16,
+    controls: u16,
     version: Version,
     state: State,
     awaiting_pong: bool,
 }
 
-// An idle connection is this and nothing else: a million of them are 64 MB.
-const _: () = assert!(size_of::<Connection>() <= 64);
+// An idle connection is this and nothing else, unless it has an extension: a million of them are 80 MB.
+const _: () = assert!(size_of::<Connection>() <= 80);
+
+/// The state of an extension.
+#[derive(Debug)]
+enum Codec {
+    Stream(Stream),
+    Messages(PerMessage),
+}
 
 /// Where the payload of a complete frame is.
 enum Payload<'b> {
@@ -78,6 +100,8 @@ enum Payload<'b> {
     Input(&'b mut [u8]),
     /// At the end of the assembly.
     Assembly,
+    /// In what a stream was inflated to, unmasked.
+    Chunk(Range<usize>),
 }
 
 impl Connection {
@@ -88,9 +112,12 @@ impl Connection {
             masking_key: None,
             assembly: None,
             pong: None,
+            codec: None,
             limits,
             heard_at: now,
             waiting_since: now,
+            control_second: 0,
+            controls: 0,
             version,
             state: State::Open,
             awaiting_pong: false,
@@ -106,10 +133,32 @@ impl Connection {
         }
     }
 
+    /// The same, with the extension that was agreed on in the handshake.
+    #[must_use]
+    pub fn with_extension(mut self, extension: Option<Extension>) -> Self {
+        let server = self.receives_masked();
+        self.codec = extension.map(|extension| {
+            Box::new(match extension {
+                Extension::DeflateStream => Codec::Stream(Stream::default()),
+                Extension::PerMessageDeflate(params) => Codec::Messages(PerMessage::new(params, server)),
+            })
+        });
+        self
+    }
+
     /// The version both ends speak.
     #[must_use]
     pub fn version(&self) -> Version {
         self.version
+    }
+
+    /// The extension in use.
+    #[must_use]
+    pub fn extension(&self) -> Option<Extension> {
+        self.codec.as_deref().map(|codec| match codec {
+            Codec::Stream(_) => Extension::DeflateStream,
+            Codec::Messages(messages) => Extension::PerMessageDeflate(messages.params()),
+        })
     }
 
     /// Where the connection stands in the closing handshake.
@@ -160,13 +209,65 @@ impl Connection {
 
     /// Sends a message in a single frame, or a Ping or Pong of at most 125 octets. Gives false, and sends nothing,
     /// once a Close was sent. A Close is sent by [`Connection::close`].
+    ///
+    /// The message is compressed only with the connection's own window, if it has one.
     pub fn send(&mut self, opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) -> bool {
         debug_assert!(!matches!(opcode, Opcode::Close | Opcode::Continuation));
         let open = self.state.may_send();
         if open {
-            self.encoder().encode(opcode, payload, out);
+            let encoder = self.encoder();
+            let messages = self.messages().filter(|_| !opcode.is_control());
+            match messages.and_then(|messages| messages.deflate(payload)) {
+                Some(deflated) => encoder.compressed(opcode, &deflated, out),
+                None => encoder.encode(opcode, payload, out),
+            }
         }
         open
+    }
+
+    /// The same, compressed with `deflater` if an extension was negotiated and it makes the message smaller.
+    pub fn send_deflated(
+        &mut self,
+        opcode: Opcode,
+        payload: &[u8],
+        deflater: &mut Deflater,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        if !self.state.may_send() {
+            return false;
+        }
+        let encoder = self.encoder();
+        match self.codec.as_deref() {
+            Some(Codec::Stream(_)) => {
+                let mut frame = Vec::new();
+                encoder.clear(opcode, payload, &mut frame);
+                deflater.stream(&frame, out);
+                return true;
+            }
+            Some(Codec::Messages(messages)) if !opcode.is_control() && !messages.has_window() => {
+                let mut deflated = Vec::new();
+                let smaller = deflater.message(payload, messages.sending_window_bits(), &mut deflated);
+                if smaller {
+                    encoder.compressed(opcode, &deflated, out);
+                    return true;
+                }
+            }
+            _ => {}
+        }
+        self.send(opcode, payload, out)
+    }
+
+    /// From now on compresses the messages of [`Connection::send`] that have `min_payload` octets or more, with
+    /// references to those before them. `level` is 1 (fast) to 9 (small). That makes small messages smaller, and
+    /// takes about 330 KiB for this connection alone.
+    ///
+    /// Gives false, and changes nothing, unless permessage-deflate was negotiated and allows us context takeover.
+    ///
+    /// All that such a connection sends must go through it: messages that were deflated for many would stand in the
+    /// peer's window, but not in ours.
+    pub fn open_window(&mut self, level: u8, min_payload: usize) -> bool {
+        self.messages()
+            .is_some_and(|messages| messages.open_window(level, min_payload))
     }
 
     /// Starts the closing handshake, unless a Close was sent already. `code` is one of RFC 6455's or of the
@@ -186,19 +287,69 @@ impl Connection {
         self.end(error.close_code(), &error.to_string(), Step::Failed, now, out);
     }
 
-    /// Reads on to the next event. None means that all of `input` is used up: what of it does not make an event yet is
-    /// kept. One may stop after any event and feed the rest later. Call it until it gives None: only then are Pongs
-    /// written, and the memory of a message that came in pieces is released.
-    ///
-    /// A message that lies whole in `input` is unmasked there and borrowed from it; nothing is copied.
+    /// The same as [`Connection::poll_pooled`], but what has to be inflated is inflated with memory of this
+    /// connection's own, without a bound.
     ///
     /// # Errors
-    /// The peer broke the protocol. [`Connection::fail`] tells it so; reading on makes no sense.
+    /// Those of [`Connection::poll_pooled`], but for [`Error::NoInflater`].
     #[inline]
     pub fn poll<'a, 'b: 'a>(
         &'a mut self,
         input: &mut Input<'b>,
         now: Millis,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Event<'a>>, Error> {
+        self.poll_with(input, now, Inflaters(None), out)
+    }
+
+    /// Reads on to the next event. None means that all of `input` is used up: what of it does not make an event yet is
+    /// kept. One may stop after any event and feed the rest later. Call it until it gives None: only then are Pongs
+    /// written, and the memory of a message that came in pieces is released.
+    ///
+    /// A message that lies whole in `input` is unmasked there and borrowed from it; nothing is copied. What is
+    /// compressed is inflated with memory from `pool`. Use the same pool for all calls.
+    ///
+    /// # Errors
+    /// The peer broke the protocol, or the pool is exhausted. [`Connection::fail`] tells it so; reading on makes no
+    /// sense.
+    #[inline]
+    pub fn poll_pooled<'a, 'b: 'a>(
+        &'a mut self,
+        input: &mut Input<'b>,
+        now: Millis,
+        pool: &mut InflatePool,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Event<'a>>, Error> {
+        self.poll_with(input, now, Inflaters(Some(pool)), out)
+    }
+
+    /// What is fast enough to be inlined: a message that lies whole in `input`, and the end of `input`.
+    #[inline]
+    fn poll_with<'a, 'b: 'a>(
+        &'a mut self,
+        input: &mut Input<'b>,
+        now: Millis,
+        inflaters: Inflaters<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Event<'a>>, Error> {
+        if self.state.reads() && self.assembly.is_none() && !self.is_stream() {
+            if input.is_empty() && self.pong.is_none() {
+                return Ok(None);
+            }
+            if let Some((kind, payload)) = self.next_message(input) {
+                self.hear(now);
+                return message(kind, payload).map(Some);
+            }
+        }
+        self.poll_frames(input, now, inflaters, out)
+    }
+
+    #[inline(never)]
+    fn poll_frames<'a, 'b: 'a>(
+        &'a mut self,
+        input: &mut Input<'b>,
+        now: Millis,
+        mut inflaters: Inflaters<'_>,
         out: &mut Vec<u8>,
     ) -> Result<Option<Event<'a>>, Error> {
         if let Some(assembly) = &mut self.assembly
@@ -207,8 +358,7 @@ impl Connection {
             self.assembly = None;
         }
         if !input.is_empty() {
-            self.heard_at = now;
-            self.awaiting_pong = false;
+            self.hear(now);
         }
         if !self.state.reads() {
             self.release();
@@ -216,17 +366,24 @@ impl Connection {
             return Ok(None);
         }
         loop {
-            let Some((header, payload)) = self.next_frame(input)? else {
+            let frame = if self.is_stream() {
+                self.next_inflated_frame(input, &mut inflaters)?
+            } else {
+                self.next_frame(input, &mut inflaters)?
+            };
+            let Some((header, payload)) = frame else {
                 if let Some(pong) = self.pong.take() {
                     self.encoder().encode(Opcode::Pong, &pong, out);
                 }
                 return Ok(None);
             };
             if header.opcode.is_control() {
+                self.count_control(now)?;
                 let encoder = self.encoder();
                 let body: &'a [u8] = match payload {
                     Payload::Input(payload) => payload,
                     Payload::Assembly => self.assembly.get_or_insert_default().deliver_control(),
+                    Payload::Chunk(range) => &chunk(&self.codec)[range],
                 };
                 return Ok(Some(match header.opcode {
                     Opcode::Close => {
@@ -253,11 +410,17 @@ impl Connection {
                     _ => Event::Pong(body),
                 }));
             }
+            let whole = header.fin && header.opcode != Opcode::Continuation && !header.compressed;
             match payload {
-                Payload::Input(payload) if header.fin && header.opcode != Opcode::Continuation => {
-                    return message(header.opcode, payload).map(Some);
+                Payload::Input(payload) if whole => return message(header.opcode, payload).map(Some),
+                Payload::Chunk(range) if whole => return message(header.opcode, &chunk(&self.codec)[range]).map(Some),
+                Payload::Input(payload) => self.add_fragment(header, payload, &mut inflaters)?,
+                Payload::Chunk(range) => {
+                    let codec = self.codec.take();
+                    let added = self.add_fragment(header, &chunk(&codec)[range], &mut inflaters);
+                    self.codec = codec;
+                    added?;
                 }
-                Payload::Input(payload) => self.assembly.get_or_insert_default().add_fragment(header, payload)?,
                 Payload::Assembly => {}
             }
             if header.fin {
@@ -282,7 +445,42 @@ impl Connection {
         Encoder {
             version: self.version,
             masking_key: self.masking_key,
+            stream: self.is_stream(),
         }
+    }
+
+    #[inline]
+    fn is_stream(&self) -> bool {
+        matches!(self.codec.as_deref(), Some(Codec::Stream(_)))
+    }
+
+    fn messages(&mut self) -> Option<&mut PerMessage> {
+        match self.codec.as_deref_mut() {
+            Some(Codec::Messages(messages)) => Some(messages),
+            _ => None,
+        }
+    }
+
+    /// The peer said something at `now`.
+    #[inline]
+    fn hear(&mut self, now: Millis) {
+        self.heard_at = now;
+        self.awaiting_pong = false;
+    }
+
+    /// # Errors
+    /// Too many came in this second.
+    fn count_control(&mut self, now: Millis) -> Result<(), Error> {
+        let second = (now.0 / 1000) as u16;
+        if self.control_second != second {
+            (self.control_second, self.controls) = (second, 0);
+        }
+        let limit = self.limits.max_control_per_second;
+        if self.controls == limit {
+            return Err(Error::TooManyControlFrames { limit });
+        }
+        self.controls += 1;
+        Ok(())
     }
 
     /// Sends our Close, unless one was sent, and takes `step`.
@@ -302,6 +500,11 @@ impl Connection {
     fn release(&mut self) {
         self.assembly = None;
         self.pong = None;
+        match self.codec.as_deref_mut() {
+            Some(Codec::Stream(stream)) => stream.release(),
+            Some(Codec::Messages(messages)) => messages.release(),
+            None => {}
+        }
     }
 
     /// Whether the frames we receive are masked: those of clients are.
@@ -309,20 +512,40 @@ impl Connection {
         self.masking_key.is_none()
     }
 
-    /// The next complete frame, unmasked, or none if it is not complete: then its octets are kept.
+    /// The next message, unmasked, if it lies whole in `input` in a frame of its own and is not compressed. Nearly all
+    /// are like that; the others, and all errors, are left to [`Connection::next_frame`].
     #[inline]
-    fn next_frame<'b>(&mut self, input: &mut Input<'b>) -> Result<Option<(Header, Payload<'b>)>, Error> {
+    fn next_message<'b>(&self, input: &mut Input<'b>) -> Option<(Opcode, &'b mut [u8])> {
+        let masked = self.receives_masked();
+        let header = decode_message(self.version.dialect(), masked, input.rest())?;
+        let len = header.payload as usize;
+        if header.payload > u64::from(self.limits.max_message) || len > input.rest().len() - header.len {
+            return None;
+        }
+        input.take(header.len);
+        let payload = input.take(len);
+        if masked {
+            tidecast_simd::unmask(payload, header.key);
+        }
+        Some((header.opcode, payload))
+    }
+
+    /// The next complete frame, unmasked, or none if it is not complete: then its octets are kept.
+    fn next_frame<'b>(
+        &mut self,
+        input: &mut Input<'b>,
+        inflaters: &mut Inflaters<'_>,
+    ) -> Result<Option<(Header, Payload<'b>)>, Error> {
         if input.is_empty() {
             return Ok(None);
         }
         let (dialect, masked) = (self.version.dialect(), self.receives_masked());
-        if let Some(assembly) = &mut self.assembly
-            && assembly.is_amid_frame()
-        {
-            let header = assembly.resume(input, dialect, masked, self.limits)?;
+        if self.assembly.as_deref().is_some_and(Assembly::is_amid_frame) {
+            let header = self.resume_frame(None, input, inflaters)?;
             return Ok(header.map(|header| (header, Payload::Assembly)));
         }
-        let header = match decode_header(dialect, masked, input.rest())? {
+        let compression = matches!(self.codec.as_deref(), Some(Codec::Messages(_)));
+        let header = match decode_header(dialect, masked, compression, input.rest())? {
             Decoded::Header(header) => header,
             Decoded::Needs(_) => {
                 self.assembly.get_or_insert_default().begin_header(input);
@@ -332,9 +555,7 @@ impl Connection {
         admit(&header, self.assembly.as_deref(), self.limits)?;
         input.take(header.len);
         if header.payload > input.rest().len() as u64 {
-            let assembly = self.assembly.get_or_insert_default();
-            assembly.begin(header);
-            assembly.resume(input, dialect, masked, self.limits)?;
+            self.resume_frame(Some(header), input, inflaters)?;
             return Ok(None);
         }
         let payload = input.take(header.payload as usize);
@@ -343,6 +564,103 @@ impl Connection {
         }
         Ok(Some((header, Payload::Input(payload))))
     }
+
+    /// Goes on with the frame in the assembly, after beginning it with `header` if there is one.
+    #[inline(never)]
+    fn resume_frame(
+        &mut self,
+        header: Option<Header>,
+        input: &mut Input<'_>,
+        inflaters: &mut Inflaters<'_>,
+    ) -> Result<Option<Header>, Error> {
+        let (assembly, reader) = self.assembly_and_reader(inflaters);
+        if let Some(header) = header {
+            assembly.begin(header);
+        }
+        assembly.resume(input, reader)
+    }
+
+    /// Keeps a fragment, or what it inflates to.
+    #[inline(never)]
+    fn add_fragment(&mut self, header: Header, payload: &[u8], inflaters: &mut Inflaters<'_>) -> Result<(), Error> {
+        let (assembly, reader) = self.assembly_and_reader(inflaters);
+        assembly.add_fragment(header, payload, reader)
+    }
+
+    /// The same as [`Connection::next_frame`], where `input` is a deflated stream.
+    #[inline(never)]
+    fn next_inflated_frame<'b>(
+        &mut self,
+        input: &mut Input<'_>,
+        inflaters: &mut Inflaters<'_>,
+    ) -> Result<Option<(Header, Payload<'b>)>, Error> {
+        // Taken out, so that what it holds can be read as any input is.
+        let Some(mut codec) = self.codec.take() else {
+            return Ok(None);
+        };
+        let frame = match &mut *codec {
+            Codec::Stream(stream) => self.next_frame_of(stream, input, inflaters),
+            Codec::Messages(_) => Ok(None),
+        };
+        self.codec = Some(codec);
+        frame
+    }
+
+    fn next_frame_of<'b>(
+        &mut self,
+        stream: &mut Stream,
+        input: &mut Input<'_>,
+        inflaters: &mut Inflaters<'_>,
+    ) -> Result<Option<(Header, Payload<'b>)>, Error> {
+        loop {
+            let mut unread = stream.unread();
+            let frame = self.next_frame(&mut unread, inflaters)?;
+            let count = unread.consumed();
+            let frame = frame.map(|(header, payload)| {
+                let len = match payload {
+                    Payload::Input(payload) => Some(payload.len()),
+                    Payload::Assembly | Payload::Chunk(_) => None,
+                };
+                (header, len)
+            });
+            let end = stream.advance(count);
+            if let Some((header, len)) = frame {
+                let payload = len.map_or(Payload::Assembly, |len| Payload::Chunk(end - len..end));
+                return Ok(Some((header, payload)));
+            }
+            if !stream.inflate(input, self.limits, inflaters)? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The assembly, made if there is none, and what it needs to read on.
+    fn assembly_and_reader<'c, 'p>(
+        &'c mut self,
+        inflaters: &'c mut Inflaters<'p>,
+    ) -> (&'c mut Assembly, Reader<'c, 'p>) {
+        let masked = self.receives_masked();
+        let messages = match self.codec.as_deref_mut() {
+            Some(Codec::Messages(messages)) => Some(messages),
+            _ => None,
+        };
+        let reader = Reader {
+            dialect: self.version.dialect(),
+            masked,
+            limits: self.limits,
+            messages,
+            inflaters,
+        };
+        (self.assembly.get_or_insert_default(), reader)
+    }
+}
+
+/// What a stream was inflated to last.
+fn chunk(codec: &Option<Box<Codec>>) -> &[u8] {
+    match codec.as_deref() {
+        Some(Codec::Stream(stream)) => stream.chunk(),
+        _ => &[],
+    }
 }
 
 /// How this end writes frames.
@@ -350,12 +668,31 @@ impl Connection {
 struct Encoder {
     version: Version,
     masking_key: Option<MaskingKey>,
+    /// Into a deflated stream.
+    stream: bool,
 }
 
 impl Encoder {
     fn encode(self, opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
+        if self.stream {
+            let mut frame = Vec::new();
+            self.clear(opcode, payload, &mut frame);
+            stored_blocks(&frame, out);
+        } else {
+            self.clear(opcode, payload, out);
+        }
+    }
+
+    /// Leaves to the caller what an extension asks for.
+    fn clear(self, opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
         let mask = self.masking_key.map(|key| key());
         encode_frame(self.version, opcode, payload, mask, out);
+    }
+
+    /// A message that was deflated to `payload`.
+    fn compressed(self, opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
+        let mask = self.masking_key.map(|key| key());
+        encode_compressed(self.version, opcode, payload, mask, out);
     }
 
     /// A Close always has a code: clients of 2011 stall on an empty one.

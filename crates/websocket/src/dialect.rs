@@ -52,6 +52,8 @@ pub(crate) struct Dialect {
     close_code_stand_ins: &'static [(u16, u16)],
     /// A Close with a code outside `close_codes` is an orderly close, not a protocol error.
     pub(crate) any_close_code: bool,
+    /// A malformed list of extensions is an error, not merely no list.
+    pub(crate) strict_extensions: bool,
     /// Frames may follow the 101 response in the same write.
     pub(crate) frames_after_101: bool,
 }
@@ -88,6 +90,7 @@ static DIALECTS: [Dialect; 4] = [
         close_codes: CLOSE_CODES_07,
         close_code_stand_ins: STAND_INS_07,
         any_close_code: true,
+        strict_extensions: false,
         frames_after_101: false,
     },
     Dialect {
@@ -104,6 +107,7 @@ static DIALECTS: [Dialect; 4] = [
         // libwebsockets of 2011 lays the masking key over its code and sends 62964, 50847, 31673, ...
         any_close_code: true,
         // ... and drops what it reads together with the response.
+        strict_extensions: false,
         frames_after_101: false,
     },
     Dialect {
@@ -124,6 +128,7 @@ static DIALECTS: [Dialect; 4] = [
             (code::TRY_AGAIN_LATER, code::GOING_AWAY),
         ],
         any_close_code: true,
+        strict_extensions: false,
         frames_after_101: false,
     },
     Dialect {
@@ -140,6 +145,10 @@ static DIALECTS: [Dialect; 4] = [
         close_codes: &[1000..=1003, 1007..=1014, 3000..=4999],
         close_code_stand_ins: &[(code::DRAFT_TOO_BIG, code::TOO_BIG)],
         any_close_code: false,
+        //= RFC 6455#section-9.1
+        //# If a value is received by either the client or the server during negotiation that does not conform to the
+        //# ABNF below, the recipient of such malformed data MUST immediately _Fail the WebSocket Connection_.
+        strict_extensions: true,
         frames_after_101: true,
     },
 ];
@@ -235,6 +244,8 @@ impl fmt::Display for Version {
 pub struct Versions(u8);
 
 impl Versions {
+    /// No version.
+    pub const NONE: Self = Self(0);
     /// Every version there is.
     pub const ALL: Self = Self((1 << Version::ALL.len()) - 1);
     /// RFC 6455 alone.

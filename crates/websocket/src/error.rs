@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::code;
 
-/// How the peer broke the protocol. Every one of these is the peer's doing: our side of a [`Connection`] cannot fail.
+/// How the peer broke the protocol. All of these are the peer's doing, but for [`Error::NoInflater`].
 ///
 /// [`Connection`]: crate::Connection
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -63,6 +63,25 @@ pub enum Error {
         /// The most fragments accepted for one message.
         limit: u32,
     },
+    /// More control frames came in a second than the limit.
+    #[error("more than {limit} control frames came in a second")]
+    TooManyControlFrames {
+        /// The most accepted in a second.
+        limit: u16,
+    },
+    /// What should be deflated data is not. It is answered like text that is not UTF-8: the frames are fine, their
+    /// payload is not consistent with what was agreed about it.
+    #[error("compressed data cannot be inflated")]
+    InvalidDeflate,
+    /// Compressed data inflates by more than the limit.
+    #[error("compressed data inflates to more than {limit} times its size")]
+    InflateRatio {
+        /// The most times its size that data may inflate to.
+        limit: u16,
+    },
+    /// The peer sent compressed data, and all inflaters of the [`InflatePool`](crate::InflatePool) are in use.
+    #[error("no memory is left to inflate compressed data")]
+    NoInflater,
 }
 
 impl Error {
@@ -84,9 +103,12 @@ impl Error {
             | Error::UnfinishedMessage
             | Error::ShortClose
             | Error::InvalidCloseCode(_) => code::PROTOCOL_ERROR,
-            Error::InvalidReason | Error::InvalidText => code::INVALID_PAYLOAD,
+            Error::InvalidReason | Error::InvalidText | Error::InvalidDeflate => code::INVALID_PAYLOAD,
             Error::MessageTooBig { .. } => code::TOO_BIG,
-            Error::TooManyFragments { .. } => code::POLICY,
+            Error::TooManyFragments { .. } | Error::TooManyControlFrames { .. } | Error::InflateRatio { .. } => {
+                code::POLICY
+            }
+            Error::NoInflater => code::TRY_AGAIN_LATER,
         }
     }
 }

@@ -65,6 +65,7 @@ pub const MAX_CONTROL: usize = 125;
 
 const FIN: u8 = 0x80;
 const RSV: u8 = 0x70;
+const RSV1: u8 = 0x40;
 const MASK: u8 = 0x80;
 const LENGTH: u8 = 0x7F;
 const LENGTH_16: u8 = 126;
@@ -111,6 +112,28 @@ pub fn encode_header(
     payload_len: usize,
     mask: Option<[u8; 4]>,
 ) -> HeaderBytes {
+    header_bytes(version, opcode, if fin { FIN } else { 0 }, payload_len, mask)
+}
+
+/// The same for the first frame of a message of which permessage-deflate compressed the payload, to `payload_len`
+/// octets. Its other fragments, if it has any, have headers like any other.
+///
+//= RFC 7692#section-6
+//# The "Per-Message Compressed" bit, which indicates whether or not the message is compressed. RSV1 is set for
+//# compressed messages and unset for uncompressed messages.
+#[must_use]
+pub fn encode_compressed_header(
+    version: Version,
+    opcode: Opcode,
+    fin: bool,
+    payload_len: usize,
+    mask: Option<[u8; 4]>,
+) -> HeaderBytes {
+    debug_assert!(matches!(opcode, Opcode::Text | Opcode::Binary));
+    header_bytes(version, opcode, RSV1 | if fin { FIN } else { 0 }, payload_len, mask)
+}
+
+fn header_bytes(version: Version, opcode: Opcode, bits: u8, payload_len: usize, mask: Option<[u8; 4]>) -> HeaderBytes {
     let mut header = HeaderBytes {
         octets: [0; MAX_HEADER],
         len: 0,
@@ -121,7 +144,7 @@ pub fn encode_header(
         header.push(&key);
     }
     let start = usize::from(header.len);
-    let first = version.dialect().wire_opcode(opcode) | if fin { FIN } else { 0 };
+    let first = version.dialect().wire_opcode(opcode) | bits;
     let mask_bit = match masking {
         Masking::Payload if mask.is_some() => MASK,
         _ => 0,
@@ -165,7 +188,22 @@ pub fn encode_fragment(
     out: &mut Vec<u8>,
 ) {
     debug_assert!(!opcode.is_control() || (fin && payload.len() <= MAX_CONTROL));
-    let header = encode_header(version, opcode, fin, payload.len(), mask);
+    append(encode_header(version, opcode, fin, payload.len(), mask), payload, out);
+}
+
+/// Appends to `out` a message that was deflated to `payload`, in a single frame.
+pub(crate) fn encode_compressed(
+    version: Version,
+    opcode: Opcode,
+    payload: &[u8],
+    mask: Option<[u8; 4]>,
+    out: &mut Vec<u8>,
+) {
+    let header = encode_compressed_header(version, opcode, true, payload.len(), mask);
+    append(header, payload, out);
+}
+
+fn append(header: HeaderBytes, payload: &[u8], out: &mut Vec<u8>) {
     out.reserve(header.len() + payload.len());
     out.extend_from_slice(&header);
     let start = out.len();
@@ -179,6 +217,8 @@ pub fn encode_fragment(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) fin: bool,
+    /// This begins a compressed message.
+    pub(crate) compressed: bool,
     pub(crate) opcode: Opcode,
     /// The key of the first octet of payload; zero, which changes nothing, where the payload is not masked.
     pub(crate) key: [u8; 4],
@@ -196,15 +236,21 @@ pub(crate) enum Decoded {
     Needs(usize),
 }
 
-/// Reads the header at the start of `octets`. `masked` says which side we listen to: a client's frames are masked.
+/// Reads the header at the start of `octets`. `masked` says which side we listen to: a client's frames are masked;
+/// `compression`, whether permessage-deflate gives RSV1 a meaning.
 ///
 /// # Errors
 /// What the header by itself makes a protocol error.
 #[inline]
-pub(crate) fn decode_header(dialect: &Dialect, masked: bool, octets: &[u8]) -> Result<Decoded, Error> {
+pub(crate) fn decode_header(
+    dialect: &Dialect,
+    masked: bool,
+    compression: bool,
+    octets: &[u8],
+) -> Result<Decoded, Error> {
     match dialect.masking {
         Masking::Payload => {
-            let mut decoded = decode_clear(dialect, masked, octets)?;
+            let mut decoded = decode_clear(dialect, masked, compression, octets)?;
             if let (true, Decoded::Header(header)) = (masked, &mut decoded) {
                 let Some(key) = octets[header.len..].first_chunk() else {
                     return Ok(Decoded::Needs(header.len + 4));
@@ -214,46 +260,97 @@ pub(crate) fn decode_header(dialect: &Dialect, masked: bool, octets: &[u8]) -> R
             }
             Ok(decoded)
         }
-        Masking::Frame if masked => {
-            //= draft-ietf-hybi-thewebsocketprotocol-06#section-4.2
-            //# Each masked frame consists of a 32-bit masking-key followed by masked-data
-            let Some((key, rest)) = octets.split_first_chunk() else {
-                return Ok(Decoded::Needs(6));
-            };
-            let mut clear = [0; MAX_HEADER - 4];
-            let len = rest.len().min(clear.len());
-            let clear = &mut clear[..len];
-            clear.copy_from_slice(&rest[..len]);
-            tidecast_simd::unmask(clear, *key);
-            Ok(match decode_clear(dialect, false, clear)? {
-                Decoded::Needs(needs) => Decoded::Needs(4 + needs),
-                Decoded::Header(mut header) => {
-                    header.key = *key;
-                    header.key.rotate_left(header.len % 4);
-                    header.len += 4;
-                    Decoded::Header(header)
-                }
-            })
-        }
-        Masking::Frame => decode_clear(dialect, false, octets),
+        Masking::Frame if masked => decode_masked(dialect, compression, octets),
+        Masking::Frame => decode_clear(dialect, false, compression, octets),
     }
+}
+
+/// Reads the header at the start of `octets` if it is whole, right, and that of most frames: a message of less than
+/// 64 KiB in a single frame, not compressed, in a dialect that masks the payload alone. It says what [`decode_header`]
+/// says of it.
+#[inline]
+pub(crate) fn decode_message(dialect: &Dialect, masked: bool, octets: &[u8]) -> Option<Header> {
+    let &[first, second, ref rest @ ..] = octets else {
+        return None;
+    };
+    let opcode = dialect.opcode(first)?;
+    if first & (FIN | RSV) != FIN
+        || !matches!(opcode, Opcode::Text | Opcode::Binary)
+        || masked != (second & MASK != 0)
+        || dialect.masking != Masking::Payload
+    {
+        return None;
+    }
+    let (payload, len) = match second & LENGTH {
+        LENGTH_64 => return None,
+        LENGTH_16 => match u16::from_be_bytes(*rest.first_chunk()?) {
+            0..=125 => return None,
+            length => (u64::from(length), 4),
+        },
+        length => (u64::from(length), 2),
+    };
+    let (key, len) = if masked {
+        (*octets[len..].first_chunk()?, len + 4)
+    } else {
+        ([0; 4], len)
+    };
+    Some(Header {
+        fin: true,
+        compressed: false,
+        opcode,
+        key,
+        payload,
+        len,
+    })
+}
+
+/// Reads a header that is masked as a whole.
+#[inline(never)]
+fn decode_masked(dialect: &Dialect, compression: bool, octets: &[u8]) -> Result<Decoded, Error> {
+    //= draft-ietf-hybi-thewebsocketprotocol-06#section-4.2
+    //# Each masked frame consists of a 32-bit masking-key followed by masked-data
+    let Some((key, rest)) = octets.split_first_chunk() else {
+        return Ok(Decoded::Needs(6));
+    };
+    let mut clear = [0; MAX_HEADER - 4];
+    let len = rest.len().min(clear.len());
+    let clear = &mut clear[..len];
+    clear.copy_from_slice(&rest[..len]);
+    tidecast_simd::unmask(clear, *key);
+    Ok(match decode_clear(dialect, false, compression, clear)? {
+        Decoded::Needs(needs) => Decoded::Needs(4 + needs),
+        Decoded::Header(mut header) => {
+            header.key = *key;
+            header.key.rotate_left(header.len % 4);
+            header.len += 4;
+            Decoded::Header(header)
+        }
+    })
 }
 
 /// Reads a header without its key. `masked` says what the MASK bit has to be.
 #[inline]
-fn decode_clear(dialect: &Dialect, masked: bool, octets: &[u8]) -> Result<Decoded, Error> {
+fn decode_clear(dialect: &Dialect, masked: bool, compression: bool, octets: &[u8]) -> Result<Decoded, Error> {
     let &[first, second, ref rest @ ..] = octets else {
         return Ok(Decoded::Needs(2));
     };
     //= RFC 6455#section-5.2
     //# If a nonzero value is received and none of the negotiated extensions defines the meaning of such a nonzero
     //# value, the receiving endpoint MUST _Fail the WebSocket Connection_.
-    if first & RSV != 0 {
+    let reserved = first & RSV;
+    if reserved != 0 && !(compression && reserved == RSV1) {
         return Err(Error::ReservedBits);
     }
     let Some(opcode) = dialect.opcode(first) else {
         return Err(Error::ReservedOpcode(first & 0x0F));
     };
+    //= RFC 7692#section-6.1
+    //# An endpoint MUST NOT set the "Per-Message Compressed" bit of control frames and non-first fragments of a data
+    //# message. An endpoint receiving such a frame MUST _Fail the WebSocket Connection_.
+    let compressed = reserved != 0;
+    if compressed && !matches!(opcode, Opcode::Text | Opcode::Binary) {
+        return Err(Error::ReservedBits);
+    }
     //= RFC 6455#section-5.1
     //# The server MUST close the connection upon receiving a frame that is not masked.
     if masked != (second & MASK != 0) {
@@ -301,6 +398,7 @@ fn decode_clear(dialect: &Dialect, masked: bool, octets: &[u8]) -> Result<Decode
     };
     Ok(Decoded::Header(Header {
         fin,
+        compressed,
         opcode,
         key: [0; 4],
         payload,
@@ -323,12 +421,14 @@ mod tests {
                         let written = encode_header(version, Opcode::Binary, fin, payload, mask);
                         let expected = Header {
                             fin,
+                            compressed: false,
                             opcode: Opcode::Binary,
                             key: written.payload_key().unwrap_or_default(),
                             payload: payload as u64,
                             len: written.len(),
                         };
-                        let read = |octets: &[u8]| decode_header(version.dialect(), mask.is_some(), octets).unwrap();
+                        let read =
+                            |octets: &[u8]| decode_header(version.dialect(), mask.is_some(), false, octets).unwrap();
                         assert_eq!(read(&written), Decoded::Header(expected));
                         for cut in 0..written.len() {
                             let Decoded::Needs(needs) = read(&written[..cut]) else {
@@ -360,10 +460,10 @@ mod tests {
         let headers: [&[u8]; 2] = [b"\x82\x7e\0\x7d", b"\x82\x7f\0\0\0\0\0\0\xff\xff"];
         for header in headers {
             for version in [Version::V7, Version::V8] {
-                let decoded = decode_header(version.dialect(), false, header);
+                let decoded = decode_header(version.dialect(), false, false, header);
                 assert!(matches!(decoded, Ok(Decoded::Header(_))), "{version}");
             }
-            let decoded = decode_header(Version::V13.dialect(), false, header);
+            let decoded = decode_header(Version::V13.dialect(), false, false, header);
             assert_eq!(decoded, Err(Error::LongLengthForm));
         }
     }

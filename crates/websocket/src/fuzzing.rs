@@ -11,6 +11,8 @@ const NOW: Millis = Millis(0);
 const LIMITS: Limits = Limits {
     max_message: 4096,
     max_fragments: 8,
+    max_control_per_second: 32,
+    max_inflate_ratio: 100,
 };
 
 /// A server hears the same in any stream, however it is cut.
@@ -57,6 +59,7 @@ pub fn response(input: &[u8]) {
         version: Version::V13,
         key: *b"the sample nonce",
         protocols: &["chat"],
+        extensions: &[],
         origin: None,
         headers: &[],
     };

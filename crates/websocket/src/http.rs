@@ -276,6 +276,11 @@ pub fn reason_phrase(status: u16) -> &'static str {
     }
 }
 
+/// Whether a token, such as the name of a header field, may have this octet.
+pub(crate) fn is_token(octet: u8) -> bool {
+    octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&octet)
+}
+
 /// Appends one line of a head.
 pub(crate) fn put_line(out: &mut Vec<u8>, line: Arguments<'_>) {
     out.write_fmt(line).expect("writing to memory cannot fail");

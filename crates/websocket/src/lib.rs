@@ -52,26 +52,38 @@ mod assembly;
 mod client;
 pub mod code;
 mod connection;
+mod deflate;
 mod dialect;
 mod error;
+mod extension;
 mod frame;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod http;
+mod inflate;
 mod input;
 mod limits;
+mod permessage;
 mod server;
 mod state;
+mod stream;
 mod time;
 mod url;
 
 pub use client::{Accepted, ClientHandshake, ClientHandshakeError};
 pub use connection::{Connection, Event, MaskingKey, TimedOut};
+pub use deflate::{Deflater, stored_blocks};
 pub use dialect::{Version, Versions};
 pub use error::Error;
-pub use frame::{HeaderBytes, MAX_CONTROL, MAX_HEADER, Opcode, encode_fragment, encode_frame, encode_header};
+pub use extension::{Accept, Extension, Offer};
+pub use frame::{
+    HeaderBytes, MAX_CONTROL, MAX_HEADER, Opcode, encode_compressed_header, encode_fragment, encode_frame,
+    encode_header,
+};
+pub use inflate::InflatePool;
 pub use input::Input;
 pub use limits::Limits;
+pub use permessage::{ClientWindow, Params, PerMessageOffer};
 pub use server::{Upgrade, UpgradeError};
 pub use state::State;
 pub use time::{Millis, Timing};

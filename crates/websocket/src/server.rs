@@ -6,11 +6,12 @@ use thiserror::Error;
 
 use crate::accept::AcceptKey;
 use crate::dialect::{Version, Versions};
+use crate::extension::{Accept, Extension};
 use crate::http::{Headers, Only, Request, Response};
 
 /// A client's valid request to switch to WebSocket, not answered yet. Borrows from the request.
 ///
-/// Extensions that the client offers are not accepted, which is done by not mentioning them.
+/// Extensions that the client offers are declined by not mentioning them: see [`Upgrade::negotiate`].
 ///
 /// It has no `Debug` of its headers, as they may carry credentials.
 pub struct Upgrade<'b, 'r> {
@@ -52,6 +53,9 @@ pub enum UpgradeError {
     /// `Sec-WebSocket-Key` must be there once and be 16 octets in base64.
     #[error("there must be exactly one Sec-WebSocket-Key header, of 16 octets in base64")]
     Key,
+    /// `Sec-WebSocket-Extensions` breaks its grammar.
+    #[error("the Sec-WebSocket-Extensions header is malformed")]
+    Extensions,
 }
 
 impl UpgradeError {
@@ -62,7 +66,11 @@ impl UpgradeError {
             UpgradeError::Method => 405,
             UpgradeError::HttpVersion => 505,
             UpgradeError::NotWebSocket { .. } | UpgradeError::Version { .. } => 426,
-            UpgradeError::Connection | UpgradeError::Host | UpgradeError::SeveralVersions | UpgradeError::Key => 400,
+            UpgradeError::Connection
+            | UpgradeError::Host
+            | UpgradeError::SeveralVersions
+            | UpgradeError::Key
+            | UpgradeError::Extensions => 400,
         }
     }
 
@@ -152,6 +160,20 @@ impl<'b, 'r> Upgrade<'b, 'r> {
         self.headers.list("Sec-WebSocket-Protocol")
     }
 
+    /// The extension to use, of those that the client offers and `accept` allows: the first that can be accepted. It
+    /// is for [`Upgrade::write_response_with`] and [`Connection::with_extension`].
+    ///
+    /// # Errors
+    /// The list of offers is malformed, which the drafts do not mind.
+    ///
+    /// [`Connection::with_extension`]: crate::Connection::with_extension
+    pub fn negotiate(&self, accept: &Accept) -> Result<Option<Extension>, UpgradeError> {
+        let offers = self.headers.all("Sec-WebSocket-Extensions");
+        accept
+            .choose(self.version, offers)
+            .map_err(|_| UpgradeError::Extensions)
+    }
+
     /// Where the page that opens this comes from; browsers always tell, others may.
     #[must_use]
     pub fn origin(&self) -> Option<&'b str> {
@@ -159,12 +181,18 @@ impl<'b, 'r> Upgrade<'b, 'r> {
         names.iter().find_map(|name| self.headers.all(name).next())
     }
 
-    /// Appends the 101 response. `protocol` is the subprotocol chosen, one of [`Upgrade::protocols`]. What follows it
-    /// is frames: see [`Version::frames_may_follow_101`] before sending any together with it.
+    /// Appends the 101 response, without an extension. `protocol` is the subprotocol chosen, one of
+    /// [`Upgrade::protocols`]. What follows it is frames: see [`Version::frames_may_follow_101`] before sending any
+    /// together with it.
     ///
     //= RFC 6455#section-4.2.2
     //# If the server chooses to accept the incoming connection, it MUST reply with a valid HTTP response
     pub fn write_response(&self, protocol: Option<&str>, out: &mut Vec<u8>) {
+        self.write_response_with(protocol, None, out);
+    }
+
+    /// Appends the 101 response, with the extension that [`Upgrade::negotiate`] gave.
+    pub fn write_response_with(&self, protocol: Option<&str>, extension: Option<Extension>, out: &mut Vec<u8>) {
         debug_assert!(protocol.is_none_or(|chosen| self.protocols().any(|offer| offer == chosen)));
         // Clients of 2011 compare names by case, and want "Upgrade" to be all there is in Connection.
         let mut response = Response::new(out, 101)
@@ -173,6 +201,10 @@ impl<'b, 'r> Upgrade<'b, 'r> {
             .header("Sec-WebSocket-Accept", self.accept);
         if let Some(protocol) = protocol {
             response = response.header("Sec-WebSocket-Protocol", protocol);
+        }
+        // Never an empty one: clients of 2011 fail on that.
+        if let Some(extension) = extension {
+            response = response.header("Sec-WebSocket-Extensions", extension);
         }
         response.end();
     }

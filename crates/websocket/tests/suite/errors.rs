@@ -9,6 +9,8 @@ use crate::support::{
 const LIMITS: Limits = Limits {
     max_message: 1000,
     max_fragments: 4,
+    max_control_per_second: 100,
+    max_inflate_ratio: 1032,
 };
 
 /// What a client sends, why it is refused, and the close codes that versions 7, 8 and 13 have for that. None where

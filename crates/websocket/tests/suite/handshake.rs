@@ -220,6 +220,7 @@ fn handshake<'a>(url: &'a Url, version: Version) -> ClientHandshake<'a> {
         version,
         key: *b"the sample nonce",
         protocols: &["tidecast.bin.v1", "tidecast.json.v1"],
+        extensions: &[],
         origin: Some("http://example.com"),
         headers: &[("Authorization", "Bearer x")],
     }
@@ -251,6 +252,7 @@ fn our_client_and_our_server_agree_in_every_version() {
         }
         let accepted = Accepted {
             protocol: Some("tidecast.json.v1".into()),
+            extension: None,
         };
         assert_eq!(handshake.check_response(&response), Ok(Some((accepted, length))));
     }

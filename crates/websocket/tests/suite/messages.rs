@@ -159,6 +159,7 @@ fn a_message_as_large_as_the_limit_is_delivered() {
     let limits = Limits {
         max_message: 70_000,
         max_fragments: 3,
+        ..Limits::default()
     };
     for (version, segmentation) in SEGMENTATIONS.map(|s| (Version::V13, s)) {
         let octets = [

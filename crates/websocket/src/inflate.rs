@@ -1,0 +1,198 @@
+//! Inflating, and the memory that it takes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use flate2::{Decompress, FlushDecompress, Status};
+
+use crate::error::Error;
+
+/// Inflaters shared by the connections of one thread: see [`Connection::poll_pooled`].
+///
+/// An inflater is the largest thing a connection can hold. It takes one at the first compressed octets, and gives it
+/// back where the next message needs nothing of it; so of many connections only few have one at any moment.
+///
+/// Invariant: `in_use <= max_in_use`, and `pooled <= max_pooled`.
+///
+/// [`Connection::poll_pooled`]: crate::Connection::poll_pooled
+#[derive(Debug)]
+pub struct InflatePool {
+    #[expect(
+        clippy::vec_box,
+        reason = "they go to connections, which are small, and come back, without a move"
+    )]
+    idle: Vec<Box<Decompress>>,
+    in_use: Arc<AtomicUsize>,
+    max_in_use: usize,
+    max_pooled: usize,
+    /// The buffer that streams are inflated into, while none of them needs it.
+    chunk: Vec<u8>,
+}
+
+impl InflatePool {
+    /// The memory of one inflater, in octets: its window of 32 KiB, its tables, and what goes with them.
+    pub const INFLATER_BYTES: usize = 48 * 1024;
+
+    /// A pool that lends at most `max_in_use` inflaters at a time, and keeps at most `max_pooled` of those that came
+    /// back. None is allocated yet.
+    #[must_use]
+    pub fn new(max_in_use: usize, max_pooled: usize) -> Self {
+        Self {
+            idle: Vec::new(),
+            in_use: Arc::default(),
+            max_in_use,
+            max_pooled,
+            chunk: Vec::new(),
+        }
+    }
+
+    /// How many inflaters connections hold.
+    #[must_use]
+    pub fn in_use(&self) -> usize {
+        self.in_use.load(Ordering::Relaxed)
+    }
+
+    /// How many inflaters wait to be used again.
+    #[must_use]
+    pub fn pooled(&self) -> usize {
+        self.idle.len()
+    }
+
+    /// The memory of all of them, in octets.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        (self.in_use() + self.pooled()) * Self::INFLATER_BYTES
+    }
+
+    fn take(&mut self) -> Option<Inflater> {
+        if self.in_use() >= self.max_in_use {
+            return None;
+        }
+        let inner = self.idle.pop().unwrap_or_else(fresh);
+        self.in_use.fetch_add(1, Ordering::Relaxed);
+        Some(Inflater {
+            inner,
+            ended: false,
+            lease: Some(Lease(Arc::clone(&self.in_use))),
+        })
+    }
+
+    fn put(&mut self, inflater: Inflater) {
+        if self.idle.len() < self.max_pooled {
+            let mut inner = inflater.inner;
+            inner.reset(false);
+            self.idle.push(inner);
+        }
+    }
+}
+
+/// A raw stream, with the window that every stream can be read with.
+fn fresh() -> Box<Decompress> {
+    Box::new(Decompress::new(false))
+}
+
+/// Where a connection gets its inflaters: from a pool, or each for itself.
+#[derive(Debug)]
+pub(crate) struct Inflaters<'p>(pub(crate) Option<&'p mut InflatePool>);
+
+impl Inflaters<'_> {
+    /// # Errors
+    /// The pool has lent as many as it may.
+    pub(crate) fn take(&mut self) -> Result<Inflater, Error> {
+        match &mut self.0 {
+            Some(pool) => pool.take().ok_or(Error::NoInflater),
+            None => Ok(Inflater {
+                inner: fresh(),
+                ended: false,
+                lease: None,
+            }),
+        }
+    }
+
+    pub(crate) fn put(&mut self, inflater: Inflater) {
+        if let Some(pool) = &mut self.0 {
+            pool.put(inflater);
+        }
+    }
+
+    /// An empty buffer of at least `capacity`.
+    pub(crate) fn take_chunk(&mut self, capacity: usize) -> Vec<u8> {
+        let mut chunk = self
+            .0
+            .as_mut()
+            .map_or(Vec::new(), |pool| std::mem::take(&mut pool.chunk));
+        chunk.clear();
+        chunk.reserve_exact(capacity);
+        chunk
+    }
+
+    pub(crate) fn put_chunk(&mut self, chunk: Vec<u8>) {
+        if let Some(pool) = &mut self.0 {
+            pool.chunk = chunk;
+        }
+    }
+}
+
+/// Counts an inflater as in use for as long as it lives, whoever drops it.
+#[derive(Debug)]
+struct Lease(Arc<AtomicUsize>);
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One deflated stream, or several: behind a final block a new stream begins, which refers to nothing before it.
+#[derive(Debug)]
+pub(crate) struct Inflater {
+    inner: Box<Decompress>,
+    /// The last block was a final one, and nothing came after it.
+    ended: bool,
+    #[expect(dead_code, reason = "it is there to be dropped")]
+    lease: Option<Lease>,
+}
+
+impl Inflater {
+    /// Whether the last block was a final one, and nothing came after it.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Inflates some of `octets` into what capacity `out` has left, and gives how many were used up. If all are, and
+    /// capacity is left over, then nothing more comes out of them.
+    ///
+    /// # Errors
+    /// They are not deflated data.
+    pub(crate) fn inflate(&mut self, octets: &[u8], out: &mut Vec<u8>) -> Result<usize, Error> {
+        let mut consumed = 0;
+        loop {
+            if self.ended {
+                if consumed == octets.len() {
+                    return Ok(consumed);
+                }
+                self.inner.reset(false);
+                self.ended = false;
+            }
+            let (before, produced) = (self.inner.total_in(), out.len());
+            let rest = &octets[consumed..];
+            let status = self
+                .inner
+                .decompress_vec(rest, out, FlushDecompress::None)
+                .map_err(|_| Error::InvalidDeflate)?;
+            let taken = (self.inner.total_in() - before) as usize;
+            consumed += taken;
+            self.ended = status == Status::StreamEnd;
+            let full = out.len() == out.capacity();
+            let stuck = taken == 0 && out.len() == produced && !self.ended;
+            if full || stuck || consumed == octets.len() {
+                // Only a lack of room or of input can hold it up, and both were there.
+                return if stuck && !full && consumed < octets.len() {
+                    Err(Error::InvalidDeflate)
+                } else {
+                    Ok(consumed)
+                };
+            }
+        }
+    }
+}

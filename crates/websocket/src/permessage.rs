@@ -1,0 +1,423 @@
+//! permessage-deflate (RFC 7692): messages deflated one by one, above the framing.
+//!
+//! ```text
+//!   sent:      payload --> deflate, sync flush --> without 00 00 ff ff --> frames, RSV1 on the first
+//!   received:  frames --> inflate as they come, at the end 00 00 ff ff --> payload
+//! ```
+
+use std::fmt;
+
+use flate2::{Compress, Compression};
+
+use crate::deflate::deflate_into;
+use crate::error::Error;
+use crate::extension::{Accept, Parameter};
+use crate::inflate::{Inflater, Inflaters};
+use crate::limits::Limits;
+
+/// The parameters agreed on. Displayed as the header has them, each behind a semicolon.
+///
+/// The default is what an answer without parameters means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Params {
+    /// No message from the server refers to an earlier one.
+    pub server_no_context_takeover: bool,
+    /// No message from the client refers to an earlier one.
+    pub client_no_context_takeover: bool,
+    /// How far back the server's messages may refer: the logarithm of octets, 8 to 15. None means 15.
+    pub server_max_window_bits: Option<u8>,
+    /// The same for the client's messages.
+    pub client_max_window_bits: Option<u8>,
+}
+
+/// permessage-deflate as a client offers it. Displayed as the header has it, each parameter behind a semicolon.
+///
+/// The default is an offer without parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PerMessageOffer {
+    /// The server must not refer to earlier messages.
+    pub server_no_context_takeover: bool,
+    /// The client will not refer to earlier messages.
+    pub client_no_context_takeover: bool,
+    /// The largest window the server may use, in bits: 8 to 15.
+    pub server_max_window_bits: Option<u8>,
+    /// What the server may say about the client's window.
+    pub client_max_window_bits: ClientWindow,
+}
+
+/// Whether a client that offers permessage-deflate lets the server limit its window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClientWindow {
+    /// The server must not.
+    #[default]
+    Fixed,
+    /// The server may.
+    Limitable,
+    /// The server may, and without that the client will use no more than so many bits: 8 to 15.
+    AtMost(u8),
+}
+
+const SERVER_NO_CONTEXT_TAKEOVER: &str = "server_no_context_takeover";
+const CLIENT_NO_CONTEXT_TAKEOVER: &str = "client_no_context_takeover";
+const SERVER_MAX_WINDOW_BITS: &str = "server_max_window_bits";
+const CLIENT_MAX_WINDOW_BITS: &str = "client_max_window_bits";
+
+/// The window where nothing is said, in bits.
+const MAX_WINDOW_BITS: u8 = 15;
+
+//= RFC 7692#section-7.1.2.1
+//# a decimal integer value without leading zeroes between 8 to 15, inclusive
+fn window_bits(value: &str) -> Option<u8> {
+    match *value.as_bytes() {
+        [digit @ b'8'..=b'9'] => Some(digit - b'0'),
+        [b'1', digit @ b'0'..=b'5'] => Some(10 + (digit - b'0')),
+        _ => None,
+    }
+}
+
+impl PerMessageOffer {
+    /// None if the offer must be declined.
+    ///
+    //= RFC 7692#section-7.1
+    //# A server MUST decline an extension negotiation offer for this extension if any of the following conditions are met
+    pub(crate) fn parse(parameters: &[Parameter<'_>]) -> Option<Self> {
+        let mut offer = Self::default();
+        for (name, value) in parameters {
+            let fresh = match (*name, value.as_deref()) {
+                (SERVER_NO_CONTEXT_TAKEOVER, None) => !std::mem::replace(&mut offer.server_no_context_takeover, true),
+                (CLIENT_NO_CONTEXT_TAKEOVER, None) => !std::mem::replace(&mut offer.client_no_context_takeover, true),
+                (SERVER_MAX_WINDOW_BITS, Some(bits)) => {
+                    offer.server_max_window_bits.replace(window_bits(bits)?).is_none()
+                }
+                (CLIENT_MAX_WINDOW_BITS, bits) => {
+                    let window = match bits {
+                        None => ClientWindow::Limitable,
+                        Some(bits) => ClientWindow::AtMost(window_bits(bits)?),
+                    };
+                    std::mem::replace(&mut offer.client_max_window_bits, window) == ClientWindow::Fixed
+                }
+                _ => false,
+            };
+            if !fresh {
+                return None;
+            }
+        }
+        Some(offer)
+    }
+
+    /// The server's answer.
+    pub(crate) fn accept(&self, policy: &Accept) -> Params {
+        let most = policy.max_client_window_bits.clamp(8, MAX_WINDOW_BITS);
+        Params {
+            server_no_context_takeover: self.server_no_context_takeover,
+            client_no_context_takeover: self.client_no_context_takeover || !policy.client_context_takeover,
+            server_max_window_bits: self.server_max_window_bits,
+            //= RFC 7692#section-7.1.2.2
+            //# If a received extension negotiation offer doesn't have the "client_max_window_bits" extension parameter,
+            //# the corresponding extension negotiation response to the offer MUST NOT include the
+            //# "client_max_window_bits" extension parameter.
+            client_max_window_bits: match self.client_max_window_bits {
+                ClientWindow::Fixed => None,
+                ClientWindow::Limitable => Some(most),
+                ClientWindow::AtMost(bits) => Some(most.min(bits)),
+            },
+        }
+    }
+
+    /// Whether a server that was offered this may answer `params`.
+    pub(crate) fn allows(&self, params: &Params) -> bool {
+        let at_most = |answered: Option<u8>, offered: u8| answered.is_some_and(|bits| bits <= offered);
+        (params.server_no_context_takeover || !self.server_no_context_takeover)
+            && self
+                .server_max_window_bits
+                .is_none_or(|bits| at_most(params.server_max_window_bits, bits))
+            && match self.client_max_window_bits {
+                ClientWindow::Fixed => params.client_max_window_bits.is_none(),
+                ClientWindow::Limitable => true,
+                ClientWindow::AtMost(most) => params.client_max_window_bits.is_none_or(|bits| bits <= most),
+            }
+    }
+}
+
+impl Params {
+    /// The window that the server's messages may use, in bits: what the bytes sent to this client must have been
+    /// deflated with, or less.
+    #[must_use]
+    pub fn server_window_bits(&self) -> u8 {
+        self.server_max_window_bits.unwrap_or(MAX_WINDOW_BITS)
+    }
+
+    /// The window that the client's messages may use, in bits.
+    #[must_use]
+    pub fn client_window_bits(&self) -> u8 {
+        self.client_max_window_bits.unwrap_or(MAX_WINDOW_BITS)
+    }
+
+    /// A server's answer; none if it is not valid. It differs from an offer in that the client's window has a size.
+    pub(crate) fn parse(parameters: &[Parameter<'_>]) -> Option<Self> {
+        let answer = PerMessageOffer::parse(parameters)?;
+        Some(Self {
+            server_no_context_takeover: answer.server_no_context_takeover,
+            client_no_context_takeover: answer.client_no_context_takeover,
+            server_max_window_bits: answer.server_max_window_bits,
+            client_max_window_bits: match answer.client_max_window_bits {
+                ClientWindow::Fixed => None,
+                ClientWindow::Limitable => return None,
+                ClientWindow::AtMost(bits) => Some(bits),
+            },
+        })
+    }
+}
+
+/// Writes the parameters that are there.
+fn display(
+    f: &mut fmt::Formatter<'_>,
+    no_takeover: [(bool, &str); 2],
+    window_bits: [(Option<u8>, &str); 2],
+) -> fmt::Result {
+    for (said, name) in no_takeover {
+        if said {
+            write!(f, "; {name}")?;
+        }
+    }
+    for (bits, name) in window_bits {
+        if let Some(bits) = bits {
+            write!(f, "; {name}={bits}")?;
+        }
+    }
+    Ok(())
+}
+
+impl fmt::Display for Params {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        display(
+            f,
+            [
+                (self.server_no_context_takeover, SERVER_NO_CONTEXT_TAKEOVER),
+                (self.client_no_context_takeover, CLIENT_NO_CONTEXT_TAKEOVER),
+            ],
+            [
+                (self.server_max_window_bits, SERVER_MAX_WINDOW_BITS),
+                (self.client_max_window_bits, CLIENT_MAX_WINDOW_BITS),
+            ],
+        )
+    }
+}
+
+impl fmt::Display for PerMessageOffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let client_bits = match self.client_max_window_bits {
+            ClientWindow::AtMost(bits) => Some(bits),
+            ClientWindow::Fixed | ClientWindow::Limitable => None,
+        };
+        display(
+            f,
+            [
+                (self.server_no_context_takeover, SERVER_NO_CONTEXT_TAKEOVER),
+                (self.client_no_context_takeover, CLIENT_NO_CONTEXT_TAKEOVER),
+            ],
+            [
+                (self.server_max_window_bits, SERVER_MAX_WINDOW_BITS),
+                (client_bits, CLIENT_MAX_WINDOW_BITS),
+            ],
+        )?;
+        if self.client_max_window_bits == ClientWindow::Limitable {
+            write!(f, "; {CLIENT_MAX_WINDOW_BITS}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The end of every sync flush, which is not sent.
+///
+//= RFC 7692#section-7.2.1
+//# Remove 4 octets (that are 0x00 0x00 0xff 0xff) from the tail end.
+pub(crate) const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
+
+/// An empty block that ends a stream. It can be read only where the one before ended.
+const FINAL_BLOCK: [u8; 5] = [0x01, 0x00, 0x00, 0xff, 0xff];
+
+/// How many octets a message may inflate to before [`Limits::max_inflate_ratio`] is looked at.
+pub(crate) const RATIO_FREE: u64 = 64 * 1024;
+
+/// One end's state of permessage-deflate.
+#[derive(Debug)]
+pub(crate) struct PerMessage {
+    params: Params,
+    /// We are the server.
+    server: bool,
+    /// From the first octet of a compressed message to its end; to the end of the connection if the peer may refer
+    /// to earlier messages.
+    inflater: Option<Inflater>,
+    /// Octets of the present message before inflating.
+    received: u64,
+    /// What we compress with if we refer to earlier messages.
+    window: Option<Window>,
+}
+
+/// Our own window over what we sent.
+#[derive(Debug)]
+struct Window {
+    compress: Compress,
+    min_payload: usize,
+}
+
+impl PerMessage {
+    pub(crate) fn new(params: Params, server: bool) -> Self {
+        Self {
+            params,
+            server,
+            inflater: None,
+            received: 0,
+            window: None,
+        }
+    }
+
+    pub(crate) fn params(&self) -> Params {
+        self.params
+    }
+
+    /// How far back what we send may refer, in bits.
+    pub(crate) fn sending_window_bits(&self) -> u8 {
+        if self.server {
+            self.params.server_window_bits()
+        } else {
+            self.params.client_window_bits()
+        }
+    }
+
+    /// Compresses what is sent from now on with one window over all messages, if that is allowed.
+    pub(crate) fn open_window(&mut self, level: u8, min_payload: usize) -> bool {
+        let forbidden = if self.server {
+            self.params.server_no_context_takeover
+        } else {
+            self.params.client_no_context_takeover
+        };
+        if !forbidden && self.window.is_none() {
+            let bits = self.sending_window_bits();
+            let level = Compression::new(u32::from(level.min(9)));
+            self.window = Some(Window {
+                compress: Compress::new_with_window_bits(level, false, bits.max(crate::deflate::MIN_WINDOW_BITS)),
+                min_payload,
+            });
+        }
+        self.window.is_some()
+    }
+
+    pub(crate) fn has_window(&self) -> bool {
+        self.window.is_some()
+    }
+
+    /// Deflates `payload` with the connection's own window; none if there is no window, or it is not worth it.
+    pub(crate) fn deflate(&mut self, payload: &[u8]) -> Option<Vec<u8>> {
+        let window = self.window.as_mut()?;
+        if payload.is_empty() || payload.len() < window.min_payload {
+            return None;
+        }
+        let mut deflated = Vec::new();
+        deflate_into(&mut window.compress, payload, &mut deflated);
+        deflated.truncate(deflated.len() - TAIL.len());
+        Some(deflated)
+    }
+
+    /// Forgets what is only needed to receive.
+    pub(crate) fn release(&mut self) {
+        self.inflater = None;
+    }
+
+    /// Inflates the next octets of a message and appends what comes out to `message`. With `last`, the message ends.
+    ///
+    /// # Errors
+    /// The octets are not deflated data, or they are too much of it; or there is no memory for one inflater more.
+    pub(crate) fn inflate(
+        &mut self,
+        octets: &[u8],
+        last: bool,
+        message: &mut Vec<u8>,
+        limits: Limits,
+        inflaters: &mut Inflaters<'_>,
+    ) -> Result<(), Error> {
+        self.received += octets.len() as u64;
+        // Nothing was compressed, then nothing is to be inflated; some libraries send that for an empty message.
+        if self.received > 0 {
+            self.inflate_some(octets, message, limits, inflaters)?;
+        }
+        if last {
+            self.end_message(message, limits, inflaters)?;
+        }
+        Ok(())
+    }
+
+    fn inflate_some(
+        &mut self,
+        mut octets: &[u8],
+        message: &mut Vec<u8>,
+        limits: Limits,
+        inflaters: &mut Inflaters<'_>,
+    ) -> Result<(), Error> {
+        let inflater = match &mut self.inflater {
+            Some(inflater) => inflater,
+            empty => empty.insert(inflaters.take()?),
+        };
+        let limit = limits.max_message as usize;
+        let most = u64::from(limits.max_inflate_ratio) * self.received + RATIO_FREE;
+        loop {
+            if message.len() == message.capacity() {
+                // Memory follows what comes out: it doubles, up to one octet beyond the limit, which tells that the
+                // message goes on.
+                let more = message.capacity().max(octets.len().saturating_mul(3)).max(256);
+                message.reserve_exact(more.min(limit + 1 - message.len()));
+            }
+            let consumed = inflater.inflate(octets, message)?;
+            octets = &octets[consumed..];
+            if message.len() > limit {
+                return Err(Error::MessageTooBig {
+                    limit: limits.max_message,
+                });
+            }
+            if message.len() as u64 > most {
+                return Err(Error::InflateRatio {
+                    limit: limits.max_inflate_ratio,
+                });
+            }
+            if octets.is_empty() && message.len() < message.capacity() {
+                return Ok(());
+            }
+        }
+    }
+
+    //= RFC 7692#section-7.2.2
+    //# Append 4 octets of 0x00 0x00 0xff 0xff to the tail end of the payload of the message.
+    fn end_message(
+        &mut self,
+        message: &mut Vec<u8>,
+        limits: Limits,
+        inflaters: &mut Inflaters<'_>,
+    ) -> Result<(), Error> {
+        let takeover = !if self.server {
+            self.params.client_no_context_takeover
+        } else {
+            self.params.server_no_context_takeover
+        };
+        // Behind a final block, with nothing after it, there is no block to complete.
+        let ended = self.received == 0 || self.inflater.as_ref().is_none_or(Inflater::has_ended);
+        if !ended {
+            let inflated = message.len();
+            self.inflate_some(&TAIL, message, limits, inflaters)?;
+            if !takeover {
+                // The tail may have been taken for compressed data if the message broke off inside a block. Only
+                // behind a whole block can another one begin.
+                self.inflate_some(&FINAL_BLOCK, message, limits, inflaters)?;
+                let ended = self.inflater.as_ref().is_some_and(Inflater::has_ended);
+                if !ended || message.len() != inflated {
+                    return Err(Error::InvalidDeflate);
+                }
+            }
+        }
+        self.received = 0;
+        if !takeover && let Some(inflater) = self.inflater.take() {
+            inflaters.put(inflater);
+        }
+        Ok(())
+    }
+}
