@@ -8,8 +8,12 @@ use tidecast_broker::{TopicLimits, WorkerSet};
 use tidecast_websocket::{Millis, Timing};
 use tidecast_worker::MailboxLimits;
 
-/// The largest message that can be allowed: one frame of it fits into the 32 bits in which queues count.
-const MOST_MESSAGE: usize = 1 << 30;
+/// The largest message that can be allowed. As a JSON string it is up to six times as long, if all of it has to be
+/// escaped, and that fits with [`MOST_PENDING`] into the 32 bits in which queues count.
+const MOST_MESSAGE: usize = 1 << 28;
+/// The most that can be allowed to wait for a subscriber.
+const MOST_PENDING: usize = 1 << 30;
+const _: () = assert!(MOST_PENDING + 7 * MOST_MESSAGE < u32::MAX as usize);
 /// The most messages a mailbox can hold: its 16 MiB of slots are allocated at the start.
 const MOST_MAIL: usize = 1 << 20;
 /// The smallest request head limit: less does not hold a browser's handshake.
@@ -96,7 +100,7 @@ pub enum ConfigError {
     #[error("--max-message {0}: give 1 to {MOST_MESSAGE} bytes")]
     MaxMessage(usize),
     /// A limit for slow subscribers out of range.
-    #[error("--max-pending {0}: give 1 to {MOST_MESSAGE} bytes")]
+    #[error("--max-pending {0}: give 1 to {MOST_PENDING} bytes")]
     MaxPending(usize),
     /// A mailbox limit out of range.
     #[error("--mailbox-messages {0}: at most {MOST_MAIL} can wait")]
@@ -159,7 +163,7 @@ impl Config {
         if !(1..=MOST_MESSAGE).contains(&self.max_message) {
             return Err(ConfigError::MaxMessage(self.max_message));
         }
-        if !(1..=MOST_MESSAGE).contains(&self.max_pending) {
+        if !(1..=MOST_PENDING).contains(&self.max_pending) {
             return Err(ConfigError::MaxPending(self.max_pending));
         }
         if self.mailbox_messages > MOST_MAIL {
@@ -266,7 +270,7 @@ mod tests {
             (|config| config.listen.clear(), "--listen"),
             (|config| config.workers = NonZeroUsize::new(257), "at most 256"),
             (|config| config.max_message = 0, "--max-message 0"),
-            (|config| config.max_message = (1 << 30) + 1, "--max-message"),
+            (|config| config.max_message = (1 << 28) + 1, "--max-message"),
             (|config| config.max_pending = 0, "--max-pending 0"),
             (|config| config.max_head = 100, "--max-head 100"),
             (|config| config.max_connections = Some(30_000), "20000"),
