@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that must hold before a change is taken: setup, format, lints, tests, documentation.
+# Everything that must hold before a change is taken: setup, format, lints, tests, interleavings, documentation.
 set -euo pipefail
 exec </dev/null
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -17,9 +17,17 @@ step() {
     printf '=== %s passed in %d s\n' "$name" "$((SECONDS - start))"
 }
 
+# Built apart, for every crate is another one under loom's flags.
+readonly LOOM=(
+    env RUSTFLAGS='--cfg loom --cfg crossbeam_loom'
+    cargo test --locked --target-dir "${CARGO_TARGET_DIR:-target}/loom"
+)
+
 step setup tests/setup.sh
 step format cargo fmt --all --check
 step lints cargo clippy --locked --workspace --all-targets -- -D warnings
 step tests cargo test --locked --workspace
+step 'loom, router' "${LOOM[@]}" -p tidecast-router --test loom
+step 'loom, worker' "${LOOM[@]}" -p tidecast-worker --lib sleep::
 step documentation env RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
 printf '\n=== all passed in %d s\n' "$SECONDS"
