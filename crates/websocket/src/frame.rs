@@ -467,4 +467,40 @@ mod tests {
             assert_eq!(decoded, Err(Error::LongLengthForm));
         }
     }
+
+    #[test]
+    fn the_fast_decoder_says_what_the_full_one_says_or_nothing() {
+        let lengths: [&[u8]; 8] = [
+            &[0],
+            &[5],
+            &[125],
+            &[126, 0, 125],
+            &[126, 0, 126],
+            &[126, 255, 255],
+            &[127, 0, 0, 0, 0, 0, 1, 0, 0],
+            &[126, 0],
+        ];
+        let mut taken = 0;
+        for version in Version::ALL {
+            for first in 0..=u8::MAX {
+                for (length, mask) in lengths.into_iter().flat_map(|length| [(length, 0), (length, MASK)]) {
+                    let octets = [&[first, length[0] | mask], &length[1..], &KEY].concat();
+                    for masked in [false, true] {
+                        for cut in 0..=octets.len() {
+                            let octets = &octets[..cut];
+                            let Some(header) = decode_message(version.dialect(), masked, octets) else {
+                                continue;
+                            };
+                            taken += 1;
+                            let full = decode_header(version.dialect(), masked, false, octets);
+                            assert_eq!(full, Ok(Decoded::Header(header)), "{octets:02x?}");
+                            assert!(header.fin && !header.opcode.is_control());
+                        }
+                    }
+                }
+            }
+        }
+        // Three versions, two opcodes, five lengths that are in their shortest form and short; masked, and not.
+        assert!(taken >= 3 * 2 * 5 * 2, "{taken}");
+    }
 }

@@ -421,3 +421,190 @@ impl PerMessage {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::extension::{Extension, Offer, check_answer};
+    use crate::inflate::InflatePool;
+    use crate::{Deflater, Version};
+
+    /// What a server of policy `accept` answers to one offer.
+    fn answer(accept: &Accept, offer: &str) -> Option<String> {
+        let value = format!("permessage-deflate{offer}");
+        let chosen = accept.choose(Version::V13, [&*value].into_iter()).unwrap();
+        chosen.map(|extension| extension.to_string().split_off("permessage-deflate".len()))
+    }
+
+    //= RFC 7692#section-7.1
+    //= type=test
+    //# A server MUST decline an extension negotiation offer for this extension if any of the following conditions are met
+    #[test]
+    fn each_offer_is_answered_with_exactly_what_is_agreed_or_not_at_all() {
+        let lavish = Accept {
+            client_context_takeover: true,
+            ..Accept::default()
+        };
+        let thrifty = Accept {
+            max_client_window_bits: 10,
+            ..Accept::default()
+        };
+        // The offer, and the answers of both.
+        let agreed = [
+            ("", "", "; client_no_context_takeover"),
+            (
+                "; server_no_context_takeover",
+                "; server_no_context_takeover",
+                "; server_no_context_takeover; client_no_context_takeover",
+            ),
+            (
+                "; client_no_context_takeover",
+                "; client_no_context_takeover",
+                "; client_no_context_takeover",
+            ),
+            (
+                "; client_max_window_bits",
+                "; client_max_window_bits=15",
+                "; client_no_context_takeover; client_max_window_bits=10",
+            ),
+            (
+                "; client_max_window_bits=8",
+                "; client_max_window_bits=8",
+                "; client_no_context_takeover; client_max_window_bits=8",
+            ),
+            (
+                "; client_max_window_bits=12; server_max_window_bits=15",
+                "; server_max_window_bits=15; client_max_window_bits=12",
+                "; client_no_context_takeover; server_max_window_bits=15; client_max_window_bits=10",
+            ),
+        ];
+        for (offer, to_lavish, to_thrifty) in agreed {
+            assert_eq!(answer(&lavish, offer).as_deref(), Some(to_lavish), "{offer}");
+            assert_eq!(answer(&thrifty, offer).as_deref(), Some(to_thrifty), "{offer}");
+        }
+        let declined = [
+            "; unknown",
+            "; server_no_context_takeover=1",
+            "; client_no_context_takeover=true",
+            "; server_no_context_takeover; server_no_context_takeover",
+            "; client_no_context_takeover; client_no_context_takeover",
+            "; client_max_window_bits; client_max_window_bits",
+            "; client_max_window_bits; client_max_window_bits=9",
+            "; client_max_window_bits=9; client_max_window_bits",
+            "; server_max_window_bits=9; server_max_window_bits=9",
+            "; server_max_window_bits",
+            "; Server_Max_Window_Bits=10",
+        ];
+        for offer in declined {
+            assert_eq!(answer(&lavish, offer), None, "{offer}");
+        }
+        for name in [SERVER_MAX_WINDOW_BITS, CLIENT_MAX_WINDOW_BITS] {
+            for bits in 8..=15 {
+                let offer = format!("; {name}={bits}");
+                assert_eq!(answer(&lavish, &offer), Some(offer));
+            }
+            for bits in ["7", "16", "0", "08", "010", "1", "+9", "9a", "a", "100", "255", "264"] {
+                assert_eq!(answer(&lavish, &format!("; {name}={bits}")), None, "{bits}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_client_takes_the_answers_that_its_offer_allows() {
+        let plain = PerMessageOffer::default();
+        let careful = PerMessageOffer {
+            server_no_context_takeover: true,
+            server_max_window_bits: Some(10),
+            client_max_window_bits: ClientWindow::Limitable,
+            ..plain
+        };
+        let hinting = PerMessageOffer {
+            client_no_context_takeover: true,
+            client_max_window_bits: ClientWindow::AtMost(12),
+            ..plain
+        };
+        // The answer, and who takes it.
+        let cases = [
+            ("", [true, false, true]),
+            ("; client_no_context_takeover", [true, false, true]),
+            ("; server_no_context_takeover", [true, false, true]),
+            (
+                "; server_no_context_takeover; server_max_window_bits=10",
+                [true, true, true],
+            ),
+            (
+                "; server_no_context_takeover; server_max_window_bits=11",
+                [true, false, true],
+            ),
+            ("; server_max_window_bits=9", [true, false, true]),
+            ("; client_max_window_bits=12", [false, false, true]),
+            ("; client_max_window_bits=13", [false, false, false]),
+            ("; client_max_window_bits", [false, false, false]),
+            ("; server_max_window_bits", [false, false, false]),
+            (
+                "; server_no_context_takeover; server_max_window_bits=8; client_max_window_bits=8",
+                [false, true, true],
+            ),
+        ];
+        for (answer, taken) in cases {
+            for (offer, taken) in [plain, careful, hinting].into_iter().zip(taken) {
+                let value = format!("permessage-deflate{answer}");
+                let checked = check_answer(&[Offer::PerMessageDeflate(offer)], [&*value].into_iter());
+                assert_eq!(checked.is_ok(), taken, "{answer} to {offer}");
+                if let Ok(agreed) = checked {
+                    assert_eq!(agreed.map(|agreed| agreed.to_string()), Some(value));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_our_server_answers_our_client_takes_whatever_it_offered() {
+        let windows = [ClientWindow::Fixed, ClientWindow::Limitable, ClientWindow::AtMost(9)];
+        for client_max_window_bits in windows {
+            for server_max_window_bits in [None, Some(8), Some(15)] {
+                for flags in 0..16 {
+                    let offer = PerMessageOffer {
+                        server_no_context_takeover: flags & 1 != 0,
+                        client_no_context_takeover: flags & 2 != 0,
+                        server_max_window_bits,
+                        client_max_window_bits,
+                    };
+                    let accept = Accept {
+                        client_context_takeover: flags & 4 != 0,
+                        max_client_window_bits: if flags & 8 != 0 { 8 } else { 15 },
+                        ..Accept::default()
+                    };
+                    let offers = [Offer::PerMessageDeflate(offer)];
+                    let chosen = accept.choose(Version::V13, [&*offers[0].to_string()].into_iter());
+                    let Ok(Some(chosen @ Extension::PerMessageDeflate(_))) = chosen else {
+                        panic!("{offer} was declined");
+                    };
+                    let taken = check_answer(&offers, [&*chosen.to_string()].into_iter());
+                    assert_eq!(taken, Ok(Some(chosen)), "{offer}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn memory_follows_what_comes_out_up_to_the_limit() {
+        let mut bomb = Vec::new();
+        Deflater::default().message(&vec![0; 64 << 20], 15, &mut bomb);
+        let limits = Limits::default();
+        let mut pool = InflatePool::new(1, 1);
+        let mut messages = PerMessage::new(Params::default(), true);
+        let mut message = Vec::new();
+        let refused = messages.inflate(&bomb, true, &mut message, limits, &mut Inflaters(Some(&mut pool)));
+        let limit = limits.max_message;
+        assert_eq!(refused, Err(Error::MessageTooBig { limit }));
+        assert_eq!(message.capacity(), limit as usize + 1);
+
+        let mut small = Vec::new();
+        Deflater::default().message(&[b'x'; 1000], 15, &mut small);
+        let (mut messages, mut message) = (PerMessage::new(Params::default(), true), Vec::new());
+        let inflated = messages.inflate(&small, true, &mut message, limits, &mut Inflaters(None));
+        assert_eq!((inflated, message.len()), (Ok(()), 1000));
+        assert!(message.capacity() <= 2048);
+    }
+}

@@ -1,9 +1,12 @@
 //! The WebSocket crate from outside: what its users can rely on, in every version, however the octets are cut.
 
 mod closing;
+mod deflate_stream;
 mod errors;
 mod handshake;
 mod messages;
+mod oracle;
+mod permessage;
 mod roundtrip;
 mod support;
 mod timeouts;

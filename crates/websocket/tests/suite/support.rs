@@ -1,6 +1,8 @@
 //! A small harness: octets in pieces in, what was said out.
 
-use tidecast_websocket::{Connection, Error, Event, Input, Limits, Millis, Opcode, Version, encode_fragment};
+use tidecast_websocket::{
+    Connection, Error, Event, InflatePool, Input, Limits, Millis, Opcode, Version, encode_fragment,
+};
 
 /// The masking key of the specifications' examples.
 pub(crate) const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
@@ -110,11 +112,21 @@ pub(crate) struct Heard {
 
 /// Feeds `octets` and listens, until the end or the first error, which is answered.
 pub(crate) fn listen(connection: &mut Connection, octets: &[u8], segmentation: Segmentation) -> Heard {
+    listen_pooled(connection, octets, segmentation, &mut InflatePool::new(1, 1))
+}
+
+/// The same, with inflaters from `pool`.
+pub(crate) fn listen_pooled(
+    connection: &mut Connection,
+    octets: &[u8],
+    segmentation: Segmentation,
+    pool: &mut InflatePool,
+) -> Heard {
     let mut heard = Heard::default();
     for mut read in segmentation.cut(octets) {
         let mut input = Input::new(&mut read);
         loop {
-            match connection.poll(&mut input, NOW, &mut heard.out) {
+            match connection.poll_pooled(&mut input, NOW, pool, &mut heard.out) {
                 Ok(Some(event)) => heard.said.push(event.into()),
                 Ok(None) => break assert!(input.is_empty(), "octets were left behind"),
                 Err(error) => {

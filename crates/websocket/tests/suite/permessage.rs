@@ -1,0 +1,455 @@
+//! permessage-deflate: the examples of RFC 7692, what is compressed here, and every way it can go wrong.
+
+use tidecast_websocket::{
+    Connection, Deflater, Error, Extension, InflatePool, Limits, Opcode, Params, State, Version,
+    encode_compressed_header, encode_fragment,
+};
+
+use crate::oracle;
+use crate::support::{
+    KEY, NOW, SEGMENTATIONS, Said, Segmentation, hex, listen, listen_pooled, masked, plain, plain_close, text,
+};
+
+const VERSIONS: [Version; 2] = [Version::V8, Version::V13];
+
+/// What goes with nothing said.
+const TAKEOVER: Params = Params {
+    server_no_context_takeover: false,
+    client_no_context_takeover: false,
+    server_max_window_bits: None,
+    client_max_window_bits: None,
+};
+
+const NO_TAKEOVER: Params = Params {
+    server_no_context_takeover: true,
+    client_no_context_takeover: true,
+    ..TAKEOVER
+};
+
+fn server_with(version: Version, params: Params, limits: Limits) -> Connection {
+    let extension = Extension::PerMessageDeflate(params);
+    Connection::server(version, limits, NOW).with_extension(Some(extension))
+}
+
+fn server(version: Version, params: Params) -> Connection {
+    server_with(version, params, Limits::default())
+}
+
+fn client(version: Version, params: Params) -> Connection {
+    let extension = Extension::PerMessageDeflate(params);
+    crate::support::client(version).with_extension(Some(extension))
+}
+
+/// The first frame of a compressed message, as a client sends it if there is a key.
+fn compressed(version: Version, opcode: Opcode, fin: bool, payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
+    let header = encode_compressed_header(version, opcode, fin, payload.len(), mask);
+    let mut frame = Vec::new();
+    encode_fragment(version, opcode, fin, payload, mask, &mut frame);
+    frame[..header.len()].copy_from_slice(&header);
+    frame
+}
+
+fn deflated(payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    assert!(Deflater::new(6, 0).message(payload, 15, &mut out));
+    out
+}
+
+fn everywhere() -> impl Iterator<Item = (Version, Segmentation)> {
+    VERSIONS
+        .into_iter()
+        .flat_map(|version| SEGMENTATIONS.map(|segmentation| (version, segmentation)))
+}
+
+//= RFC 7692#section-7.2.3
+//= type=test
+//# This section introduces examples of how the PMCEs work.
+#[test]
+fn the_examples_of_the_specification_are_heard() {
+    // The payloads of the frames of one message.
+    let examples: [(&[&str], &str); 8] = [
+        (&["f248cdc9c90700"], "Hello"),
+        (&["f248cd", "c9c90700"], "Hello"),
+        (&["000500faff48656c6c6f00"], "Hello"),
+        (&["f348cdc9c9070000"], "Hello"),
+        (&["f248050000 00ffff cac9c90700"], "Hello"),
+        (&["00"], ""),
+        // A final block that is not followed by the octet that should follow it, and an empty message that was not
+        // compressed at all: seen of some libraries, and of one meaning only.
+        (&["f348cdc9c90700"], "Hello"),
+        (&[""], ""),
+    ];
+    for (version, segmentation) in everywhere() {
+        for params in [TAKEOVER, NO_TAKEOVER] {
+            for (payloads, message) in examples {
+                for (mask, mut listener) in [(Some(KEY), server(version, params)), (None, client(version, params))] {
+                    let mut octets = Vec::new();
+                    for (i, payload) in payloads.iter().enumerate() {
+                        let (payload, fin) = (hex(payload), i + 1 == payloads.len());
+                        if i == 0 {
+                            octets.extend(compressed(version, Opcode::Text, fin, &payload, mask));
+                        } else {
+                            encode_fragment(version, Opcode::Continuation, fin, &payload, mask, &mut octets);
+                        }
+                    }
+                    let heard = listen(&mut listener, &octets.repeat(3), segmentation);
+                    assert_eq!(heard.error, None, "{version} {segmentation:?} {payloads:?}");
+                    assert_eq!(
+                        heard.said,
+                        vec![text(message); 3],
+                        "{version} {segmentation:?} {payloads:?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_frame_of_the_first_example_is_written_octet_by_octet() {
+    let frame = compressed(Version::V13, Opcode::Text, true, &hex("f248cdc9c90700"), None);
+    assert_eq!(frame, hex("c107f248cdc9c90700"));
+    let first = compressed(Version::V13, Opcode::Text, false, &hex("f248cd"), None);
+    assert_eq!(first, hex("4103f248cd"));
+}
+
+#[test]
+fn a_message_may_refer_to_the_last_one_only_where_that_was_agreed() {
+    let frames = |mask| {
+        [
+            compressed(Version::V13, Opcode::Text, true, &hex("f248cdc9c90700"), mask),
+            compressed(Version::V13, Opcode::Text, true, &hex("f200110000"), mask),
+        ]
+        .concat()
+    };
+    for segmentation in SEGMENTATIONS {
+        for (mask, mut listener) in [
+            (Some(KEY), server(Version::V13, TAKEOVER)),
+            (None, client(Version::V13, TAKEOVER)),
+        ] {
+            let heard = listen(&mut listener, &frames(mask), segmentation);
+            assert_eq!(heard.said, [text("Hello"), text("Hello")]);
+        }
+        for (mask, mut listener) in [
+            (Some(KEY), server(Version::V13, NO_TAKEOVER)),
+            (None, client(Version::V13, NO_TAKEOVER)),
+        ] {
+            let heard = listen(&mut listener, &frames(mask), segmentation);
+            assert_eq!(heard.said, [text("Hello")]);
+            assert_eq!(heard.error, Some(Error::InvalidDeflate));
+        }
+    }
+}
+
+//= RFC 7692#section-6.1
+//= type=test
+//# An endpoint MUST NOT set the "Per-Message Compressed" bit of control frames and non-first fragments of a data
+//# message. An endpoint receiving such a frame MUST _Fail the WebSocket Connection_.
+#[test]
+fn the_bit_is_refused_where_it_means_nothing() {
+    let cases = [
+        "c985 00000000 48656c6c6f",
+        "c882 00000000 03e8",
+        "4187 00000000 f248cdc9c90700 c080 00000000",
+        "a181 00000000 61",
+        "e181 00000000 61",
+        "d181 00000000 61",
+    ];
+    for (version, segmentation) in everywhere() {
+        for octets in cases {
+            let heard = listen(&mut server(version, TAKEOVER), &hex(octets), segmentation);
+            assert_eq!(heard.error, Some(Error::ReservedBits), "{octets}");
+            let close = plain_close(version, 1002, &Error::ReservedBits.to_string());
+            assert_eq!(heard.out, close);
+        }
+        let frame = compressed(version, Opcode::Text, true, &hex("f248cdc9c90700"), Some(KEY));
+        let without = listen(&mut crate::support::server(version), &frame, segmentation);
+        assert_eq!(without.error, Some(Error::ReservedBits));
+    }
+}
+
+#[test]
+fn control_frames_and_plain_messages_mix_with_compressed_ones() {
+    let tide = "the tide rises, the tide falls, ".repeat(100);
+    let payload = deflated(tide.as_bytes());
+    for (version, segmentation) in everywhere() {
+        for params in [TAKEOVER, NO_TAKEOVER] {
+            let mut octets = masked(version, Opcode::Text, true, b"plain");
+            octets.extend(compressed(version, Opcode::Text, false, b"", Some(KEY)));
+            for fragment in payload.chunks(7) {
+                octets.extend(masked(version, Opcode::Ping, true, fragment));
+                octets.extend(masked(version, Opcode::Continuation, false, fragment));
+            }
+            octets.extend(masked(version, Opcode::Pong, true, b""));
+            octets.extend(masked(version, Opcode::Continuation, true, b""));
+            octets.extend(masked(version, Opcode::Binary, true, b"plain too"));
+            octets.extend(compressed(version, Opcode::Text, true, &payload, Some(KEY)));
+
+            let mut said = vec![text("plain")];
+            said.extend(payload.chunks(7).map(|fragment| Said::Ping(fragment.into())));
+            said.extend([
+                Said::Pong(vec![]),
+                text(&tide),
+                Said::Binary(b"plain too".into()),
+                text(&tide),
+            ]);
+            let heard = listen(&mut server(version, params), &octets, segmentation);
+            assert_eq!(heard.error, None);
+            assert_eq!(heard.said, said, "{version} {segmentation:?}");
+            let pong = plain(version, Opcode::Pong, true, payload.chunks(7).next_back().unwrap());
+            assert!(heard.out.ends_with(&pong));
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_inflated_closes_with_1007() {
+    let whole = deflated("the tide rises, the tide falls".repeat(3).as_bytes());
+    let mut cases = vec![
+        hex("07"),
+        hex("ff"),
+        // A stored block that is shorter than it says, and one whose lengths do not agree.
+        hex("000500faff4865"),
+        hex("000500fbff48656c6c6f00"),
+        // A match that reaches back before the message.
+        hex("f200110000"),
+        // One octet more than a sync flush leaves.
+        hex("f248cdc9c9070000"),
+    ];
+    // Every message that breaks off.
+    cases.extend((1..whole.len()).map(|len| whole[..len].to_vec()));
+    for (version, segmentation) in everywhere() {
+        for payload in &cases {
+            let frame = compressed(version, Opcode::Binary, true, payload, Some(KEY));
+            let heard = listen(&mut server(version, NO_TAKEOVER), &frame, segmentation);
+            assert_eq!(heard.said, [], "{payload:02x?}");
+            assert_eq!(heard.error, Some(Error::InvalidDeflate), "{payload:02x?}");
+            let close = plain_close(version, 1007, &Error::InvalidDeflate.to_string());
+            assert_eq!(heard.out, close);
+        }
+    }
+}
+
+#[test]
+fn text_is_checked_after_inflating() {
+    for (version, segmentation) in everywhere() {
+        for bad in [&b"abc\xff"[..], b"\xed\xa0\x80", b"\xe2\x82"] {
+            let mut stored = vec![0, bad.len() as u8, 0, !(bad.len() as u8), 0xff];
+            stored.extend_from_slice(bad);
+            stored.push(0);
+            let frame = compressed(version, Opcode::Text, true, &stored, Some(KEY));
+            let heard = listen(&mut server(version, NO_TAKEOVER), &frame, segmentation);
+            assert_eq!(heard.error, Some(Error::InvalidText), "{bad:02x?}");
+            let frame = compressed(version, Opcode::Binary, true, &stored, Some(KEY));
+            let heard = listen(&mut server(version, NO_TAKEOVER), &frame, segmentation);
+            assert_eq!(heard.said, [Said::Binary(bad.into())]);
+        }
+        let message = "κόσμε €uro 🌊 end ".repeat(20);
+        let mut octets = compressed(version, Opcode::Text, false, b"", Some(KEY));
+        for octet in deflated(message.as_bytes()) {
+            octets.extend(masked(version, Opcode::Continuation, false, &[octet]));
+        }
+        octets.extend(masked(version, Opcode::Continuation, true, b""));
+        let heard = listen(&mut server(version, NO_TAKEOVER), &octets, segmentation);
+        assert_eq!(heard.said, [text(&message)]);
+    }
+}
+
+#[test]
+fn a_message_is_refused_when_it_inflates_beyond_a_limit_and_not_before() {
+    let limits = Limits {
+        max_message: 100_000,
+        ..Limits::default()
+    };
+    let ratio = Limits {
+        max_inflate_ratio: 50,
+        ..Limits::default()
+    };
+    let too_big = Error::MessageTooBig { limit: 100_000 };
+    let too_much = Error::InflateRatio { limit: 50 };
+    let cases = [
+        (limits, 100_000, None),
+        (limits, 100_001, Some(too_big)),
+        (limits, 64 << 20, Some(too_big)),
+        (ratio, 64 << 10, None),
+        (ratio, 100_000, Some(too_much)),
+    ];
+    for (limits, length, error) in cases {
+        let payload = deflated(&vec![0; length]);
+        assert!(payload.len() < length / 500);
+        let frame = compressed(Version::V13, Opcode::Binary, true, &payload, Some(KEY));
+        for segmentation in [Segmentation::Whole, Segmentation::Random(1)] {
+            let mut server = server_with(Version::V13, NO_TAKEOVER, limits);
+            let heard = listen(&mut server, &frame, segmentation);
+            assert_eq!(heard.error, error, "{length}");
+            assert_eq!(heard.said.len(), usize::from(error.is_none()), "{length}");
+        }
+    }
+    assert_eq!((too_big.close_code(), too_much.close_code()), (1009, 1008));
+}
+
+#[test]
+fn a_header_that_announces_far_more_than_the_limit_is_enough_to_refuse_a_message() {
+    let limits = Limits {
+        max_message: 1000,
+        ..Limits::default()
+    };
+    let header = encode_compressed_header(Version::V13, Opcode::Binary, true, 4000, Some(KEY));
+    let mut server = server_with(Version::V13, NO_TAKEOVER, limits);
+    let heard = listen(&mut server, &header, Segmentation::Whole);
+    assert_eq!(heard.error, Some(Error::MessageTooBig { limit: 1000 }));
+}
+
+#[test]
+fn an_inflater_is_held_while_a_message_arrives_or_for_good_where_takeover_was_agreed() {
+    let frame = compressed(Version::V13, Opcode::Text, true, &deflated(&[b'x'; 500]), Some(KEY));
+    let (start, end) = frame.split_at(9);
+    for (params, kept) in [(NO_TAKEOVER, 0), (TAKEOVER, 1)] {
+        let mut pool = InflatePool::new(1, 1);
+        let mut server = server(Version::V13, params);
+        for _ in 0..3 {
+            listen_pooled(&mut server, start, Segmentation::Whole, &mut pool);
+            assert_eq!((pool.in_use(), pool.pooled()), (1, 0));
+            let heard = listen_pooled(&mut server, end, Segmentation::Whole, &mut pool);
+            assert_eq!(heard.said.len(), 1);
+            assert_eq!((pool.in_use(), pool.pooled()), (kept, 1 - kept));
+            assert_eq!(pool.bytes(), InflatePool::INFLATER_BYTES);
+        }
+        let plain = masked(Version::V13, Opcode::Close, true, &1000_u16.to_be_bytes());
+        listen_pooled(&mut server, &plain, Segmentation::Whole, &mut pool);
+        listen_pooled(&mut server, b"more", Segmentation::Whole, &mut pool);
+        assert_eq!((server.state(), pool.in_use()), (State::Draining, 0));
+    }
+}
+
+#[test]
+fn without_an_inflater_left_a_compressed_message_closes_with_1013_and_a_plain_one_is_heard() {
+    let mut pool = InflatePool::new(0, 0);
+    for (version, segmentation) in everywhere() {
+        let mut server = server(version, NO_TAKEOVER);
+        let octets = [
+            masked(version, Opcode::Text, true, b"plain"),
+            compressed(version, Opcode::Text, true, &deflated(&[b'x'; 500]), Some(KEY)),
+        ]
+        .concat();
+        let heard = listen_pooled(&mut server, &octets, segmentation, &mut pool);
+        assert_eq!(heard.said, [text("plain")]);
+        assert_eq!(heard.error, Some(Error::NoInflater));
+        let code = if version == Version::V13 { 1013 } else { 1001 };
+        assert_eq!(heard.out, plain_close(version, code, &Error::NoInflater.to_string()));
+    }
+}
+
+/// Text with matches near and far, and stretches without any.
+fn prose(len: usize) -> Vec<u8> {
+    let mut state = 1_u64;
+    let mut octets = Vec::new();
+    while octets.len() < len {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let random = (state >> 33) as usize;
+        let back = 1 + random % 40_000;
+        if octets.len() > back && random & 3 != 0 {
+            let start = octets.len() - back;
+            octets.extend_from_within(start..(start + 20 + random % 300).min(octets.len()));
+        } else {
+            octets.extend(state.to_le_bytes());
+        }
+    }
+    octets.truncate(len);
+    octets
+}
+
+#[test]
+fn what_is_deflated_for_many_stays_within_the_window_and_is_what_it_was() {
+    for level in 1..=9 {
+        let mut deflater = Deflater::new(level, 1);
+        for window_bits in 8..=15 {
+            for payload in [prose(100_000), vec![b'a'; 3000], b"tide tide tide tide".to_vec()] {
+                let mut out = b"before".to_vec();
+                assert!(
+                    deflater.message(&payload, window_bits, &mut out),
+                    "{level} {window_bits}"
+                );
+                let mut message = out.split_off(6);
+                assert!(message.len() < payload.len());
+                message.extend([0, 0, 0xff, 0xff]);
+                let (inflated, farthest) = oracle::inflate(&message);
+                assert!(inflated == payload, "{level} {window_bits}");
+                assert!(farthest <= 1 << window_bits, "{level} {window_bits}: {farthest}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_message_that_deflating_does_not_make_smaller_is_sent_as_it_is() {
+    let mut deflater = Deflater::new(6, 32);
+    let noise: Vec<u8> = (0..200_u32)
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
+    let mut out = Vec::new();
+    for payload in [&b""[..], &[b'x'; 31], &noise] {
+        assert!(!deflater.message(payload, 15, &mut out));
+        assert!(out.is_empty());
+        let mut speaker = server(Version::V13, TAKEOVER);
+        assert!(speaker.send_deflated(Opcode::Binary, payload, &mut deflater, &mut out));
+        assert_eq!(out, plain(Version::V13, Opcode::Binary, true, payload));
+        out.clear();
+    }
+    assert!(deflater.message(&[b'x'; 32], 15, &mut out));
+}
+
+#[test]
+fn one_deflated_message_is_heard_by_every_listener_at_any_point_of_its_stream() {
+    let tide = "the tide rises, the tide falls, ".repeat(50);
+    for params in [TAKEOVER, NO_TAKEOVER] {
+        let mut shared = Vec::new();
+        assert!(Deflater::default().message(tide.as_bytes(), params.server_window_bits(), &mut shared));
+        let shared = compressed(Version::V13, Opcode::Text, true, &shared, None);
+        let mut listener = client(Version::V13, params);
+        let mut speaker = server(Version::V13, params);
+        for _ in 0..3 {
+            let mut octets = Vec::new();
+            assert!(speaker.send_deflated(Opcode::Text, tide.as_bytes(), &mut Deflater::default(), &mut octets));
+            assert_eq!(octets, shared);
+            octets.extend(plain(Version::V13, Opcode::Text, true, b"plain"));
+            octets.extend_from_slice(&shared);
+            let heard = listen(&mut listener, &octets, Segmentation::ByOctet);
+            assert_eq!(heard.said, [text(&tide), text("plain"), text(&tide)]);
+        }
+    }
+}
+
+#[test]
+fn a_window_of_its_own_makes_repeated_messages_small_where_takeover_is_allowed() {
+    let limited = Params {
+        client_max_window_bits: Some(8),
+        server_max_window_bits: Some(9),
+        ..TAKEOVER
+    };
+    for params in [TAKEOVER, limited] {
+        for (mut speaker, mut listener) in [
+            (client(Version::V13, params), server(Version::V13, params)),
+            (server(Version::V13, params), client(Version::V13, params)),
+        ] {
+            assert!(speaker.open_window(6, 8));
+            let message = "{\"tide\":\"rising\",\"metres\":4.21}";
+            let mut sizes = Vec::new();
+            for _ in 0..5 {
+                let mut octets = Vec::new();
+                assert!(speaker.send(Opcode::Text, message.as_bytes(), &mut octets));
+                assert!(speaker.send_deflated(Opcode::Text, b"few", &mut Deflater::default(), &mut octets));
+                assert!(speaker.send(Opcode::Ping, b"still there?", &mut octets));
+                sizes.push(octets.len());
+                let heard = listen(&mut listener, &octets, Segmentation::ByOctet);
+                let ping = Said::Ping(b"still there?".into());
+                assert_eq!(heard.said, [text(message), text("few"), ping]);
+            }
+            assert!(sizes[4] + 15 < sizes[0], "{sizes:?}");
+        }
+    }
+    for mut speaker in [server(Version::V13, NO_TAKEOVER), client(Version::V13, NO_TAKEOVER)] {
+        assert!(!speaker.open_window(6, 8));
+    }
+    assert!(!crate::support::server(Version::V13).open_window(6, 8));
+}
