@@ -254,7 +254,13 @@ impl Assembly {
     ) -> Result<(), Error> {
         if let (true, false, Some(messages)) = (self.compressed, header.opcode.is_control(), &mut reader.messages) {
             let last = header.fin && (position + chunk.len()) as u64 == header.payload;
-            return messages.inflate(chunk, last, &mut self.buffer, reader.limits, reader.inflaters);
+            let inflated = messages.inflate(chunk, last, &mut self.buffer, reader.limits, reader.inflaters);
+            if inflated.is_err() {
+                // Of two errors the first one counts, however the message is cut.
+                self.kept = self.buffer.len();
+                self.check_text()?;
+            }
+            return inflated;
         }
         let room = self.buffer.capacity() - self.buffer.len();
         if room < chunk.len() {

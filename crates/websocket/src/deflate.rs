@@ -18,7 +18,10 @@ const WINDOWS: usize = (MAX_WINDOW_BITS - MIN_WINDOW_BITS + 1) as usize;
 const MAX_STORED: usize = u16::MAX as usize;
 
 /// A compressor for what is sent to many. One per thread will do: it keeps nothing from one call to the next but its
-/// memory, of about 330 KiB for every size of window that was asked for.
+/// memory, of 250 to 380 KB for every size of window that was asked for.
+///
+/// A message of 1 KiB takes it about 12 µs at level 6 and 5 µs at level 1, of which 4 µs are spent on forgetting the
+/// last one.
 #[derive(Debug)]
 pub struct Deflater {
     level: Compression,

@@ -3,7 +3,10 @@
 //! The first octets choose how the rest is cut into reads, so that every run also tests an arbitrary segmentation.
 
 use crate::http::{Request, percent_decode};
-use crate::{ClientHandshake, Connection, Error, Input, Limits, Millis, State, Upgrade, Url, Version, Versions};
+use crate::{
+    Accept, ClientHandshake, ClientWindow, Connection, Deflater, Error, Extension, InflatePool, Input, Limits, Millis,
+    Offer, Opcode, Params, PerMessageOffer, State, Upgrade, Url, Version, Versions, encode_compressed_header,
+};
 
 const NOW: Millis = Millis(0);
 
@@ -12,7 +15,8 @@ const LIMITS: Limits = Limits {
     max_message: 4096,
     max_fragments: 8,
     max_control_per_second: 32,
-    max_inflate_ratio: 100,
+    // The one limit that depends on how the input is cut; no input reaches it.
+    max_inflate_ratio: u16::MAX,
 };
 
 /// A server hears the same in any stream, however it is cut.
@@ -25,6 +29,102 @@ pub fn client_stream(input: &[u8]) {
     stream(input, |version| {
         Connection::client(version, LIMITS, || [0x37, 0xfa, 0x21, 0x3d], NOW)
     });
+}
+
+/// A server hears the same in any deflated stream, however it is cut.
+pub fn deflate_stream(input: &[u8]) {
+    stream(input, |version| {
+        Connection::server(version, LIMITS, NOW).with_extension(Some(Extension::DeflateStream))
+    });
+}
+
+/// A server hears the same in any stream with compressed messages, however it is cut.
+pub fn permessage_stream(input: &[u8]) {
+    let Some((&choice, input)) = input.split_first() else {
+        return;
+    };
+    let params = Params {
+        client_no_context_takeover: choice & 1 != 0,
+        ..Params::default()
+    };
+    stream(input, |version| {
+        Connection::server(version, LIMITS, NOW).with_extension(Some(Extension::PerMessageDeflate(params)))
+    });
+    // The same in the frame of a compressed message, so that not all depends on guessing a header.
+    let &[version, reads, ref rest @ ..] = input else {
+        return;
+    };
+    let payload = &rest[usize::from(reads % 16).min(rest.len())..];
+    let header = encode_compressed_header(Version::V13, Opcode::Text, true, payload.len(), Some([0; 4]));
+    let framed = [
+        &[version | 3, reads],
+        &rest[..rest.len() - payload.len()],
+        &header,
+        payload,
+    ]
+    .concat();
+    stream(&framed, |version| {
+        Connection::server(version, LIMITS, NOW).with_extension(Some(Extension::PerMessageDeflate(params)))
+    });
+}
+
+/// What is deflated for many is heard as it was, with either extension, whoever heard something before.
+pub fn deflated(input: &[u8]) {
+    let &[level, window_bits, ref payload @ ..] = input else {
+        return;
+    };
+    let payload = &payload[..payload.len().min(LIMITS.max_message as usize)];
+    let window_bits = 8 + window_bits % 8;
+    let mut deflater = Deflater::new(level, 0);
+    let params = Params {
+        server_max_window_bits: Some(window_bits),
+        ..Params::default()
+    };
+    for extension in [Extension::DeflateStream, Extension::PerMessageDeflate(params)] {
+        let mut server = Connection::server(Version::V13, LIMITS, NOW).with_extension(Some(extension));
+        let client = Connection::client(Version::V13, LIMITS, || [0; 4], NOW).with_extension(Some(extension));
+        let mut octets = Vec::new();
+        for _ in 0..2 {
+            assert!(server.send_deflated(Opcode::Binary, payload, &mut deflater, &mut octets));
+        }
+        let said = format!("Binary({payload:?})");
+        assert_eq!(hear(client, &octets, &[level]), (vec![said.clone(), said], None));
+    }
+}
+
+/// A list of extensions is malformed or answered, with what a client that offered it accepts.
+pub fn extensions(input: &[u8]) {
+    let Some((&choice, value)) = input.split_first() else {
+        return;
+    };
+    let accept = Accept {
+        deflate_stream: Versions::ALL,
+        permessage_deflate: Versions::ALL,
+        client_context_takeover: choice & 1 != 0,
+        max_client_window_bits: choice >> 1,
+    };
+    let Ok(value) = std::str::from_utf8(value) else {
+        return;
+    };
+    let strict = accept.choose(Version::V13, [value].into_iter());
+    let lenient = accept.choose(Version::V7, [value].into_iter());
+    if let Ok(chosen) = strict {
+        assert_eq!(lenient, Ok(chosen), "the versions differ only in what is malformed");
+    }
+    let Ok(Some(chosen)) = lenient else {
+        return;
+    };
+    // Whoever may be told anything takes the answer.
+    let offers = [
+        Offer::DeflateStream,
+        Offer::PerMessageDeflate(PerMessageOffer {
+            client_max_window_bits: ClientWindow::Limitable,
+            ..PerMessageOffer::default()
+        }),
+    ];
+    let answer = chosen.to_string();
+    let taken = crate::extension::check_answer(&offers, [&*answer].into_iter());
+    assert_eq!(taken, Ok(Some(chosen)));
 }
 
 /// A request head is found where it ends, and every one is answered.
@@ -41,7 +141,10 @@ pub fn request(input: &[u8]) {
         }
         let mut answer = Vec::new();
         match Upgrade::from_request(&request, Versions::ALL) {
-            Ok(upgrade) => upgrade.write_response(upgrade.protocols().next(), &mut answer),
+            Ok(upgrade) => {
+                let extension = upgrade.negotiate(&Accept::default()).unwrap_or_default();
+                upgrade.write_response_with(upgrade.protocols().next(), extension, &mut answer);
+            }
             Err(error) => error.write_response(&mut answer),
         }
         assert!(answer.starts_with(b"HTTP/1.1 "));
@@ -59,7 +162,7 @@ pub fn response(input: &[u8]) {
         version: Version::V13,
         key: *b"the sample nonce",
         protocols: &["chat"],
-        extensions: &[],
+        extensions: &[Offer::DeflateStream],
         origin: None,
         headers: &[],
     };
@@ -86,6 +189,7 @@ fn stream(input: &[u8], connection: impl Fn(Version) -> Connection) {
 fn hear(mut connection: Connection, octets: &[u8], sizes: &[u8]) -> (Vec<String>, Option<Error>) {
     let mut sizes = sizes.iter().map(|&size| usize::from(size).max(1)).cycle();
     let (mut heard, mut out) = (Vec::new(), Vec::new());
+    let mut pool = InflatePool::new(1, 1);
     let mut rest = octets;
     while !rest.is_empty() {
         let size = sizes.next().unwrap_or(rest.len()).min(rest.len());
@@ -93,12 +197,13 @@ fn hear(mut connection: Connection, octets: &[u8], sizes: &[u8]) -> (Vec<String>
         let mut read = read.to_vec();
         let mut input = Input::new(&mut read);
         loop {
-            match connection.poll(&mut input, NOW, &mut out) {
+            match connection.poll_pooled(&mut input, NOW, &mut pool, &mut out) {
                 Ok(Some(event)) => heard.push(format!("{event:?}")),
                 Ok(None) => break assert_eq!(input.consumed(), size),
                 Err(error) => {
                     connection.fail(&error, NOW, &mut out);
                     assert_eq!(connection.state(), State::Draining);
+                    assert_eq!(pool.in_use(), 0);
                     return (heard, Some(error));
                 }
             }
@@ -143,6 +248,38 @@ mod tests {
         b"\x37\xfa\x21\x3d\xb5\xff\x69\x58\x5b\x96\x4e",
     ];
 
+    /// Blocks of deflated data: stored, fixed, final, broken.
+    const BLOCKS: &[&[u8]] = &[
+        b"\x00\x0b\x00\xf4\xff\x81\x85\0\0\0\0Hello",
+        b"\x01\x0b\x00\xf4\xff\x81\x85\0\0\0\0Hello",
+        b"\x6a\x6c\x35\xff\xa5\x68\x5b\x3f\xdf\x37\x30\x02\x00\x00\x00\xff\xff",
+        b"\x6a\x44\x30\x01\x00\x00\x00\xff\xff",
+        b"\xf2\x48\xcd\xc9\xc9\x07\x00",
+        b"\xf2\x00\x11\x00\x00",
+        b"\xf3\x48\xcd\xc9\xc9\x07\x00",
+        b"\xc1\x87\0\0\0\0",
+        b"\x41\x87\0\0\0\0",
+        b"\x80\x87\0\0\0\0",
+        b"\x00\x00\xff\xff",
+        b"\x00\x00\x00\xff\xff",
+        b"\x07",
+    ];
+
+    const OFFERS: &[&[u8]] = &[
+        b"deflate-stream",
+        b"permessage-deflate",
+        b"x-unknown",
+        b"; server_no_context_takeover",
+        b"; client_no_context_takeover",
+        b"; server_max_window_bits",
+        b"; client_max_window_bits",
+        b"=10",
+        b"= \"1\\5\"",
+        b"=\"",
+        b", ",
+        b";",
+    ];
+
     const LINES: &[&[u8]] = &[
         b"GET /t/a%2Fb?since=all HTTP/1.1\r\n",
         b"HTTP/1.1 101 Switching Protocols\r\n",
@@ -169,6 +306,24 @@ mod tests {
         fn no_stream_breaks_a_promise(server in likely(FRAMES), client in likely(FRAMES)) {
             super::server_stream(&server);
             super::client_stream(&client);
+        }
+
+        #[test]
+        fn no_deflated_stream_breaks_a_promise(stream in likely(BLOCKS), whole in likely(FRAMES), level: u8) {
+            super::deflate_stream(&stream);
+            super::permessage_stream(&stream);
+            super::permessage_stream(&whole);
+            super::deflated(&stream);
+            // As a client would send it, so that what is inflated is frames.
+            let start = stream.len().min(12);
+            let mut deflated = stream[..start].to_vec();
+            crate::Deflater::new(level, 0).block(&whole, 15, &mut deflated);
+            super::deflate_stream(&deflated);
+        }
+
+        #[test]
+        fn no_list_of_extensions_breaks_a_promise(list in likely(OFFERS)) {
+            super::extensions(&list[list.len().min(8)..]);
         }
 
         #[test]

@@ -163,7 +163,7 @@ impl Inflater {
     /// capacity is left over, then nothing more comes out of them.
     ///
     /// # Errors
-    /// They are not deflated data.
+    /// They are not deflated data. What came before is in `out`.
     pub(crate) fn inflate(&mut self, octets: &[u8], out: &mut Vec<u8>) -> Result<usize, Error> {
         let mut consumed = 0;
         loop {

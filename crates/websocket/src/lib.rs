@@ -4,10 +4,11 @@
 //!                    +-------------------------- Connection -------------------------+
 //!   octets received  |                                                               |  events
 //!  ----------------->| decode_header --> unmask in place --> Event borrowed from the |--------->
-//!   Input            |      |                                input: whole messages   |  Event
-//!                    |      v                                                        |
-//!                    | Assembly: only what a read left incomplete, or fragments      |
-//!                    |                                                               |
+//!   Input   |    ^   |      |                                input: whole messages   |  Event
+//!           v    |   |      v                                                        |
+//!   Stream: inflate, | Assembly: only what a read left incomplete, or fragments, or  |
+//!   if all is one    |           what PerMessage inflates                            |
+//!   deflated stream  |                                                               |
 //!   octets to send   | Pong, Close, Ping                                             |  commands, time
 //!  <-----------------| encode_frame                                                  |<---------
 //!   out: Vec<u8>     +---------------------------------------------------------------+
@@ -39,12 +40,42 @@
 //! ```
 //!
 //! Before that comes the opening handshake: [`http::Request`] and [`Upgrade`] on the server, [`ClientHandshake`] on
-//! the client. Extensions are not negotiated: an offer is answered by not accepting it.
+//! the client.
+//!
+//! # Compression
+//! Two extensions compress: deflate-stream, which period clients of versions 6 and 7 offer, and permessage-deflate
+//! (RFC 7692), which all current browsers do. A server says what it takes with [`Accept`], a client what it offers
+//! with [`Offer`]; what was agreed goes to [`Connection::with_extension`].
+//!
+//! - *Received*, data is inflated as it comes, and no further than [`Limits`] allow. Many connections share their
+//!   inflaters in an [`InflatePool`], given to [`Connection::poll_pooled`].
+//! - *Sent*, a message is deflated once for all its receivers: a [`Deflater`] refers to nothing that was sent before,
+//!   so what it makes is valid at any point of every connection's stream.
+//!
+//! ```
+//! use tidecast_websocket::{Deflater, Opcode, Version, encode_compressed_header, encode_frame};
+//!
+//! // Once per message, for all who negotiated permessage-deflate with a window of 15 bits ...
+//! let message = "the tide rises, the tide falls, ".repeat(10);
+//! let (mut deflater, mut deflated) = (Deflater::default(), Vec::new());
+//! if deflater.message(message.as_bytes(), 15, &mut deflated) {
+//!     let header = encode_compressed_header(Version::V13, Opcode::Text, true, deflated.len(), None);
+//!     let frame = [&*header, &deflated].concat();
+//! #   assert!(frame.len() < message.len());
+//! }
+//! // ... and for all who negotiated deflate-stream, whole frames at a time.
+//! let (mut frames, mut block) = (Vec::new(), Vec::new());
+//! encode_frame(Version::V7, Opcode::Text, message.as_bytes(), None, &mut frames);
+//! deflater.block(&frames, 15, &mut block);
+//! ```
+//!
+//! A connection's own replies are wrapped by itself as its extension asks for.
 //!
 //! This crate opens no socket, reads no clock and draws no random number; all three come in as arguments.
 //!
-//! Start reading at [`Connection::poll`]; then `assembly` for what happens at the edges of a read, `dialect` for what
-//! the versions differ in, and `state` for the closing handshake.
+//! Start reading at [`Connection::poll_pooled`]; then `assembly` for what happens at the edges of a read, `dialect` for
+//! what the versions differ in, `state` for the closing handshake, and `stream`, `permessage` and `deflate` for
+//! compression.
 #![forbid(unsafe_code)]
 
 mod accept;

@@ -11,8 +11,8 @@ pub struct Limits {
     /// The most control frames a peer may send in a second: a Ping costs it less than it costs us.
     pub max_control_per_second: u16,
     /// How many times its size compressed data may inflate to, beyond the first 64 KiB. It is looked at while
-    /// inflating, as is `max_message`, so that neither is ever held in memory beyond it. Deflate itself cannot exceed
-    /// 1032.
+    /// inflating, with what came so far, as is `max_message`: memory beyond it is never taken. Deflate itself cannot
+    /// exceed 1032.
     pub max_inflate_ratio: u16,
 }
 

@@ -30,6 +30,8 @@ pub(crate) struct Stream {
     read: usize,
     /// The chunk was filled: more may come out of what was fed already.
     filled: bool,
+    /// Behind the chunk is what cannot be inflated.
+    broken: bool,
     /// Octets before inflating, and after it.
     received: u64,
     inflated: u64,
@@ -72,6 +74,9 @@ impl Stream {
         debug_assert_eq!(self.read, self.chunk.len());
         self.chunk.clear();
         self.read = 0;
+        if self.broken {
+            return Err(Error::InvalidDeflate);
+        }
         if input.is_empty() && !self.filled {
             inflaters.put_chunk(std::mem::take(&mut self.chunk));
             return Ok(false);
@@ -83,7 +88,15 @@ impl Stream {
         if self.chunk.capacity() < CHUNK {
             self.chunk = inflaters.take_chunk(CHUNK);
         }
-        let consumed = inflater.inflate(input.rest(), &mut self.chunk)?;
+        let consumed = inflater.inflate(input.rest(), &mut self.chunk).or_else(|error| {
+            // The frames before it are heard first: what is heard does not depend on how the stream is cut.
+            self.broken = true;
+            if self.chunk.is_empty() {
+                Err(error)
+            } else {
+                Ok(input.rest().len())
+            }
+        })?;
         input.take(consumed);
         self.filled = self.chunk.len() == self.chunk.capacity();
         self.received += consumed as u64;

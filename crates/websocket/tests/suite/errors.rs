@@ -1,6 +1,6 @@
 //! Every way a peer can break the protocol, what it is called, and the close code that goes back.
 
-use tidecast_websocket::{Connection, Error, Limits, Opcode, State, Version};
+use tidecast_websocket::{Connection, Error, Input, Limits, Millis, Opcode, State, Version};
 
 use crate::support::{
     NOW, RFC_FRAMES, SEGMENTATIONS, Segmentation, client, hex, listen, masked, plain, plain_close, segmented, server,
@@ -249,5 +249,33 @@ fn the_reason_of_every_error_fits_a_close() {
     let errors = bad_inputs().into_iter().map(|(_, error, _)| error);
     for error in errors {
         assert!(error.to_string().len() <= 123, "{error}");
+    }
+}
+
+#[test]
+fn a_flood_of_control_frames_is_refused_and_a_steady_drip_is_not() {
+    let limit = LIMITS.max_control_per_second;
+    let error = Error::TooManyControlFrames { limit };
+    for version in Version::ALL {
+        let pings = masked(version, Opcode::Ping, true, b"?").repeat(usize::from(limit));
+        for segmentation in SEGMENTATIONS {
+            let mut server = Connection::server(version, LIMITS, NOW);
+            let heard = listen(&mut server, &pings, segmentation);
+            assert_eq!((heard.error, heard.said.len()), (None, usize::from(limit)));
+            let message = masked(version, Opcode::Text, true, b"messages are not counted");
+            assert_eq!(listen(&mut server, &message, segmentation).error, None);
+            let one_more = masked(version, Opcode::Pong, true, b"");
+            let heard = listen(&mut server, &one_more, segmentation);
+            assert_eq!(heard.error, Some(error));
+            let code = if version == Version::V13 { 1008 } else { 1003 };
+            assert_eq!(heard.out, plain_close(version, code, &error.to_string()));
+        }
+        let mut server = Connection::server(version, LIMITS, NOW);
+        for second in 0..3 {
+            let now = NOW + Millis::from_secs(second);
+            let mut pings = pings.clone();
+            let mut input = Input::new(&mut pings);
+            while server.poll(&mut input, now, &mut Vec::new()).unwrap().is_some() {}
+        }
     }
 }

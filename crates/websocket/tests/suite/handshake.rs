@@ -2,7 +2,8 @@
 
 use tidecast_websocket::http::Request;
 use tidecast_websocket::{
-    Accepted, ClientHandshake, ClientHandshakeError, Upgrade, UpgradeError, Url, Version, Versions,
+    Accept, Accepted, ClientHandshake, ClientHandshakeError, ClientWindow, Extension, Offer, Params, PerMessageOffer,
+    Upgrade, UpgradeError, Url, Version, Versions,
 };
 
 /// A request's head, from lines.
@@ -31,8 +32,18 @@ const GOOD: [&str; 6] = [
 const ACCEPTED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
+/// The answer to a request, with the subprotocol it offers first and the extension agreed on.
+fn answer_with(request: &str, accept: &Accept) -> Result<(String, Option<Extension>), UpgradeError> {
+    let (request, _) = Request::parse(request.as_bytes(), 8192).unwrap().unwrap();
+    let upgrade = Upgrade::from_request(&request, Versions::ALL)?;
+    let extension = upgrade.negotiate(accept)?;
+    let mut out = Vec::new();
+    upgrade.write_response_with(upgrade.protocols().next(), extension, &mut out);
+    Ok((String::from_utf8(out).unwrap(), extension))
+}
+
 #[test]
-fn libwebsockets_of_2011_is_let_in_with_its_subprotocol_and_without_its_extension() {
+fn libwebsockets_of_2011_is_let_in_with_its_subprotocol_and_its_extension_if_that_is_accepted() {
     let request = head(&[
         "GET /echo HTTP/1.1",
         "Host: 127.0.0.1",
@@ -52,6 +63,11 @@ fn libwebsockets_of_2011_is_let_in_with_its_subprotocol_and_without_its_extensio
         "Sec-WebSocket-Protocol: lws-mirror-protocol",
     ]);
     assert_eq!(answer(&request, Versions::ALL).unwrap(), response);
+    let (with, extension) = answer_with(&request, &Accept::default()).unwrap();
+    assert_eq!(extension, Some(Extension::DeflateStream));
+    let line = "Sec-WebSocket-Extensions: deflate-stream\r\n\r\n";
+    assert_eq!(with, format!("{}\r\n{line}", response.trim_end()));
+    assert_eq!(answer_with(&request, &Accept::NONE), Ok((response, None)));
     let (request, _) = Request::parse(request.as_bytes(), 8192).unwrap().unwrap();
     let upgrade = Upgrade::from_request(&request, Versions::ALL).unwrap();
     assert_eq!(upgrade.version(), Version::V7);
@@ -338,5 +354,104 @@ fn a_client_writes_no_header_that_would_end_early() {
         let refused = handshake.write_request(&mut out).unwrap_err();
         assert!(matches!(refused, ClientHandshakeError::InvalidHeader { .. }));
         assert_eq!(out, []);
+    }
+}
+
+#[test]
+fn a_browser_gets_what_it_offers_and_what_the_server_asks_for() {
+    let with = |offer: &str| {
+        let mut lines = GOOD.to_vec();
+        lines.push(offer);
+        head(&lines)
+    };
+    // As Chrome and Firefox offer it, and Safari.
+    let offers = [
+        "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits",
+        "Sec-WebSocket-Extensions: permessage-deflate",
+    ];
+    let answers = [
+        "permessage-deflate; client_no_context_takeover; client_max_window_bits=15",
+        "permessage-deflate; client_no_context_takeover",
+    ];
+    for (offer, expected) in offers.into_iter().zip(answers) {
+        let (response, extension) = answer_with(&with(offer), &Accept::default()).unwrap();
+        assert!(response.ends_with(&format!("\r\nSec-WebSocket-Extensions: {expected}\r\n\r\n")));
+        assert_eq!(extension.unwrap().to_string(), expected);
+    }
+    for nothing in [
+        "Sec-WebSocket-Extensions:",
+        "Sec-WebSocket-Extensions: x-webkit-deflate-frame",
+    ] {
+        let (response, extension) = answer_with(&with(nothing), &Accept::default()).unwrap();
+        assert_eq!((&*response, extension), (ACCEPTED, None));
+    }
+}
+
+//= RFC 6455#section-9.1
+//= type=test
+//# If a value is received by either the client or the server during negotiation that does not conform to the ABNF
+//# below, the recipient of such malformed data MUST immediately _Fail the WebSocket Connection_.
+#[test]
+fn malformed_offers_are_a_bad_request_since_the_rfc_and_nothing_before() {
+    for version in Version::ALL {
+        let mut lines = GOOD.to_vec();
+        let number = format!("Sec-WebSocket-Version: {version}");
+        lines[5] = &number;
+        lines.push("Sec-WebSocket-Extensions: permessage-deflate; =, deflate-stream");
+        let answered = answer_with(&head(&lines), &Accept::default());
+        if version == Version::V13 {
+            assert_eq!(answered, Err(UpgradeError::Extensions));
+            assert_eq!(UpgradeError::Extensions.status(), 400);
+        } else {
+            assert_eq!(answered.unwrap().1, None);
+        }
+    }
+}
+
+#[test]
+fn our_client_and_our_server_agree_on_an_extension_in_every_version() {
+    let url = Url::parse("ws://h/").unwrap();
+    let offer = PerMessageOffer {
+        server_no_context_takeover: true,
+        client_no_context_takeover: false,
+        server_max_window_bits: Some(12),
+        client_max_window_bits: ClientWindow::Limitable,
+    };
+    let agreed = Extension::PerMessageDeflate(Params {
+        server_no_context_takeover: true,
+        client_no_context_takeover: true,
+        server_max_window_bits: Some(12),
+        client_max_window_bits: Some(15),
+    });
+    let stream = Extension::DeflateStream;
+    for (version, expected) in Version::ALL.into_iter().zip([stream, stream, agreed, agreed]) {
+        let handshake = ClientHandshake {
+            extensions: &[Offer::PerMessageDeflate(offer), Offer::DeflateStream],
+            ..handshake(&url, version)
+        };
+        let mut request = Vec::new();
+        handshake.write_request(&mut request).unwrap();
+        let request = String::from_utf8(request).unwrap();
+        let line = "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; \
+            server_max_window_bits=12; client_max_window_bits, deflate-stream\r\n";
+        assert!(request.contains(line), "{request}");
+        let (response, extension) = answer_with(&request, &Accept::default()).unwrap();
+        assert_eq!(extension, Some(expected));
+        let (accepted, _) = handshake.check_response(response.as_bytes()).unwrap().unwrap();
+        assert_eq!(accepted.extension, Some(expected));
+
+        // Who offered nothing takes nothing, and who offered this takes nothing else.
+        let nothing = ClientHandshake {
+            extensions: &[],
+            ..handshake
+        };
+        let refused = nothing.check_response(response.as_bytes()).unwrap_err();
+        assert_eq!(refused, ClientHandshakeError::ExtensionNotOffered(expected.to_string()));
+        let other = response.replace("Extensions: ", "Extensions: foo, ");
+        let refused = handshake.check_response(other.as_bytes()).unwrap_err();
+        assert_eq!(refused, ClientHandshakeError::ExtensionNotOffered("foo".into()));
+        let twice = response.replace("Extensions: ", "Extensions: deflate-stream, ");
+        let refused = handshake.check_response(twice.as_bytes()).unwrap_err();
+        assert_eq!(refused, ClientHandshakeError::UnfitExtension(expected.to_string()));
     }
 }

@@ -1,7 +1,9 @@
-//! Any messages, in any version, fragmented and cut at will, there and back: the same messages.
+//! Any messages, in any version, with any extension, fragmented and cut at will, there and back: the same messages.
 
 use proptest::prelude::*;
-use tidecast_websocket::{Opcode, Version, encode_fragment};
+use tidecast_websocket::{
+    Connection, Deflater, Extension, Opcode, Params, Version, encode_compressed_header, encode_fragment, stored_blocks,
+};
 
 use crate::support::{KEY, Said, Segmentation, client, listen, server};
 
@@ -25,12 +27,52 @@ fn sent() -> impl Strategy<Value = Sent> {
 }
 
 impl Sent {
-    fn encode(&self, version: Version, mask: Option<[u8; 4]>, out: &mut Vec<u8>) {
-        let (mut opcode, mut rest) = match &self.said {
+    fn message(&self) -> (Opcode, &[u8]) {
+        match &self.said {
             Said::Text(text) => (Opcode::Text, text.as_bytes()),
             Said::Binary(octets) => (Opcode::Binary, octets.as_slice()),
             other => panic!("{other:?} is no message"),
-        };
+        }
+    }
+
+    fn encode(&self, version: Version, mask: Option<[u8; 4]>, out: &mut Vec<u8>) {
+        let (opcode, payload) = self.message();
+        self.encode_as(version, opcode, payload, mask, out);
+    }
+
+    /// Compressed, if that makes the message smaller.
+    fn encode_compressed(
+        &self,
+        version: Version,
+        deflater: &mut Deflater,
+        window_bits: u8,
+        mask: Option<[u8; 4]>,
+        out: &mut Vec<u8>,
+    ) {
+        let (opcode, payload) = self.message();
+        let mut deflated = Vec::new();
+        if !deflater.message(payload, window_bits, &mut deflated) {
+            return self.encode_as(version, opcode, payload, mask, out);
+        }
+        let start = out.len();
+        self.encode_as(version, opcode, &deflated, mask, out);
+        // Only the first header differs, and that by a bit.
+        let first = self
+            .fragments
+            .first()
+            .map_or(deflated.len(), |&size| size.min(deflated.len()));
+        let header = encode_compressed_header(version, opcode, self.fragments.is_empty(), first, mask);
+        out[start..start + header.len()].copy_from_slice(&header);
+    }
+
+    fn encode_as(
+        &self,
+        version: Version,
+        mut opcode: Opcode,
+        mut rest: &[u8],
+        mask: Option<[u8; 4]>,
+        out: &mut Vec<u8>,
+    ) {
         for (i, &size) in self.fragments.iter().enumerate() {
             let (fragment, after) = rest.split_at(size.min(rest.len()));
             encode_fragment(version, opcode, false, fragment, mask, out);
@@ -61,7 +103,114 @@ fn segmentation() -> impl Strategy<Value = Segmentation> {
     ]
 }
 
+fn extension() -> impl Strategy<Value = Option<Extension>> {
+    let bits = || proptest::option::of(8..=15_u8);
+    let params =
+        (any::<bool>(), any::<bool>(), bits(), bits()).prop_map(|(server, client, server_bits, client_bits)| Params {
+            server_no_context_takeover: server,
+            client_no_context_takeover: client,
+            server_max_window_bits: server_bits,
+            client_max_window_bits: client_bits,
+        });
+    prop_oneof![
+        1 => Just(None),
+        2 => Just(Some(Extension::DeflateStream)),
+        4 => params.prop_map(|params| Some(Extension::PerMessageDeflate(params))),
+    ]
+}
+
+/// How a side that has an extension sends.
+#[derive(Debug, Clone, Copy)]
+enum Sender {
+    /// Encoded without a connection, fragmented, in pieces of a stream that end anywhere.
+    ByHand,
+    /// [`Connection::send_deflated`].
+    Shared,
+    /// [`Connection::send`], with a window of its own where it may have one.
+    Own,
+}
+
+/// What `speaker` sends to say `messages`, and what should be heard.
+fn speak(
+    speaker: &mut Connection,
+    sender: Sender,
+    messages: &[Sent],
+    mask: Option<[u8; 4]>,
+    level: u8,
+) -> (Vec<u8>, Vec<Said>) {
+    let (version, extension) = (speaker.version(), speaker.extension());
+    let (mut out, mut said) = (Vec::new(), Vec::new());
+    let mut deflater = Deflater::new(level, 20);
+    if matches!(sender, Sender::Own) {
+        speaker.open_window(level, 20);
+    }
+    for (i, message) in messages.iter().enumerate() {
+        let (opcode, payload) = message.message();
+        match (sender, extension) {
+            (Sender::ByHand, None) => message.encode(version, mask, &mut out),
+            (Sender::ByHand, Some(Extension::DeflateStream)) => {
+                let mut frames = Vec::new();
+                message.encode(version, mask, &mut frames);
+                let (start, end) = frames.split_at(frames.len() / (i + 1));
+                deflater.block(start, 15, &mut out);
+                stored_blocks(end, &mut out);
+            }
+            (Sender::ByHand, Some(Extension::PerMessageDeflate(params))) => {
+                let bits = if mask.is_some() {
+                    params.client_window_bits()
+                } else {
+                    params.server_window_bits()
+                };
+                message.encode_compressed(version, &mut deflater, bits, mask, &mut out);
+            }
+            (Sender::Shared, _) => assert!(speaker.send_deflated(opcode, payload, &mut deflater, &mut out)),
+            (Sender::Own, _) => assert!(speaker.send(opcode, payload, &mut out)),
+        }
+        match sender {
+            Sender::ByHand => said.extend(message.heard()),
+            Sender::Shared | Sender::Own => said.push(message.said.clone()),
+        }
+    }
+    (out, said)
+}
+
 proptest! {
+    #[test]
+    fn what_is_sent_with_an_extension_is_what_is_heard(
+        version in version(),
+        extension in extension(),
+        messages in proptest::collection::vec(sent(), 0..6),
+        sender in proptest::sample::select(vec![Sender::ByHand, Sender::Shared, Sender::Own]),
+        level in 1..=9_u8,
+        segmentation in segmentation(),
+    ) {
+        let ends = || [client(version), server(version)].map(|end| end.with_extension(extension));
+        for (speaker, listener, mask) in [(0, 1, Some(KEY)), (1, 0, None)] {
+            let (octets, expected) = speak(&mut ends()[speaker], sender, &messages, mask, level);
+            let heard = listen(&mut ends()[listener], &octets, segmentation);
+            prop_assert_eq!(heard.error, None);
+            prop_assert!(heard.said == expected);
+        }
+    }
+
+    #[test]
+    fn what_is_said_to_garbage_with_an_extension_does_not_depend_on_how_it_is_cut(
+        version in version(),
+        extension in extension(),
+        start in proptest::sample::select(vec![vec![], vec![0xc1, 0xfe, 0x01, 0x00, 0, 0, 0, 0], vec![0x41, 0x85, 0, 0, 0, 0]]),
+        garbage in proptest::collection::vec(any::<u8>(), 0..300),
+        seed in any::<u64>(),
+    ) {
+        let octets = [start, garbage].concat();
+        let server = || server(version).with_extension(extension);
+        let whole = listen(&mut server(), &octets, Segmentation::Whole);
+        for segmentation in [Segmentation::ByOctet, Segmentation::Random(seed)] {
+            let cut = listen(&mut server(), &octets, segmentation);
+            prop_assert_eq!(&cut.said, &whole.said);
+            prop_assert_eq!(cut.error, whole.error);
+        }
+    }
+
     #[test]
     fn what_is_sent_is_what_is_heard(
         version in version(),
