@@ -55,6 +55,8 @@ pub(crate) struct Slot {
     pub(crate) receiving: bool,
     /// A poll for writability is in flight.
     pub(crate) polling: bool,
+    /// A shutdown is in flight.
+    pub(crate) shutting: bool,
     /// The peer has closed its side, or is gone.
     pub(crate) ended: bool,
 }
@@ -71,6 +73,7 @@ impl Default for Slot {
             generation: 0,
             receiving: false,
             polling: false,
+            shutting: false,
             ended: false,
         }
     }

@@ -318,6 +318,10 @@ impl Worker {
                     self.fanout.unblock(slot);
                     self.release(slot)?;
                 }
+                Op::Shutdown if self.is_current(slot, generation) => {
+                    self.slots[slot as usize].shutting = false;
+                    self.release(slot)?;
+                }
                 // A cancelled operation completes itself; whether there was one to cancel does not matter.
                 Op::Receive | Op::Writable | Op::Cancel | Op::Shutdown | Op::Close | Op::Wake | Op::Send => {}
             }
@@ -536,9 +540,14 @@ impl Worker {
                 return Ok(());
             };
             self.scratch.clear();
+            let polled = connection.poll(&mut input, self.now, &mut self.scratch);
+            // What the protocol answers by itself, a pong, comes before what the broker does about what follows.
+            if !self.scratch.is_empty() {
+                self.fanout.send_frames(slot, &self.scratch);
+            }
             let mut last = false;
             let mut ended = false;
-            match connection.poll(&mut input, self.now, &mut self.scratch) {
+            match polled {
                 Ok(Some(Event::Text(text))) => self.broker.handle_text(id, text, &mut self.fanout),
                 Ok(Some(Event::Binary(payload))) => self.broker.handle_binary(id, payload, &mut self.fanout),
                 Ok(Some(Event::Ping(_) | Event::Pong(_))) => {}
@@ -548,9 +557,6 @@ impl Worker {
                     self.fail(slot, &error);
                     ended = true;
                 }
-            }
-            if !self.scratch.is_empty() {
-                self.fanout.send_frames(slot, &self.scratch);
             }
             if ended {
                 self.broker.handle_close(id);
@@ -586,7 +592,9 @@ impl Worker {
     fn fail(&mut self, slot: u32, error: &Error) {
         self.counters.protocol_errors.add(1);
         if let Phase::Open(connection) = &mut self.slots[slot as usize].phase {
+            self.scratch.clear();
             connection.fail(error, self.now, &mut self.scratch);
+            self.fanout.send_frames(slot, &self.scratch);
         }
     }
 
@@ -658,6 +666,7 @@ impl Worker {
             self.slots[slot as usize].phase = Phase::Lingering { deadline };
             self.lingering += 1;
             self.arm(slot, deadline);
+            self.slots[slot as usize].shutting = true;
             self.ring.shut_down(self.token(Op::Shutdown, slot))?;
         }
         Ok(())
@@ -714,7 +723,7 @@ impl Worker {
     fn release(&mut self, slot: u32) -> io::Result<()> {
         let close = self.token(Op::Close, slot);
         let state = &mut self.slots[slot as usize];
-        if !matches!(state.phase, Phase::Dying) || state.receiving || state.polling {
+        if !matches!(state.phase, Phase::Dying) || state.receiving || state.polling || state.shutting {
             return Ok(());
         }
         *state = Slot {

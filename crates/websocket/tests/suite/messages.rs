@@ -94,18 +94,20 @@ fn a_character_may_be_split_over_fragments_and_reads() {
 //= type=test
 //# the endpoint MAY elect to send a Pong frame for only the most recently processed Ping frame.
 #[test]
-fn of_several_pings_in_one_read_the_latest_is_answered() {
+fn of_several_pings_in_a_row_the_latest_is_answered_before_what_follows_them() {
     for version in Version::ALL {
         let octets = [
             masked(version, Opcode::Ping, true, b"first"),
+            masked(version, Opcode::Ping, true, b"second"),
             masked(version, Opcode::Text, true, b"between"),
             masked(version, Opcode::Ping, true, b"latest"),
         ]
         .concat();
         let mut server = server(version);
         let heard = listen(&mut server, &octets, Segmentation::Whole);
-        assert_eq!(heard.said.len(), 3);
-        assert_eq!(heard.out, plain(version, Opcode::Pong, true, b"latest"));
+        assert_eq!(heard.said.len(), 4);
+        let pongs = [b"second", b"latest"].map(|body| plain(version, Opcode::Pong, true, body));
+        assert_eq!(heard.out, pongs.concat());
         let after = listen(&mut server, &[], Segmentation::Whole);
         assert_eq!(after.out, [], "a ping is answered once");
     }
@@ -125,8 +127,8 @@ fn one_may_stop_between_events_and_feed_the_rest_later() {
             masked(version, Opcode::Text, true, b"one"),
             masked(version, Opcode::Text, false, b"tw"),
             masked(version, Opcode::Continuation, true, b"o"),
-            masked(version, Opcode::Ping, true, b"three"),
-            masked(version, Opcode::Binary, true, b"four"),
+            masked(version, Opcode::Binary, true, b"three"),
+            masked(version, Opcode::Ping, true, b"four"),
         ];
         let mut octets = frames.concat();
         let mut server = server(version);
@@ -143,13 +145,13 @@ fn one_may_stop_between_events_and_feed_the_rest_later() {
         let expected = [
             text("one"),
             text("two"),
-            Said::Ping(b"three".into()),
-            Said::Binary(b"four".into()),
+            Said::Binary(b"three".into()),
+            Said::Ping(b"four".into()),
         ];
         assert_eq!(said, expected);
         assert_eq!(out, [], "the pong waits for the poll that finds nothing");
         let heard = listen(&mut server, &[], Segmentation::Whole);
-        assert_eq!(heard.out, plain(version, Opcode::Pong, true, b"three"));
+        assert_eq!(heard.out, plain(version, Opcode::Pong, true, b"four"));
     }
 }
 
