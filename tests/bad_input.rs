@@ -118,7 +118,7 @@ fn requests_that_break_the_rules_get_the_status_that_says_so() {
         );
         if status == "426" {
             assert!(
-                answer.contains("Sec-WebSocket-Version: 13, 8, 7\r\n"),
+                answer.contains("Sec-WebSocket-Version: 13, 8, 7, 6\r\n"),
                 "{what}: {answer}"
             );
         }
@@ -341,7 +341,8 @@ fn a_client_that_answers_no_ping_is_given_up() {
     let mut publisher = client(&broker.ws("/t/a?mode=pub"));
     publisher.send_text("still there").unwrap();
     assert_eq!(text(&mut alive), "still there");
-    assert_eq!(broker.stop().get("silent"), 1);
+    // The others are not listening any more, and may be given up in their turn.
+    assert!(broker.stop().get("silent") >= 1);
 }
 
 #[test]

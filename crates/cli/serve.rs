@@ -58,6 +58,15 @@ pub(crate) struct ServeArgs {
     /// The same in bytes of payload; one message is always taken
     #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = size, env = "TIDECAST_MAILBOX_BYTES")]
     mailbox_bytes: usize,
+    /// Compression of messages for clients that offer it, once for all of them: 1 (fast) to 9 (small), 0 for none
+    #[arg(long, value_name = "LEVEL", default_value_t = 1, env = "TIDECAST_COMPRESSION")]
+    compression: u8,
+    /// Messages of fewer bytes are not compressed
+    #[arg(long, value_name = "BYTES", default_value = "100", value_parser = size, env = "TIDECAST_COMPRESS_MIN")]
+    compress_min: usize,
+    /// Memory of a worker for inflating what clients compress; one that finds none left is closed
+    #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = size, env = "TIDECAST_INFLATE_MEMORY")]
+    inflate_memory: usize,
     /// The longest HTTP request head
     #[arg(long, value_name = "BYTES", default_value = "16KiB", value_parser = size, env = "TIDECAST_MAX_HEAD")]
     max_head: usize,
@@ -98,6 +107,9 @@ impl ServeArgs {
             max_levels: self.max_levels,
             mailbox_messages: self.mailbox_messages,
             mailbox_bytes: self.mailbox_bytes,
+            compression: self.compression,
+            compress_min: self.compress_min,
+            inflate_memory: self.inflate_memory,
             max_head: self.max_head,
             handshake_timeout: self.handshake_timeout,
             ping_interval: self.ping_interval,
@@ -159,6 +171,12 @@ mod tests {
             "10",
             "--mailbox-bytes",
             "11K",
+            "--compression",
+            "9",
+            "--compress-min",
+            "12",
+            "--inflate-memory",
+            "13M",
             "--max-head",
             "9KiB",
             "--handshake-timeout",
@@ -186,6 +204,9 @@ mod tests {
             max_levels: 5,
             mailbox_messages: 10,
             mailbox_bytes: 11 << 10,
+            compression: 9,
+            compress_min: 12,
+            inflate_memory: 13 << 20,
             max_head: 9 << 10,
             handshake_timeout: Duration::from_secs(1),
             ping_interval: Duration::ZERO,

@@ -23,9 +23,11 @@ pub(crate) struct Case {
 }
 
 /// The versions that the broker serves.
-const ALL: &[u8] = &[7, 8, 13];
+const ALL: &[u8] = &[6, 7, 8, 13];
 const RFC: &[u8] = &[13];
-const DRAFTS: &[u8] = &[7, 8];
+const DRAFTS: &[u8] = &[6, 7, 8];
+/// Those that mark a frame as masked.
+const MARKED: &[u8] = &[7, 8, 13];
 
 const PROTOCOL_ERROR: u16 = 1002;
 
@@ -115,7 +117,7 @@ pub(crate) fn lengths() -> Vec<Case> {
     }
     cases.push(case(
         "an unmasked frame",
-        ALL,
+        MARKED,
         vec![Frame {
             masked: false,
             ..text("x")
@@ -188,17 +190,22 @@ pub(crate) fn reserved() -> Vec<Case> {
             ));
         }
     }
-    for number in (3..=7).chain(11..=15) {
+    for number in 3..=15 {
+        let versions: &[u8] = match number {
+            // Opcodes that version 6 uses, and those that the others do.
+            3..=5 => MARKED,
+            8..=10 => &[6],
+            6..=15 => ALL,
+            _ => unreachable!("3 to 15"),
+        };
         for payload in [&b""[..], b"reserved"] {
             let frame = Frame::new(Opcode::Reserved(number), payload);
             let name = format!("opcode {number} of {} bytes", payload.len());
-            cases.push(broken(&name, vec![frame.clone(), ping("")], vec![]));
+            let heard = vec![Heard::Close(PROTOCOL_ERROR)];
+            cases.push(case(&name, versions, vec![frame.clone(), ping("")], heard));
             let said = vec![text("before"), frame, ping("")];
-            cases.push(broken(
-                format!("{name} after a message"),
-                said,
-                vec![Heard::Text(b"before".into())],
-            ));
+            let heard = vec![Heard::Text(b"before".into()), Heard::Close(PROTOCOL_ERROR)];
+            cases.push(case(format!("{name} after a message"), versions, said, heard));
         }
     }
     cases
@@ -371,7 +378,7 @@ pub(crate) fn utf8() -> Vec<Case> {
         }
     }
     for (what, invalid) in INVALID {
-        for (versions, code) in [(&[8u8, 13][..], 1007), (&[7][..], 1003)] {
+        for (versions, code) in [(&[8u8, 13][..], 1007), (&[6, 7][..], 1003)] {
             let heard = || vec![Heard::Close(code)];
             let around = [b"valid ", *invalid, b" valid"].concat();
             cases.push(case(*what, versions, vec![text(*invalid)], heard()));

@@ -195,12 +195,18 @@ async def fragments():
 
 @check
 async def compression():
-    """An offer of permessage-deflate is left unanswered"""
+    """An offer of permessage-deflate is accepted, and compressed messages come back as they were"""
     for path in ("/ws", raw_path(topic_for("compression"))):
         async with opened(path, compression="deflate") as websocket:
             offered = websocket.request.headers["Sec-WebSocket-Extensions"]
             assert "permessage-deflate" in offered, f"the client offered {offered}"
-            expect(websocket.response.headers.get("Sec-WebSocket-Extensions"), None, "extensions accepted")
+            accepted = websocket.response.headers.get("Sec-WebSocket-Extensions", "")
+            assert accepted.startswith("permessage-deflate"), f"the broker accepted {accepted!r}"
+    async with opened(raw_path(topic_for("compression")), compression="deflate") as websocket:
+        for message in ("tide " * 20_000, "short", "", bytes(100_000), os.urandom(10_000), "tide " * 20_000):
+            await websocket.send(message)
+            echoed = await within(websocket.recv(), "a compressed message")
+            assert echoed == message, f"{len(message)} became {len(echoed)}"
 
 
 @check

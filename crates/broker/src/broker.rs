@@ -14,7 +14,7 @@ use crate::target::{Mode, Target, describe};
 use crate::workers::WorkerSet;
 
 /// Renditions there can be: the caller numbers the ways in which a message is put on the wire, from 0.
-const RENDITIONS: usize = 16;
+pub const RENDITIONS: usize = 16;
 
 /// What a client may do.
 #[derive(Clone, Debug)]

@@ -27,7 +27,7 @@ mod session;
 mod target;
 mod workers;
 
-pub use broker::{Broker, Limits, Output, Shared, Stats};
+pub use broker::{Broker, Limits, Output, RENDITIONS, Shared, Stats};
 pub use encode::{Encoding, encode};
 pub use message::{Message, OwnedMessage};
 pub use session::SessionId;

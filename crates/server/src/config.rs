@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidecast_broker::{TopicLimits, WorkerSet};
 use tidecast_websocket::{Millis, Timing};
-use tidecast_worker::MailboxLimits;
+use tidecast_worker::{Compression, MailboxLimits};
 
 /// The largest message that can be allowed. As a JSON string it is up to six times as long, if all of it has to be
 /// escaped, and that fits with [`MOST_PENDING`] into the 32 bits in which queues count.
@@ -44,6 +44,12 @@ pub struct Config {
     pub mailbox_messages: usize,
     /// The same in bytes of payload.
     pub mailbox_bytes: usize,
+    /// Compression of messages: 1 (fast) to 9 (small), 0 for none.
+    pub compression: u8,
+    /// Messages of fewer bytes are not compressed.
+    pub compress_min: usize,
+    /// The memory that a worker may use to inflate what clients compress, in bytes.
+    pub inflate_memory: usize,
     /// The longest HTTP request head, in bytes.
     pub max_head: usize,
     /// How long a request head may take to arrive.
@@ -73,6 +79,11 @@ impl Default for Config {
             max_levels: 16,
             mailbox_messages: 4096,
             mailbox_bytes: 64 << 20,
+            // On a message of 1 KiB level 1 spends 5 microseconds and level 6 spends 12, for a few per cent of size.
+            compression: 1,
+            // Around 100 bytes a text begins to shrink by more than a deflated block costs.
+            compress_min: 100,
+            inflate_memory: 64 << 20,
             max_head: 16 << 10,
             handshake_timeout: Duration::from_secs(10),
             ping_interval: Duration::from_secs(25),
@@ -102,6 +113,9 @@ pub enum ConfigError {
     /// A limit for slow subscribers out of range.
     #[error("--max-pending {0}: give 1 to {MOST_PENDING} bytes")]
     MaxPending(usize),
+    /// A level that does not exist.
+    #[error("--compression {0}: give 1 (fast) to 9 (small), or 0 for none")]
+    Compression(u8),
     /// A mailbox limit out of range.
     #[error("--mailbox-messages {0}: at most {MOST_MAIL} can wait")]
     MailboxMessages(usize),
@@ -166,6 +180,9 @@ impl Config {
         if !(1..=MOST_PENDING).contains(&self.max_pending) {
             return Err(ConfigError::MaxPending(self.max_pending));
         }
+        if self.compression > 9 {
+            return Err(ConfigError::Compression(self.compression));
+        }
         if self.mailbox_messages > MOST_MAIL {
             return Err(ConfigError::MailboxMessages(self.mailbox_messages));
         }
@@ -216,6 +233,11 @@ impl Config {
                 },
                 max_head: self.max_head,
                 handshake_timeout: self.handshake_timeout,
+                compression: (self.compression > 0).then_some(Compression {
+                    level: self.compression,
+                    min_message: self.compress_min,
+                    inflate_memory: self.inflate_memory,
+                }),
                 timing: Timing {
                     ping_interval: if self.ping_interval.is_zero() {
                         Millis::NEVER
@@ -265,8 +287,9 @@ mod tests {
     fn every_setting_out_of_range_is_refused_by_its_name() {
         let address = SocketAddr::from(([127, 0, 0, 1], 80));
         type Change = fn(&mut Config);
-        let table: [(Change, &str); 9] = [
+        let table: [(Change, &str); 10] = [
             (|config| config.mailbox_messages = 0, "--mailbox-messages"),
+            (|config| config.compression = 10, "--compression 10"),
             (|config| config.listen.clear(), "--listen"),
             (|config| config.workers = NonZeroUsize::new(257), "at most 256"),
             (|config| config.max_message = 0, "--max-message 0"),

@@ -71,8 +71,8 @@ impl Deflater {
         }
     }
 
-    /// What one connection with deflate-stream is sent, deflated where that makes it smaller.
-    pub(crate) fn stream(&mut self, frame: &[u8], out: &mut Vec<u8>) {
+    /// Appends `frame` for connections with deflate-stream: deflated, or in stored blocks below the threshold.
+    pub fn stream(&mut self, frame: &[u8], out: &mut Vec<u8>) {
         if frame.len() < self.min_payload {
             stored_blocks(frame, out);
         } else {

@@ -27,12 +27,25 @@ pub struct Config {
     pub max_head: usize,
     /// How long a request head may take to arrive.
     pub handshake_timeout: Duration,
+    /// Compression; none, if there is none.
+    pub compression: Option<Compression>,
     /// Pings and patience of open WebSockets.
     pub timing: Timing,
     /// The core to run on; any, if there is none.
     pub core: Option<usize>,
     /// The page at `/`.
     pub page: &'static str,
+}
+
+/// Settings of compression.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compression {
+    /// 1 (fast) to 9 (small).
+    pub level: u8,
+    /// Messages of fewer bytes are sent as they are.
+    pub min_message: usize,
+    /// The memory that may be in use for inflating what clients compress, in bytes.
+    pub inflate_memory: usize,
 }
 
 /// What a worker is made of, besides its settings.

@@ -2,18 +2,15 @@
 
 use std::sync::Arc;
 
-use tidecast_broker::{Encoding, Message, Output, OwnedMessage, SessionId, WorkerSet, encode};
-use tidecast_websocket::{Millis, Opcode, Version, Versions, encode_header};
+use tidecast_broker::{Message, Output, OwnedMessage, SessionId, WorkerSet, encode};
+use tidecast_websocket::{Deflater, Millis, Opcode, Version, encode_compressed_header, encode_header, stored_blocks};
 
 use crate::mesh::Mesh;
 use crate::outbox::{Outbox, Queue, Range};
-
-/// The versions that are served. They frame what a server sends alike, so one set of bytes serves them all.
-pub(crate) const VERSIONS: Versions = Versions::only(Version::V13).with(Version::V8).with(Version::V7);
-const FRAMING: Version = Version::V13;
+use crate::rendition::{Form, RENDITIONS};
 
 /// Logs of the outbox: one per rendition, then what is for one connection, then what was gathered from several logs.
-const PRIVATE: usize = Encoding::ALL.len();
+const PRIVATE: usize = RENDITIONS;
 const GATHERED: usize = PRIVATE + 1;
 const LOGS: usize = GATHERED + 1;
 
@@ -25,11 +22,6 @@ const BYTES_PER_FLUSH: usize = 1 << 20;
 /// How long nothing new is taken in because there is something to be sent: the many that come back from being blocked
 /// at one time may not silence everybody else.
 const CATCH_UP: Millis = Millis(20);
-
-/// The rendition of sessions that speak `encoding`, also the number of its log.
-pub(crate) fn rendition(encoding: Encoding) -> u8 {
-    encoding.index() as u8
-}
 
 /// What may be done with a queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,7 +38,7 @@ enum Pace {
 /// What is to be sent to one connection.
 ///
 /// Kept apart from the connection's other state, so that a fan-out touches nothing else.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Lane {
     queue: Queue,
     /// The result of a send that did not go out whole, between the turn that reported it and its handling.
@@ -58,6 +50,21 @@ pub(crate) struct Lane {
     overflowing: bool,
     /// Bytes at the front that go out by themselves, what follows them only after [`Fanout::unblock`].
     alone: u32,
+    form: Form,
+}
+
+impl Default for Lane {
+    fn default() -> Lane {
+        Lane {
+            queue: Queue::default(),
+            refused: None,
+            pace: Pace::Idle,
+            sealed: false,
+            overflowing: false,
+            alone: 0,
+            form: Form::Plain(Version::V13),
+        }
+    }
 }
 
 impl Lane {
@@ -67,6 +74,11 @@ impl Lane {
 
     pub(crate) fn is_sealed(&self) -> bool {
         self.sealed
+    }
+
+    /// Whether what is queued after the handshake is frames as they are.
+    fn is_framed(&self) -> bool {
+        !matches!(self.form, Form::Stream(_))
     }
 }
 
@@ -110,7 +122,12 @@ pub(crate) struct Fanout {
     appended: usize,
     /// When [`Fanout::has_room`] said so last.
     had_room: Millis,
+    deflater: Deflater,
+    /// A message in an encoding.
     scratch: Vec<u8>,
+    /// A whole frame, where it has to be deflated.
+    frame: Vec<u8>,
+    deflated: Vec<u8>,
 }
 
 /// How a send went.
@@ -129,7 +146,7 @@ pub(crate) enum Outcome {
 }
 
 impl Fanout {
-    pub(crate) fn new(worker: u16, mesh: Arc<Mesh>, max_pending: usize) -> Fanout {
+    pub(crate) fn new(worker: u16, mesh: Arc<Mesh>, max_pending: usize, deflater: Deflater) -> Fanout {
         Fanout {
             worker,
             mesh,
@@ -145,7 +162,10 @@ impl Fanout {
             deliveries: 0,
             appended: 0,
             had_room: Millis(0),
+            deflater,
             scratch: Vec::new(),
+            frame: Vec::new(),
+            deflated: Vec::new(),
         }
     }
 
@@ -218,6 +238,11 @@ impl Fanout {
         }
     }
 
+    /// From now on what the broker sends to `slot` is of this form.
+    pub(crate) fn set_form(&mut self, slot: u32, form: Form) {
+        self.lanes[slot as usize].form = form;
+    }
+
     /// Queues an HTTP response. With `alone`, what follows it is not sent before [`Fanout::unblock`].
     pub(crate) fn send_response(&mut self, slot: u32, bytes: &[u8], alone: bool) {
         let range = self.outbox.append(PRIVATE, &[bytes]);
@@ -227,7 +252,7 @@ impl Fanout {
         self.list(slot);
     }
 
-    /// Queues whole frames for one connection.
+    /// Queues whole frames for one connection, in the form that it has.
     pub(crate) fn send_frames(&mut self, slot: u32, bytes: &[u8]) {
         let range = self.append(PRIVATE, &[bytes]);
         self.push(slot, range);
@@ -327,7 +352,7 @@ impl Fanout {
                 None if lane.alone > 0 => {
                     let count = std::mem::take(&mut lane.alone) as usize;
                     if count < lane.queue.front().len() {
-                        lane.queue.sent_part(count, &mut self.outbox);
+                        lane.queue.sent_part(count, lane.is_framed(), &mut self.outbox);
                     } else {
                         lane.queue.sent_front(&mut self.outbox);
                     }
@@ -343,7 +368,8 @@ impl Fanout {
                 // Not even a greeting fits into a fresh socket: nobody is there.
                 Some(_) if lane.alone > 0 => (Outcome::Broken, 0),
                 Some(result) if result >= 0 => {
-                    lane.queue.sent_part(result as usize, &mut self.outbox);
+                    lane.queue
+                        .sent_part(result as usize, lane.is_framed(), &mut self.outbox);
                     (Outcome::Blocked, result as usize)
                 }
                 Some(error) if error == -EAGAIN => (Outcome::Blocked, 0),
@@ -401,17 +427,44 @@ impl Output for Fanout {
     type Encoded = Range;
 
     fn reply(&mut self, session: SessionId, payload: &[u8]) {
-        let header = encode_header(FRAMING, Opcode::Text, true, payload.len(), None);
-        let range = self.append(PRIVATE, &[&header, payload]);
+        // For one connection only, so deflating it would cost more than it saves.
+        let form = self.lanes[session.0 as usize].form;
+        let header = encode_header(form.version(), Opcode::Text, true, payload.len(), None);
+        let range = if let Form::Stream(_) = form {
+            self.frame.clear();
+            self.frame.extend_from_slice(&header);
+            self.frame.extend_from_slice(payload);
+            self.deflated.clear();
+            stored_blocks(&self.frame, &mut self.deflated);
+            self.outbox.append(PRIVATE, &[&self.deflated])
+        } else {
+            self.outbox.append(PRIVATE, &[&header, payload])
+        };
+        self.appended += range.len();
         self.push(session.0, range);
     }
 
     fn encode(&mut self, rendition: u8, message: &Message<'_>) -> Range {
-        let encoding = Encoding::ALL[usize::from(rendition)];
+        let (form, encoding) = Form::of_rendition(rendition);
+        let log = usize::from(rendition);
         let (payload, text) = encode(message, encoding, &mut self.scratch);
         let opcode = if text { Opcode::Text } else { Opcode::Binary };
-        let header = encode_header(FRAMING, opcode, true, payload.len(), None);
-        let range = self.outbox.append(usize::from(rendition), &[&header, payload]);
+        let header = encode_header(form.version(), opcode, true, payload.len(), None);
+        self.deflated.clear();
+        let range = match form {
+            Form::PerMessage(bits) if self.deflater.message(payload, bits, &mut self.deflated) => {
+                let header = encode_compressed_header(form.version(), opcode, true, self.deflated.len(), None);
+                self.outbox.append(log, &[&header, &self.deflated])
+            }
+            Form::Plain(_) | Form::PerMessage(_) => self.outbox.append(log, &[&header, payload]),
+            Form::Stream(_) => {
+                self.frame.clear();
+                self.frame.extend_from_slice(&header);
+                self.frame.extend_from_slice(payload);
+                self.deflater.stream(&self.frame, &mut self.deflated);
+                self.outbox.append(log, &[&self.deflated])
+            }
+        };
         self.appended += range.len();
         range
     }
@@ -449,7 +502,7 @@ mod tests {
 
     fn fanout() -> Fanout {
         let limits = MailboxLimits { messages: 1, bytes: 1 };
-        Fanout::new(0, Arc::new(Mesh::new(1, limits)), 1024)
+        Fanout::new(0, Arc::new(Mesh::new(1, limits)), 1024, Deflater::default())
     }
 
     /// One flush in which every send goes out whole: what was sent from which slot.

@@ -20,13 +20,14 @@ mod counters;
 mod fanout;
 mod mesh;
 mod outbox;
+mod rendition;
 mod site;
 mod sleep;
 mod sync;
 mod timers;
 mod worker;
 
-pub use config::{Config, Parts};
+pub use config::{Compression, Config, Parts};
 pub use counters::{Counter, Counters, Totals};
 pub use mesh::{MailboxLimits, Mesh, Order};
 pub use worker::{Worker, WorkerError};

@@ -394,14 +394,19 @@ impl Queue {
         self.next();
     }
 
-    /// The first `count` bytes of the front have been sent, fewer than all.
-    pub(crate) fn sent_part(&mut self, count: usize, outbox: &mut Outbox) {
+    /// The first `count` bytes of the front have been sent, fewer than all. Where they are no frames but deflated ones,
+    /// which is told by `framed`, what was queued so far has to be sent to its end.
+    pub(crate) fn sent_part(&mut self, count: usize, framed: bool, outbox: &mut Outbox) {
         debug_assert!(count < self.first.len(), "a whole send is not reported");
         // Where in the stream of frames does the socket stand now?
         let bytes = outbox.bytes(self.first);
         let mut boundary = self.partial as usize;
         while boundary < count {
-            boundary += frame_len(&bytes[boundary..]);
+            boundary += if framed {
+                frame_len(&bytes[boundary..])
+            } else {
+                bytes.len() - boundary
+            };
         }
         self.partial = (boundary - count) as u32;
         self.first.start += count as u32;

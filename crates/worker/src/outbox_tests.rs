@@ -130,9 +130,9 @@ fn a_cut_queue_ends_with_the_frame_in_transit() {
             } else {
                 // In two steps, so that a second short send starts inside a frame.
                 let first = left.div_ceil(2);
-                queue.sent_part(first, &mut outbox);
+                queue.sent_part(first, true, &mut outbox);
                 if left > first {
-                    queue.sent_part(left - first, &mut outbox);
+                    queue.sent_part(left - first, true, &mut outbox);
                 }
                 left = 0;
             }
@@ -176,6 +176,23 @@ fn a_connection_that_is_behind_is_copied_out_of_an_old_segment() {
     slow.clear(&mut outbox);
     outbox.reclaim();
     assert!(outbox.segments.iter().all(|segment| segment.pins == 0));
+}
+
+#[test]
+fn a_cut_queue_of_deflated_frames_ends_where_it_ended_when_a_send_was_short() {
+    let mut outbox = Outbox::new(3);
+    let mut queue = Queue::default();
+    let blocks = [[0xa5; 100], [0xb6; 100], [0xc7; 100]];
+    for block in &blocks[..2] {
+        let range = outbox.append(LOG, &[block]);
+        queue.push(range, &mut outbox);
+    }
+    queue.sent_part(30, false, &mut outbox);
+    let range = outbox.append(LOG, &[&blocks[2]]);
+    queue.push(range, &mut outbox);
+    queue.sent_part(10, false, &mut outbox);
+    queue.cut(&mut outbox);
+    assert_eq!(contents(&queue, &outbox), [&blocks[0][40..], &blocks[1][..]].concat());
 }
 
 #[derive(Clone, Debug)]
@@ -249,7 +266,7 @@ proptest! {
                 Step::SendPart { queue, share } if queues[queue].front().len() > 1 => {
                     let front = queues[queue].front().len();
                     let count = (front * usize::from(share) / 256).clamp(1, front - 1);
-                    queues[queue].sent_part(count, &mut outbox);
+                    queues[queue].sent_part(count, true, &mut outbox);
                     begun[queue] = !plain[queue].1.contains(&count) && (begun[queue] || count > 0);
                     take(&mut plain[queue], count);
                 }

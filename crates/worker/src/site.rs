@@ -2,7 +2,7 @@
 
 use tidecast_broker::{Target, TopicLimits};
 use tidecast_websocket::http::{Request, Response, percent_decode};
-use tidecast_websocket::{Upgrade, Version, Versions};
+use tidecast_websocket::{Accept, Extension, Upgrade, UpgradeError, Version, Versions};
 
 /// The subprotocol of multiplexed connections.
 const JSON: &str = "tidecast.json.v1";
@@ -21,6 +21,7 @@ pub(crate) struct Site {
     /// The page at `/`.
     pub(crate) page: &'static str,
     pub(crate) versions: Versions,
+    pub(crate) extensions: Accept,
     pub(crate) topics: TopicLimits,
 }
 
@@ -32,9 +33,16 @@ pub(crate) enum Answer {
     /// A refusal.
     Refused,
     /// The switch to a multiplexed WebSocket.
-    Multiplexed(Version),
+    Multiplexed(Switch),
     /// The switch to a WebSocket on one topic or filter.
-    Raw(Version, Target),
+    Raw(Switch, Target),
+}
+
+/// What was agreed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Switch {
+    pub(crate) version: Version,
+    pub(crate) extension: Option<Extension>,
 }
 
 impl Site {
@@ -85,8 +93,8 @@ impl Site {
     }
 
     fn multiplexed(&self, request: &Request<'_>, out: &mut Vec<u8>) -> Answer {
-        let upgrade = match Upgrade::from_request(request, self.versions) {
-            Ok(upgrade) => upgrade,
+        let (upgrade, switch) = match self.switch(request) {
+            Ok(agreed) => agreed,
             Err(error) => {
                 error.write_response(out);
                 return Answer::Refused;
@@ -94,16 +102,30 @@ impl Site {
         };
         let mut offered = upgrade.protocols().filter(|item| !is_credentials(item)).peekable();
         if offered.peek().is_none() {
-            upgrade.write_response(None, out);
+            upgrade.write_response_with(None, switch.extension, out);
         } else if offered.any(|item| item == JSON) {
-            upgrade.write_response(Some(JSON), out);
+            upgrade.write_response_with(Some(JSON), switch.extension, out);
         } else {
             let hint = format!(
                 "Offer the subprotocol {JSON}, or none, which means the same. ({BINARY} is not available in this version.)"
             );
             return refuse(400, &hint, out);
         }
-        Answer::Multiplexed(upgrade.version())
+        Answer::Multiplexed(switch)
+    }
+
+    /// Checks the handshake and chooses among the extensions that are offered.
+    fn switch<'b, 'r>(&self, request: &'r Request<'b>) -> Result<(Upgrade<'b, 'r>, Switch), UpgradeError> {
+        let upgrade = Upgrade::from_request(request, self.versions)?;
+        let extension = upgrade.negotiate(&self.extensions)?;
+        // libwebsockets of 2011 offers deflate-stream always, and without a subprotocol does not switch it on when it
+        // is accepted. It tells nothing of itself, as browsers do.
+        let trusted = upgrade.protocols().next().is_some() || request.header("User-Agent").is_some();
+        let switch = Switch {
+            version: upgrade.version(),
+            extension: extension.filter(|extension| trusted || *extension != Extension::DeflateStream),
+        };
+        Ok((upgrade, switch))
     }
 
     fn raw(&self, request: &Request<'_>, topic: &str, out: &mut Vec<u8>) -> Answer {
@@ -119,8 +141,8 @@ impl Site {
                 "Server-sent events are not available in this version of tidecast: open a WebSocket on this address.";
             return refuse(501, hint, out);
         }
-        let upgrade = match Upgrade::from_request(request, self.versions) {
-            Ok(upgrade) => upgrade,
+        let (upgrade, switch) = match self.switch(request) {
+            Ok(agreed) => agreed,
             Err(error) => {
                 error.write_response(out);
                 return Answer::Refused;
@@ -147,8 +169,8 @@ impl Site {
                 // The payloads are the application's own, so its first subprotocol is as good as any: browsers fail a
                 // connection whose offer is not answered.
                 let protocol = upgrade.protocols().find(|item| !is_credentials(item));
-                upgrade.write_response(protocol, out);
-                Answer::Raw(upgrade.version(), target)
+                upgrade.write_response_with(protocol, switch.extension, out);
+                Answer::Raw(switch, target)
             }
             Err(error) => refuse(400, &error.to_string(), out),
         }
@@ -178,10 +200,16 @@ mod tests {
     const UPGRADE: &str = "Host: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
 
+    const PLAIN: Switch = Switch {
+        version: Version::V13,
+        extension: None,
+    };
+
     fn answer(line: &str, headers: &str) -> (Answer, String) {
         let site = Site {
             page: "<!doctype html>",
-            versions: crate::fanout::VERSIONS,
+            versions: Versions::ALL,
+            extensions: Accept::default(),
             topics: TopicLimits::default(),
         };
         let bytes = format!("{line} HTTP/1.1\r\n{headers}\r\n");
@@ -199,7 +227,7 @@ mod tests {
             ("HEAD /", "Host: h\r\n", "200 OK", "Content-Length: 15"),
             ("POST /", "Host: h\r\n", "405 ", "Allow: GET, HEAD"),
             ("GET /favicon.ico", "Host: h\r\n", "404 ", "/t/<topic>"),
-            ("GET /ws", "Host: h\r\n", "426 ", "Sec-WebSocket-Version: 13, 8, 7"),
+            ("GET /ws", "Host: h\r\n", "426 ", "Sec-WebSocket-Version: 13, 8, 7, 6"),
             ("GET /t/a", "Host: h\r\n", "426 ", "Upgrade: websocket"),
             ("POST /t/a", "Host: h\r\n", "501 ", "POST"),
             (
@@ -247,14 +275,48 @@ mod tests {
         );
 
         let (accepted, text) = answer("GET /ws", &format!("{UPGRADE}Sec-WebSocket-Protocol: bearer.abc\r\n"));
-        assert!(matches!(accepted, Answer::Multiplexed(Version::V13)), "{text}");
+        assert!(matches!(accepted, Answer::Multiplexed(PLAIN)), "{text}");
         assert!(!text.contains("Sec-WebSocket-Protocol"), "{text}");
 
         let (accepted, text) = answer(
             "GET /t/a/b",
             &format!("{UPGRADE}Sec-WebSocket-Protocol: bearer.abc, my.own, other\r\n"),
         );
-        assert!(matches!(accepted, Answer::Raw(Version::V13, _)), "{text}");
+        assert!(matches!(accepted, Answer::Raw(PLAIN, _)), "{text}");
         assert!(text.contains("Sec-WebSocket-Protocol: my.own\r\n"), "{text}");
+    }
+
+    #[test]
+    fn compression_is_agreed_on_where_it_is_offered_and_can_be_trusted() {
+        let table = [
+            (
+                "13",
+                "permessage-deflate; client_max_window_bits",
+                "",
+                "permessage-deflate; client_no_context_takeover; client_max_window_bits=15",
+            ),
+            ("13", "deflate-stream", "User-Agent: x", ""),
+            ("8", "deflate-stream", "User-Agent: x", "deflate-stream"),
+            ("7", "deflate-stream", "Sec-WebSocket-Protocol: p", "deflate-stream"),
+            ("6", "deflate-stream", "Sec-WebSocket-Protocol: p", "deflate-stream"),
+            ("7", "deflate-stream", "", ""),
+            ("7", "", "Sec-WebSocket-Protocol: p", ""),
+        ];
+        for (version, offer, more, agreed) in table {
+            let headers = UPGRADE.replace("Version: 13", &format!("Version: {version}"));
+            let more = if more.is_empty() {
+                String::new()
+            } else {
+                format!("{more}\r\n")
+            };
+            let headers = format!("{headers}Sec-WebSocket-Extensions: {offer}\r\n{more}");
+            let (_, text) = answer("GET /t/a", &headers);
+            assert!(text.starts_with("HTTP/1.1 101 "), "{text}");
+            let answered = text
+                .lines()
+                .find_map(|line| line.strip_prefix("Sec-WebSocket-Extensions: "))
+                .unwrap_or_default();
+            assert_eq!(answered, agreed, "version {version}, {offer}, {more}");
+        }
     }
 }

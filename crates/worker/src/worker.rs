@@ -16,13 +16,16 @@ use std::time::{Duration, Instant};
 use tidecast_broker::{Broker, Encoding, SessionId, WorkerSet, wire};
 use tidecast_driver::{Completion, Listener, Op, Ring, SetupError, Token, Wait, pin_to_core};
 use tidecast_websocket::http::Request;
-use tidecast_websocket::{Connection, Error, Event, Input, Limits, Millis, State, TimedOut};
+use tidecast_websocket::{
+    Accept, Connection, Deflater, Error, Event, InflatePool, Input, Limits, Millis, State, TimedOut, Versions,
+};
 
 use crate::config::{Config, Parts};
 use crate::connection::{Paused, Phase, Slot};
 use crate::counters::Counters;
-use crate::fanout::{Fanout, Outcome, VERSIONS, rendition};
+use crate::fanout::{Fanout, Outcome};
 use crate::mesh::{Mesh, Order};
+use crate::rendition::Form;
 use crate::site::{Answer, Site, ends_head};
 use crate::timers::{Due, Timers};
 
@@ -30,6 +33,8 @@ use crate::timers::{Due, Timers};
 const MAIL_PER_TURN: usize = 4096;
 /// How long frames wait after the 101 for versions whose clients lose what comes in one read with it.
 const GREETING: Millis = Millis(20);
+/// Inflaters kept for the next message: a message needs one only while it is being read, so few are in use at a time.
+const POOLED_INFLATERS: usize = 16;
 /// How long a listener that failed is left alone.
 const ACCEPT_RETRY: Millis = Millis(100);
 /// What logs may hold beyond twice a connection's limit before old segments are copied out.
@@ -77,6 +82,7 @@ pub struct Worker {
     timers: Timers,
     site: Site,
     limits: Limits,
+    inflaters: InflatePool,
     config: Config,
     epoch: Instant,
     now: Millis,
@@ -137,6 +143,14 @@ impl Worker {
             message: config.max_message as usize,
             ping_ms: config.timing.ping_interval.0,
         };
+        let (deflater, inflaters) = match config.compression {
+            Some(compression) => {
+                let most = (compression.inflate_memory / InflatePool::INFLATER_BYTES).max(1);
+                let deflater = Deflater::new(compression.level, compression.min_message);
+                (deflater, InflatePool::new(most, most.min(POOLED_INFLATERS)))
+            }
+            None => (Deflater::default(), InflatePool::new(0, 0)),
+        };
         let now = Millis(0);
         Ok(Worker {
             number,
@@ -147,14 +161,20 @@ impl Worker {
             armed: vec![false; listeners.len()],
             listeners,
             accepting: Accepting::Yes,
-            fanout: Fanout::new(number, Arc::clone(&mesh), config.max_pending),
+            fanout: Fanout::new(number, Arc::clone(&mesh), config.max_pending, deflater),
+            inflaters,
             broker: Broker::new(number, limits, shared),
             mesh,
             counters,
             timers: Timers::new(now),
             site: Site {
                 page: config.page,
-                versions: VERSIONS,
+                versions: Versions::ALL,
+                extensions: if config.compression.is_some() {
+                    Accept::default()
+                } else {
+                    Accept::NONE
+                },
                 topics,
             },
             limits: Limits {
@@ -483,7 +503,7 @@ impl Worker {
             }
         };
         let id = SessionId(slot);
-        let (version, length) = match &answered {
+        let (switch, length) = match &answered {
             None => {
                 let kept = if first { whole.to_vec() } else { kept };
                 if let Phase::Head { bytes, .. } = &mut self.slots[slot as usize].phase {
@@ -499,21 +519,23 @@ impl Worker {
                 self.counters.requests_refused.add(1);
                 return self.respond(slot);
             }
-            Some((Answer::Multiplexed(version) | Answer::Raw(version, _), length)) => (*version, *length),
+            Some((Answer::Multiplexed(switch) | Answer::Raw(switch, _), length)) => (*switch, *length),
         };
         self.fanout
-            .send_response(slot, &self.scratch, !version.frames_may_follow_101());
-        let connection = Connection::server(version, self.limits, self.now);
+            .send_response(slot, &self.scratch, !switch.version.frames_may_follow_101());
+        let form = Form::of(switch.version, switch.extension);
+        self.fanout.set_form(slot, form);
+        let connection = Connection::server(switch.version, self.limits, self.now).with_extension(switch.extension);
         let deadline = connection.poll_timeout(&self.config.timing);
         self.slots[slot as usize].phase = Phase::Open(connection);
         self.counters.opened.add(1);
         match answered {
             Some((Answer::Raw(_, target), _)) => {
-                self.broker.handle_open_raw(id, rendition(Encoding::Raw), &target);
+                self.broker.handle_open_raw(id, form.rendition(Encoding::Raw), &target);
             }
             _ => {
                 let name = format!("{:x}-{slot:x}-{:08x}", self.number, self.random.u32(..));
-                let rendition = rendition(Encoding::Json);
+                let rendition = form.rendition(Encoding::Json);
                 self.broker.handle_open_json(id, rendition, &name, &mut self.fanout);
             }
         }
@@ -540,7 +562,7 @@ impl Worker {
                 return Ok(());
             };
             self.scratch.clear();
-            let polled = connection.poll(&mut input, self.now, &mut self.scratch);
+            let polled = connection.poll_pooled(&mut input, self.now, &mut self.inflaters, &mut self.scratch);
             // What the protocol answers by itself, a pong, comes before what the broker does about what follows.
             if !self.scratch.is_empty() {
                 self.fanout.send_frames(slot, &self.scratch);
