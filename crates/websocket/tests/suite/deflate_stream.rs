@@ -341,6 +341,24 @@ fn one_may_stop_in_the_middle_of_a_chunk_and_feed_the_rest_later() {
 }
 
 #[test]
+fn a_message_is_heard_as_soon_as_its_last_octet_came_wherever_the_chunks_end() {
+    // What is inflated is cut at 16 KiB. Matches are up to 258 octets long, and some are cut.
+    for version in Version::ALL {
+        for len in (16_384 - 300..16_384 + 300).step_by(7) {
+            let message = vec![0; len];
+            let mut frame = Vec::new();
+            tidecast_websocket::encode_frame(version, Opcode::Binary, &message, Some([0; 4]), &mut frame);
+            let flushed = deflated(&frame);
+            // All but the flush: the last octet of the message is in the last octet of these.
+            let octets = &flushed[..flushed.len() - 4];
+            let heard = listen(&mut server(version), octets, Segmentation::Whole);
+            assert_eq!(heard.error, None);
+            assert!(heard.said == [Said::Binary(message)], "{version} {len}");
+        }
+    }
+}
+
+#[test]
 fn a_stream_holds_one_inflater_from_its_first_octet_to_its_end() {
     let frame = deflated(&masked(Version::V7, Opcode::Text, true, b"Hello"));
     let mut pool = InflatePool::new(2, 8);

@@ -279,3 +279,18 @@ fn a_flood_of_control_frames_is_refused_and_a_steady_drip_is_not() {
         }
     }
 }
+
+#[test]
+fn a_message_beyond_the_limit_is_refused_also_when_it_is_all_there() {
+    for (version, segmentation) in segmented(&Version::ALL) {
+        for (length, error) in [(1000, None), (1001, Some(Error::MessageTooBig { limit: 1000 }))] {
+            let message = masked(version, Opcode::Binary, true, &vec![7; length]);
+            let mut server = Connection::server(version, LIMITS, NOW);
+            assert_eq!(
+                listen(&mut server, &message, segmentation).error,
+                error,
+                "{version} {segmentation:?}"
+            );
+        }
+    }
+}
