@@ -1,5 +1,7 @@
 //! What must be kept when a message does not lie whole in one read: its octets so far, and the frame in progress.
 
+use std::borrow::Cow;
+
 use crate::dialect::Dialect;
 use crate::error::Error;
 use crate::frame::{Decoded, Header, MAX_HEADER, Opcode, decode_header};
@@ -15,6 +17,8 @@ pub(crate) struct Reader<'c, 'p> {
     /// Whether the frames that come are masked.
     pub(crate) masked: bool,
     pub(crate) limits: Limits,
+    /// Text that is not UTF-8 is not refused.
+    pub(crate) any_text: bool,
     /// If permessage-deflate was negotiated.
     pub(crate) messages: Option<&'c mut PerMessage>,
     pub(crate) inflaters: &'c mut Inflaters<'p>,
@@ -23,7 +27,8 @@ pub(crate) struct Reader<'c, 'p> {
 /// A message, and a frame, in the making. A connection has one only from the first octet that it must keep to the
 /// end of the message.
 ///
-/// Invariant: `checked <= kept <= buffer.len() <= kept + MAX_CONTROL`, and `kept <= limits.max_message`.
+/// Invariant: `checked <= kept <= buffer.len() <= kept + MAX_CONTROL`, and `kept <= limits.max_message` until the message is
+/// complete.
 #[derive(Debug, Default)]
 pub(crate) struct Assembly {
     /// The message so far, unmasked and inflated; behind it the payload so far of a control frame that came in between.
@@ -197,7 +202,7 @@ impl Assembly {
             self.kept = self.buffer.len();
             // The last octets of a message are checked with the whole, where it is delivered.
             if !(complete && header.fin) {
-                self.check_text()?;
+                self.check_text(&reader)?;
             }
         }
         self.invariants();
@@ -219,7 +224,7 @@ impl Assembly {
         self.progress = Progress::BetweenFrames;
         self.kept = self.buffer.len();
         if !header.fin {
-            self.check_text()?;
+            self.check_text(&reader)?;
         }
         self.invariants();
         Ok(())
@@ -233,6 +238,21 @@ impl Assembly {
             kind.expect("a data frame that is complete has begun a message"),
             &self.buffer,
         )
+    }
+
+    /// Puts U+FFFD in the place of what is not UTF-8 in a text that is complete.
+    ///
+    //= draft-ietf-hybi-thewebsocketprotocol-07#section-6.1
+    //# When a client is to interpret a byte stream as UTF-8 but finds that the byte stream is not in fact a valid UTF-8
+    //# stream, then any bytes or sequences of bytes that are not valid UTF-8 sequences MUST be interpreted as a U+FFFD
+    //# REPLACEMENT CHARACTER.
+    pub(crate) fn replace_invalid_text(&mut self) {
+        if self.message == Some(Opcode::Text)
+            && let Cow::Owned(text) = String::from_utf8_lossy(&self.buffer)
+        {
+            self.buffer = text.into_bytes();
+            self.kept = self.buffer.len();
+        }
     }
 
     /// Ends the control frame just completed, which is forgotten by the next [`Assembly::forget_delivered`].
@@ -258,7 +278,7 @@ impl Assembly {
             if inflated.is_err() {
                 // Of two errors the first one counts, however the message is cut.
                 self.kept = self.buffer.len();
-                self.check_text()?;
+                self.check_text(reader)?;
             }
             return inflated;
         }
@@ -280,8 +300,8 @@ impl Assembly {
     //= RFC 6455#section-8.1
     //# When an endpoint is to interpret a byte stream as UTF-8 but finds that the byte stream is not, in fact, a valid
     //# UTF-8 stream, that endpoint MUST _Fail the WebSocket Connection_.
-    fn check_text(&mut self) -> Result<(), Error> {
-        if self.message != Some(Opcode::Text) {
+    fn check_text(&mut self, reader: &Reader<'_, '_>) -> Result<(), Error> {
+        if self.message != Some(Opcode::Text) || reader.any_text {
             return Ok(());
         }
         match simdutf8::compat::from_utf8(&self.buffer[self.checked..]) {

@@ -82,6 +82,8 @@ pub struct Connection {
     version: Version,
     state: State,
     awaiting_pong: bool,
+    /// Text that is not UTF-8 is delivered with replacement characters.
+    replaces_text: bool,
 }
 
 // An idle connection is this and nothing else, unless it has an extension: a million of them are 80 MB.
@@ -121,6 +123,7 @@ impl Connection {
             version,
             state: State::Open,
             awaiting_pong: false,
+            replaces_text: false,
         }
     }
 
@@ -143,6 +146,14 @@ impl Connection {
                 Extension::PerMessageDeflate(params) => Codec::Messages(PerMessage::new(params, server)),
             })
         });
+        self
+    }
+
+    /// From now on text that is not UTF-8 is delivered with U+FFFD in the place of what is wrong, as the drafts have it
+    /// for clients, instead of refused, as RFC 6455 has it. Text is copied then.
+    #[must_use]
+    pub fn with_replaced_text(mut self) -> Self {
+        self.replaces_text = true;
         self
     }
 
@@ -332,7 +343,8 @@ impl Connection {
         inflaters: Inflaters<'_>,
         out: &mut Vec<u8>,
     ) -> Result<Option<Event<'a>>, Error> {
-        if self.state.reads() && self.assembly.is_none() && self.pong.is_none() && !self.is_stream() {
+        let plain = self.assembly.is_none() && self.pong.is_none() && !self.is_stream() && !self.replaces_text;
+        if plain && self.state.reads() {
             if input.is_empty() {
                 return Ok(None);
             }
@@ -413,7 +425,8 @@ impl Connection {
                     _ => Event::Pong(body),
                 }));
             }
-            let whole = header.fin && header.opcode != Opcode::Continuation && !header.compressed;
+            let whole =
+                header.fin && header.opcode != Opcode::Continuation && !header.compressed && !self.replaces_text;
             match payload {
                 Payload::Input(payload) if whole => return message(header.opcode, payload).map(Some),
                 Payload::Chunk(range) if whole => return message(header.opcode, &chunk(&self.codec)[range]).map(Some),
@@ -427,7 +440,11 @@ impl Connection {
                 Payload::Assembly => {}
             }
             if header.fin {
-                let (kind, payload) = self.assembly.get_or_insert_default().deliver_message();
+                let assembly = self.assembly.get_or_insert_default();
+                if self.replaces_text {
+                    assembly.replace_invalid_text();
+                }
+                let (kind, payload) = assembly.deliver_message();
                 return message(kind, payload).map(Some);
             }
         }
@@ -651,6 +668,7 @@ impl Connection {
             dialect: self.version.dialect(),
             masked,
             limits: self.limits,
+            any_text: self.replaces_text,
             messages,
             inflaters,
         };
@@ -714,8 +732,9 @@ impl Encoder {
 
 /// The event of a complete message.
 ///
-/// The drafts have a client replace what is not UTF-8 by U+FFFD. Here it is refused in every version, as RFC 6455 has it:
-/// a message that arrives changed is worse than one that does not.
+/// The drafts have a client replace what is not UTF-8 by U+FFFD. Here it is refused in every version, as RFC 6455 has it,
+/// unless [`Connection::with_replaced_text`] asks for the other: a message that arrives changed is worse than one that
+/// does not.
 #[inline]
 fn message(kind: Opcode, payload: &[u8]) -> Result<Event<'_>, Error> {
     if kind == Opcode::Text {

@@ -24,7 +24,7 @@ pub enum Extension {
     ///
     //= draft-ietf-hybi-thewebsocketprotocol-07#section-8.2.1
     //# Senders using this extension MUST apply RFC 1951 encodings to all bytes of the data stream following the
-    //# handshake including both data and control frames.
+    //# handshake including both data and control messages.
     DeflateStream,
     /// The payloads of messages are deflated one by one (RFC 7692).
     PerMessageDeflate(Params),
@@ -147,9 +147,9 @@ pub(crate) enum BadAnswer {
 
 /// What the server agreed to, from the `values` of its header fields.
 ///
-//= RFC 7692#section-5.1
-//# If a client receives an extension negotiation response that is not valid [...] the client MUST _Fail the WebSocket
-//# Connection_.
+//= RFC 7692#section-7
+//# A client MUST _Fail the WebSocket Connection_ if the peer server accepted an extension negotiation offer for this
+//# extension with an extension negotiation response meeting any of the following conditions
 pub(crate) fn check_answer<'v>(
     offers: &[Offer],
     values: impl Iterator<Item = &'v str>,

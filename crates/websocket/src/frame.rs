@@ -119,8 +119,8 @@ pub fn encode_header(
 /// octets. Its other fragments, if it has any, have headers like any other.
 ///
 //= RFC 7692#section-6
-//# The "Per-Message Compressed" bit, which indicates whether or not the message is compressed. RSV1 is set for
-//# compressed messages and unset for uncompressed messages.
+//# This document allocates the RSV1 bit of the WebSocket header for PMCEs and calls the bit the "Per-Message
+//# Compressed" bit.
 #[must_use]
 pub fn encode_compressed_header(
     version: Version,

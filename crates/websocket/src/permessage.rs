@@ -78,7 +78,7 @@ fn window_bits(value: &str) -> Option<u8> {
 impl PerMessageOffer {
     /// None if the offer must be declined.
     ///
-    //= RFC 7692#section-7.1
+    //= RFC 7692#section-7
     //# A server MUST decline an extension negotiation offer for this extension if any of the following conditions are met
     pub(crate) fn parse(parameters: &[Parameter<'_>]) -> Option<Self> {
         let mut offer = Self::default();
@@ -436,7 +436,7 @@ mod tests {
         chosen.map(|extension| extension.to_string().split_off("permessage-deflate".len()))
     }
 
-    //= RFC 7692#section-7.1
+    //= RFC 7692#section-7
     //= type=test
     //# A server MUST decline an extension negotiation offer for this extension if any of the following conditions are met
     #[test]

@@ -143,7 +143,7 @@ impl Capture {
 //= draft-ietf-hybi-thewebsocketprotocol-07#section-8.2.1
 //= type=test
 //# Senders using this extension MUST apply RFC 1951 encodings to all bytes of the data stream following the handshake
-//# including both data and control frames.
+//# including both data and control messages.
 #[test]
 fn what_period_peers_sent_is_heard_write_by_write() {
     for capture in captures() {

@@ -178,3 +178,46 @@ fn a_message_as_large_as_the_limit_is_delivered() {
         assert!(heard.said == [message.clone(), message]);
     }
 }
+
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-6.1
+//= type=test
+//# any bytes or sequences of bytes that are not valid UTF-8 sequences MUST be interpreted as a U+FFFD REPLACEMENT
+//# CHARACTER.
+#[test]
+fn text_that_is_not_utf_8_is_delivered_with_replacement_characters_if_that_is_asked_for() {
+    use tidecast_websocket::{Deflater, Extension};
+    let cases: [(&[&[u8]], &str); 5] = [
+        (&[b"fine"], "fine"),
+        (&[b"Gr\xfc\xdfe"], "Gr\u{fffd}\u{fffd}e"),
+        (&[b"\xe2\x82"], "\u{fffd}"),
+        (&[b"\xe2", b"\x82", b"\xac"], "€"),
+        (&[b"\xe2", b"\x82", b"a\xff"], "\u{fffd}a\u{fffd}"),
+    ];
+    for (version, segmentation) in everywhere() {
+        for (fragments, expected) in cases {
+            let mut octets = Vec::new();
+            for (i, fragment) in fragments.iter().enumerate() {
+                let opcode = if i == 0 { Opcode::Text } else { Opcode::Continuation };
+                octets.extend(plain(version, opcode, i + 1 == fragments.len(), fragment));
+            }
+            octets.extend(plain(version, Opcode::Binary, true, b"\xff"));
+            let said = [text(expected), Said::Binary(vec![0xff])];
+            let heard = listen(&mut client(version).with_replaced_text(), &octets, segmentation);
+            assert_eq!(
+                (heard.error, &heard.said[..]),
+                (None, &said[..]),
+                "{version} {segmentation:?}"
+            );
+
+            let mut stream = Vec::new();
+            Deflater::default().block(&octets, 15, &mut stream);
+            let client = client(version).with_extension(Some(Extension::DeflateStream));
+            let heard = listen(&mut client.with_replaced_text(), &stream, segmentation);
+            assert_eq!(
+                (heard.error, &heard.said[..]),
+                (None, &said[..]),
+                "{version} {segmentation:?}"
+            );
+        }
+    }
+}

@@ -61,9 +61,9 @@ fn everywhere() -> impl Iterator<Item = (Version, Segmentation)> {
         .flat_map(|version| SEGMENTATIONS.map(|segmentation| (version, segmentation)))
 }
 
-//= RFC 7692#section-7.2.3
+//= RFC 7692#section-7.2.3.1
 //= type=test
-//# This section introduces examples of how the PMCEs work.
+//# 0xc1 0x07 0xf2 0x48 0xcd 0xc9 0xc9 0x07 0x00
 #[test]
 fn the_examples_of_the_specification_are_heard() {
     // The payloads of the frames of one message.
