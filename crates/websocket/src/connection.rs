@@ -89,6 +89,12 @@ pub struct Connection {
 // An idle connection is this and nothing else, unless it has an extension: a million of them are 80 MB.
 const _: () = assert!(size_of::<Connection>() <= 80);
 
+// It may be served by another thread than the one that opened it.
+const _: () = {
+    const fn is_send<T: Send>() {}
+    is_send::<Connection>();
+};
+
 /// The state of an extension.
 #[derive(Debug)]
 enum Codec {

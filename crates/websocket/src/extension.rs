@@ -46,6 +46,9 @@ pub(crate) const PERMESSAGE_DEFLATE: &str = "permessage-deflate";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Accept {
     /// The versions whose clients may use deflate-stream.
+    ///
+    /// libwebsockets of 2011 offers it always, but switches it on only where it asked for a subprotocol and got one.
+    /// Without, nothing tells it from clients that do switch it on, and it will not be understood.
     pub deflate_stream: Versions,
     /// The versions whose clients may use permessage-deflate.
     pub permessage_deflate: Versions,
