@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
-use tidecast_bench::{Bar, Error, Extent, Load, Plan, Protocol, Version, run};
+use tidecast_bench::{Bar, Compression, Error, Extent, Load, Plan, Protocol, Version, run};
 
 use crate::exit::{self, Failure};
 use crate::units::{duration, size};
@@ -53,6 +53,9 @@ struct FanoutArgs {
     /// The version of WebSocket to speak: 13, 8, 7 or 6
     #[arg(long, value_name = "N", default_value = "13", value_parser = version)]
     version: Version,
+    /// What subscribers offer to have their messages compressed with: permessage-deflate, deflate-stream or none
+    #[arg(long, value_name = "EXTENSION", default_value = "none")]
+    compression: Compression,
     /// Connections that receive
     #[arg(long, value_name = "N", default_value_t = 1000)]
     subscribers: u32,
@@ -149,6 +152,7 @@ impl FanoutArgs {
             topic: self.topic.clone(),
             protocol: self.protocol,
             version: self.version,
+            compression: self.compression,
             subscribers: self.subscribers,
             publishers: self.publishers,
             size: self.size,

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 
 use tidecast_driver::{Completion, Op, Ring, Token, Wait};
-use tidecast_websocket::{Event, Input, Millis, State};
+use tidecast_websocket::{Event, InflatePool, Input, Millis, State};
 use tidecast_wire::{Code, Command, Reference, Reply, json};
 
 use crate::clock::Clock;
@@ -47,6 +47,7 @@ pub(crate) struct Exchange<'a> {
     pub(crate) foreign: u64,
     errors: Vec<String>,
     untold: usize,
+    inflaters: InflatePool,
 }
 
 /// What a message that is no delivery of the run means.
@@ -82,6 +83,8 @@ impl<'a> Exchange<'a> {
             foreign: 0,
             errors: Vec::new(),
             untold: 0,
+            // The broker's messages need none of what came before, but a stream keeps its inflater.
+            inflaters: InflatePool::new(usize::MAX, 16),
         }
     }
 
@@ -292,8 +295,13 @@ impl<'a> Exchange<'a> {
             Role::Subscriber => subscribe_to,
             Role::Publisher => publish_to,
         };
-        match peer.answer(bytes, target) {
+        match peer.answer(bytes, target, millis(now)) {
             Ok(Answer::Incomplete) => Ok(()),
+            Ok(Answer::Declined) => {
+                let role = peer.role;
+                let reason = format!("the server does not accept {}", self.plan.compression);
+                Err(self.unopened(role, reason))
+            }
             Ok(Answer::Open(mut frames)) => {
                 self.opened(slot);
                 self.frames(slot, &mut frames, now)
@@ -336,6 +344,7 @@ impl<'a> Exchange<'a> {
             tally,
             plan,
             foreign,
+            inflaters,
             ..
         } = self;
         let peer = &mut peers[slot as usize];
@@ -345,7 +354,10 @@ impl<'a> Exchange<'a> {
         let (mut subscribed, mut trouble) = (false, None);
         tally.begin_batch(now);
         loop {
-            let message = match peer.connection.poll(&mut input, millis(now), &mut peer.out.bytes) {
+            let message = match peer
+                .connection
+                .poll_pooled(&mut input, millis(now), inflaters, &mut peer.out.bytes)
+            {
                 Ok(Some(Event::Binary(message))) => message,
                 Ok(Some(Event::Text(message))) => message.as_bytes(),
                 Ok(Some(Event::Ping(_) | Event::Pong(_))) => continue,

@@ -39,7 +39,7 @@ mod thread;
 
 pub use check::Faults;
 pub use error::Error;
-pub use plan::{Extent, Load, Plan, PlanError, Protocol};
+pub use plan::{Compression, Extent, Load, Plan, PlanError, Protocol};
 pub use progress::Bar;
 pub use report::{Generator, Latency, Report, Server, Setup};
 pub use run::{Progress, run};

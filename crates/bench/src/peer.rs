@@ -1,7 +1,7 @@
 //! One connection of the generator.
 
 use tidecast_client::masking_key;
-use tidecast_websocket::{ClientHandshake, Connection, Limits, Millis, Url, Version, code};
+use tidecast_websocket::{ClientHandshake, Connection, Limits, Millis, Offer, Url, Version, code};
 
 use crate::plan::Role;
 
@@ -76,6 +76,8 @@ pub(crate) enum Answer {
     Incomplete,
     /// The WebSocket is open; these are the first bytes of frames.
     Open(Vec<u8>),
+    /// The WebSocket is open, but will not compress.
+    Declined,
 }
 
 impl Peer {
@@ -88,16 +90,11 @@ impl Peer {
     ) -> Result<Peer, tidecast_websocket::ClientHandshakeError> {
         let mut out = Outgoing::default();
         handshake.write_request(&mut out.bytes)?;
-        // Deliveries are as large as the payloads, which are ours.
-        let limits = Limits {
-            max_message: u32::MAX,
-            ..Limits::default()
-        };
         Ok(Peer {
             role,
             number,
             stage: Stage::Opening,
-            connection: Connection::client(handshake.version, limits, masking_key, now),
+            connection: Connection::client(handshake.version, limits(), masking_key, now),
             out,
             key: handshake.key,
             head: Vec::new(),
@@ -109,13 +106,19 @@ impl Peer {
         &mut self,
         bytes: &[u8],
         target: &Target<'_>,
+        now: Millis,
     ) -> Result<Answer, tidecast_websocket::ClientHandshakeError> {
         self.head.extend_from_slice(bytes);
         match target.handshake(self.key).check_response(&self.head)? {
             None => Ok(Answer::Incomplete),
-            Some((_, length)) => {
+            Some((accepted, _)) if accepted.extension.is_none() && !target.extensions.is_empty() => {
+                Ok(Answer::Declined)
+            }
+            Some((accepted, length)) => {
                 let frames = self.head.split_off(length);
                 self.head = Vec::new();
+                self.connection =
+                    Connection::client(target.version, limits(), masking_key, now).with_extension(accepted.extension);
                 Ok(Answer::Open(frames))
             }
         }
@@ -128,12 +131,25 @@ impl Peer {
     }
 }
 
+/// Deliveries are as large as the payloads, which are ours.
+fn limits() -> Limits {
+    Limits {
+        max_message: u32::MAX,
+        ..Limits::default()
+    }
+}
+
+/// Who we are; servers of deflate-stream may want to know whom they trust with it.
+const USER_AGENT: &[(&str, &str)] = &[("User-Agent", concat!("tidecast-bench/", env!("CARGO_PKG_VERSION")))];
+
 /// What connections of a role ask for.
 #[derive(Debug)]
 pub(crate) struct Target<'a> {
     pub(crate) url: Url,
     pub(crate) version: Version,
     pub(crate) protocols: &'a [&'a str],
+    /// What is offered, and has to be accepted.
+    pub(crate) extensions: &'a [Offer],
 }
 
 impl Target<'_> {
@@ -143,9 +159,9 @@ impl Target<'_> {
             version: self.version,
             key,
             protocols: self.protocols,
-            extensions: &[],
+            extensions: self.extensions,
             origin: None,
-            headers: &[],
+            headers: USER_AGENT,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use tidecast_websocket::{Url, Version};
+use tidecast_websocket::{ClientWindow, Offer, PerMessageOffer, Url, Version};
 
 use crate::ledger::MAX_IN_FLIGHT;
 
@@ -37,6 +37,58 @@ impl fmt::Display for Protocol {
         f.write_str(match self {
             Protocol::Raw => "raw",
             Protocol::Json => "json",
+        })
+    }
+}
+
+/// What subscribers offer to have their messages compressed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compression {
+    /// Nothing.
+    None,
+    /// `permessage-deflate` of RFC 7692.
+    PermessageDeflate,
+    /// `deflate-stream` of the drafts, so with a version below 13.
+    DeflateStream,
+}
+
+impl Compression {
+    /// What is offered in the handshake.
+    pub(crate) fn offers(self) -> &'static [Offer] {
+        const PER_MESSAGE: &[Offer] = &[Offer::PerMessageDeflate(PerMessageOffer {
+            server_no_context_takeover: false,
+            client_no_context_takeover: false,
+            server_max_window_bits: None,
+            client_max_window_bits: ClientWindow::Fixed,
+        })];
+        match self {
+            Compression::None => &[],
+            Compression::PermessageDeflate => PER_MESSAGE,
+            Compression::DeflateStream => &[Offer::DeflateStream],
+        }
+    }
+}
+
+impl FromStr for Compression {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Compression, String> {
+        match word {
+            "none" => Ok(Compression::None),
+            "permessage-deflate" => Ok(Compression::PermessageDeflate),
+            "deflate-stream" => Ok(Compression::DeflateStream),
+            _ => Err("it is `permessage-deflate`, `deflate-stream` or `none`".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Compression::None => "none",
+            Compression::PermessageDeflate => "permessage-deflate",
+            Compression::DeflateStream => "deflate-stream",
         })
     }
 }
@@ -78,6 +130,8 @@ pub struct Plan {
     pub protocol: Protocol,
     /// The WebSocket version they speak.
     pub version: Version,
+    /// What subscribers offer to have their messages compressed with; a broker that declines it fails the run.
+    pub compression: Compression,
     /// Connections that receive.
     pub subscribers: u32,
     /// Connections that send.
@@ -108,6 +162,7 @@ impl Default for Plan {
             topic: "bench".to_owned(),
             protocol: Protocol::Raw,
             version: Version::V13,
+            compression: Compression::None,
             subscribers: 1000,
             publishers: NonZeroU32::MIN,
             size: 128,

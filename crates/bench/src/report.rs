@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use serde::{Serialize, Serializer};
 
 use crate::check::Faults;
-use crate::plan::{Extent, Load, Protocol};
+use crate::plan::{Compression, Extent, Load, Protocol};
 
 /// Above this share of a core a thread of the generator may have been what limited the run.
 const SATURATED: f64 = 0.95;
@@ -56,6 +56,8 @@ pub struct Setup {
     pub protocol: Protocol,
     /// The WebSocket version, by its number.
     pub version: u8,
+    /// What subscribers' messages were compressed with.
+    pub compression: Compression,
     /// Connections that received.
     pub subscribers: u32,
     /// Connections that sent.
@@ -192,7 +194,7 @@ impl fmt::Display for Report {
         let setup = &self.setup;
         writeln!(
             f,
-            "{} to {}, {} B, {}, protocol {}, version {}, {}",
+            "{} to {}, {} B, {}, protocol {}, version {}{}, {}",
             count(setup.publishers, "publisher"),
             count(setup.subscribers, "subscriber"),
             grouped(setup.size as u64),
@@ -202,6 +204,10 @@ impl fmt::Display for Report {
             },
             setup.protocol,
             setup.version,
+            match setup.compression {
+                Compression::None => String::new(),
+                compression => format!(", {compression}"),
+            },
             count(setup.threads, "thread"),
         )?;
         writeln!(
@@ -321,6 +327,7 @@ mod tests {
                 url: "ws://127.0.0.1:8080".into(),
                 protocol: Protocol::Raw,
                 version: 13,
+                compression: Compression::None,
                 subscribers: 1000,
                 publishers: 1,
                 size: 128,

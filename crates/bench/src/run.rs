@@ -211,6 +211,7 @@ fn report(plan: &Plan, span: &Span, outcomes: Vec<Outcome>, server: Usage) -> Re
             url: plan.url.clone(),
             protocol: plan.protocol,
             version: plan.version.number(),
+            compression: plan.compression,
             subscribers: plan.subscribers,
             publishers: plan.publishers.get(),
             size: plan.size,

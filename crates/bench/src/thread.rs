@@ -128,6 +128,11 @@ impl<'a> Thread<'a> {
                 url: plan.target(role)?,
                 version: plan.version,
                 protocols,
+                // What publishers send is masked, which nothing compresses.
+                extensions: match role {
+                    Role::Subscriber => plan.compression.offers(),
+                    Role::Publisher => &[],
+                },
             })
         };
         let publishers = plan.publishers.get() as usize;
