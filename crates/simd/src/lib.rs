@@ -1,13 +1,16 @@
 //! SIMD kernels for tidecast: WebSocket unmasking.
 //!
 //! Masking XORs octet `i` of a payload with octet `i mod 4` of a key, so the same function masks and unmasks.
-//! There is one file per instruction set (`scalar`, `sse2`, `avx2`); [`unmask`] chooses. This crate knows nothing
-//! of frames: which bytes to unmask, and with which key, is `tidecast-websocket`'s business.
+//! There is one file per instruction set (`scalar`, `sse2`, `avx2`, `avx512`); [`unmask`] chooses. Other architectures
+//! have what the compiler makes of `scalar`: on those where every CPU has vectors, as on AArch64, it uses them.
+//! This crate knows nothing of frames: which bytes to unmask, and with which key, is `tidecast-websocket`'s business.
 //!
 //! Start reading at [`unmask`].
 
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 mod avx2;
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+mod avx512;
 mod scalar;
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 mod sse2;
@@ -35,15 +38,25 @@ pub fn unmask(data: &mut [u8], key: [u8; 4]) {
 ///
 /// For a payload that arrives in pieces: `offset` is the number of its octets that came before `data`.
 #[inline]
-pub fn unmask_from(data: &mut [u8], mut key: [u8; 4], offset: usize) {
-    key.rotate_left(offset % 4);
-    unmask(data, key);
+pub fn unmask_from(data: &mut [u8], key: [u8; 4], offset: usize) {
+    unmask(data, key_from(key, offset));
+}
+
+/// The key of what is `offset` octets further on.
+#[inline]
+fn key_from(key: [u8; 4], offset: usize) -> [u8; 4] {
+    u32::from_be_bytes(key)
+        .rotate_left(8 * (offset % 4) as u32)
+        .to_be_bytes()
 }
 
 /// Runs the widest implementation this CPU has. Detection is cached by `std`: a load and a bit test.
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 fn dispatch(data: &mut [u8], key: [u8; 4]) {
-    if is_x86_feature_detected!("avx2") {
+    if avx512::is_detected() {
+        // SAFETY: AVX-512F and AVX-512BW were detected in the line above.
+        unsafe { avx512::unmask(data, key) }
+    } else if is_x86_feature_detected!("avx2") {
         // SAFETY: AVX2 was detected in the line above.
         unsafe { avx2::unmask(data, key) }
     } else if is_x86_feature_detected!("sse2") {
@@ -58,4 +71,30 @@ fn dispatch(data: &mut [u8], key: [u8; 4]) {
 #[cfg(not(any(target_arch = "x86", target_arch = "x86_64")))]
 fn dispatch(data: &mut [u8], key: [u8; 4]) {
     scalar::unmask(data, key);
+}
+
+/// What [`unmask`] is, and what it chooses from.
+pub type Unmask = fn(&mut [u8], [u8; 4]);
+
+/// The implementations of [`unmask`] that this CPU can run, the widest last, each with the name of its file: for
+/// tests and benchmarks that compare them.
+#[must_use]
+pub fn implementations() -> Vec<(&'static str, Unmask)> {
+    let mut found: Vec<(_, Unmask)> = vec![("scalar", scalar::unmask)];
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    {
+        if is_x86_feature_detected!("sse2") {
+            // SAFETY: SSE2 was detected in the line above.
+            found.push(("sse2", |data, key| unsafe { sse2::unmask(data, key) }));
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: AVX2 was detected in the line above.
+            found.push(("avx2", |data, key| unsafe { avx2::unmask(data, key) }));
+        }
+        if avx512::is_detected() {
+            // SAFETY: AVX-512F and AVX-512BW were detected in the line above.
+            found.push(("avx512", |data, key| unsafe { avx512::unmask(data, key) }));
+        }
+    }
+    found
 }
