@@ -5,6 +5,8 @@ mod support;
 
 #[path = "conformance/cases.rs"]
 mod cases;
+#[path = "conformance/compressed.rs"]
+mod compressed;
 #[path = "conformance/frame.rs"]
 mod frame;
 #[path = "conformance/peer.rs"]
@@ -95,4 +97,28 @@ fn the_closing_handshake_takes_every_valid_code_and_no_other() {
 #[test]
 fn large_messages_come_back_whole_in_any_pieces() {
     judge(cases::large());
+}
+
+#[test]
+fn compressed_messages_come_back_whatever_was_agreed() {
+    let broker = Broker::start(&[]);
+    let offers = compressed::offers();
+    let failures: Vec<_> = offers
+        .iter()
+        .enumerate()
+        .filter_map(|(number, offer)| Some(format!("{offer}: {}", compressed::run(&broker, offer, number).err()?)))
+        .collect();
+    let summary = format!("{} of {} offers failed", failures.len(), offers.len());
+    assert!(failures.is_empty(), "{summary}:\n{}", failures.join("\n"));
+}
+
+#[test]
+fn an_offer_that_is_not_valid_is_passed_over_for_the_next_one() {
+    let broker = Broker::start(&[]);
+    for offer in compressed::DECLINED {
+        assert_eq!(compressed::agreed(&broker, offer), None, "{offer}");
+        let next = format!("{offer}, permessage-deflate; server_max_window_bits=10");
+        let agreed = compressed::agreed(&broker, &next).expect("the second offer is valid");
+        assert!(agreed.contains("server_max_window_bits=10"), "{next}: {agreed}");
+    }
 }

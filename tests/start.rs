@@ -70,6 +70,22 @@ fn a_start_that_cannot_work_says_what_to_change() {
 }
 
 #[test]
+fn versions_that_are_not_accepted_are_refused_with_those_that_are() {
+    let broker = Broker::start(&["--versions", "13,7"]);
+    for (version, status) in [(13, "101 "), (8, "426 "), (7, "101 "), (6, "426 ")] {
+        let mut peer = Peer::connect(&broker);
+        peer.say(upgrade("/t/a", &format!("Sec-WebSocket-Version: {version}\r\n")).as_bytes());
+        let head = peer.head();
+        assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{version}: {head}");
+        assert_eq!(
+            head.contains("Sec-WebSocket-Version: 13, 7\r\n"),
+            status == "426 ",
+            "{head}"
+        );
+    }
+}
+
+#[test]
 fn without_io_uring_the_error_tells_how_to_allow_it() {
     let mut command = Command::new("python3");
     command

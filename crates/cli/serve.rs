@@ -58,6 +58,15 @@ pub(crate) struct ServeArgs {
     /// The same in bytes of payload; one message is always taken
     #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = size, env = "TIDECAST_MAILBOX_BYTES")]
     mailbox_bytes: usize,
+    /// The versions of WebSocket that are accepted
+    #[arg(
+        long,
+        value_name = "N,…",
+        default_value = "13,8,7,6",
+        value_delimiter = ',',
+        env = "TIDECAST_VERSIONS"
+    )]
+    versions: Vec<u8>,
     /// Compression of messages for clients that offer it, once for all of them: 1 (fast) to 9 (small), 0 for none
     #[arg(long, value_name = "LEVEL", default_value_t = 1, env = "TIDECAST_COMPRESSION")]
     compression: u8,
@@ -107,6 +116,7 @@ impl ServeArgs {
             max_levels: self.max_levels,
             mailbox_messages: self.mailbox_messages,
             mailbox_bytes: self.mailbox_bytes,
+            versions: self.versions,
             compression: self.compression,
             compress_min: self.compress_min,
             inflate_memory: self.inflate_memory,
@@ -171,6 +181,8 @@ mod tests {
             "10",
             "--mailbox-bytes",
             "11K",
+            "--versions",
+            "13,7",
             "--compression",
             "9",
             "--compress-min",
@@ -204,6 +216,7 @@ mod tests {
             max_levels: 5,
             mailbox_messages: 10,
             mailbox_bytes: 11 << 10,
+            versions: vec![13, 7],
             compression: 9,
             compress_min: 12,
             inflate_memory: 13 << 20,

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use tidecast_broker::{TopicLimits, WorkerSet};
-use tidecast_websocket::{Millis, Timing};
+use tidecast_websocket::{Millis, Timing, Version, Versions};
 use tidecast_worker::{Compression, MailboxLimits};
 
 /// The largest message that can be allowed. As a JSON string it is up to six times as long, if all of it has to be
@@ -44,6 +44,8 @@ pub struct Config {
     pub mailbox_messages: usize,
     /// The same in bytes of payload.
     pub mailbox_bytes: usize,
+    /// The versions of WebSocket that are accepted, by their numbers: 13, 8, 7, 6.
+    pub versions: Vec<u8>,
     /// Compression of messages: 1 (fast) to 9 (small), 0 for none.
     pub compression: u8,
     /// Messages of fewer bytes are not compressed.
@@ -79,6 +81,7 @@ impl Default for Config {
             max_levels: 16,
             mailbox_messages: 4096,
             mailbox_bytes: 64 << 20,
+            versions: vec![13, 8, 7, 6],
             // On a message of 1 KiB level 1 spends 5 microseconds and level 6 spends 12, for a few per cent of size.
             compression: 1,
             // Around 100 bytes a text begins to shrink by more than a deflated block costs.
@@ -113,6 +116,12 @@ pub enum ConfigError {
     /// A limit for slow subscribers out of range.
     #[error("--max-pending {0}: give 1 to {MOST_PENDING} bytes")]
     MaxPending(usize),
+    /// A version that is not spoken.
+    #[error("--versions {0}: give some of {all}", all = Versions::ALL)]
+    Version(u8),
+    /// No version at all.
+    #[error("--versions names none: give some of {all}", all = Versions::ALL)]
+    NoVersion,
     /// A level that does not exist.
     #[error("--compression {0}: give 1 (fast) to 9 (small), or 0 for none")]
     Compression(u8),
@@ -180,6 +189,13 @@ impl Config {
         if !(1..=MOST_PENDING).contains(&self.max_pending) {
             return Err(ConfigError::MaxPending(self.max_pending));
         }
+        if self.versions.is_empty() {
+            return Err(ConfigError::NoVersion);
+        }
+        let versions = self.versions.iter().try_fold(Versions::NONE, |versions, number| {
+            let version = Version::from_number(*number).ok_or(ConfigError::Version(*number))?;
+            Ok(versions.with(version))
+        })?;
         if self.compression > 9 {
             return Err(ConfigError::Compression(self.compression));
         }
@@ -233,6 +249,7 @@ impl Config {
                 },
                 max_head: self.max_head,
                 handshake_timeout: self.handshake_timeout,
+                versions,
                 compression: (self.compression > 0).then_some(Compression {
                     level: self.compression,
                     min_message: self.compress_min,
@@ -287,9 +304,11 @@ mod tests {
     fn every_setting_out_of_range_is_refused_by_its_name() {
         let address = SocketAddr::from(([127, 0, 0, 1], 80));
         type Change = fn(&mut Config);
-        let table: [(Change, &str); 10] = [
+        let table: [(Change, &str); 12] = [
             (|config| config.mailbox_messages = 0, "--mailbox-messages"),
             (|config| config.compression = 10, "--compression 10"),
+            (|config| config.versions = vec![13, 5], "13, 8, 7, 6"),
+            (|config| config.versions.clear(), "--versions names none"),
             (|config| config.listen.clear(), "--listen"),
             (|config| config.workers = NonZeroUsize::new(257), "at most 256"),
             (|config| config.max_message = 0, "--max-message 0"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidecast_broker::{Shared, TopicLimits};
 use tidecast_driver::Listener;
-use tidecast_websocket::Timing;
+use tidecast_websocket::{Timing, Versions};
 
 use crate::counters::Counters;
 use crate::mesh::Mesh;
@@ -27,6 +27,8 @@ pub struct Config {
     pub max_head: usize,
     /// How long a request head may take to arrive.
     pub handshake_timeout: Duration,
+    /// The versions of WebSocket that are accepted.
+    pub versions: Versions,
     /// Compression; none, if there is none.
     pub compression: Option<Compression>,
     /// Pings and patience of open WebSockets.

@@ -17,7 +17,7 @@ use tidecast_broker::{Broker, Encoding, SessionId, WorkerSet, wire};
 use tidecast_driver::{Completion, Listener, Op, Ring, SetupError, Token, Wait, pin_to_core};
 use tidecast_websocket::http::Request;
 use tidecast_websocket::{
-    Accept, Connection, Deflater, Error, Event, InflatePool, Input, Limits, Millis, State, TimedOut, Versions,
+    Accept, Connection, Deflater, Error, Event, InflatePool, Input, Limits, Millis, State, TimedOut,
 };
 
 use crate::config::{Config, Parts};
@@ -169,7 +169,7 @@ impl Worker {
             timers: Timers::new(now),
             site: Site {
                 page: config.page,
-                versions: Versions::ALL,
+                versions: config.versions,
                 extensions: if config.compression.is_some() {
                     Accept::default()
                 } else {
