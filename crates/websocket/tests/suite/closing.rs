@@ -108,6 +108,7 @@ fn the_peer_gets_the_code_its_version_has_for_ours() {
         (4103, [4103, 4103, 4103, 4103]),
         (1005, [1000, 1000, 1000, 1000]),
         (1006, [1000, 1000, 1000, 1000]),
+        (1015, [1000, 1000, 1000, 1000]),
     ];
     for (ours, sent) in table {
         for (version, sent) in Version::ALL.into_iter().zip(sent) {

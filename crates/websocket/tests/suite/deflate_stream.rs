@@ -253,6 +253,28 @@ fn messages_of_one_and_messages_of_many_stand_in_one_stream() {
 }
 
 #[test]
+fn whatever_is_sent_is_heard_before_anything_follows_it() {
+    let tide = "the tide rises, the tide falls, ".repeat(40);
+    for version in Version::ALL {
+        let (mut speaker, mut listener) = (server(version), client(version));
+        let mut deflater = Deflater::default();
+        for length in 0..tide.len() {
+            let payload = &tide[..length];
+            for deflates in [false, true] {
+                let mut out = Vec::new();
+                if deflates {
+                    assert!(speaker.send_deflated(Opcode::Text, payload.as_bytes(), &mut deflater, &mut out));
+                } else {
+                    assert!(speaker.send(Opcode::Text, payload.as_bytes(), &mut out));
+                }
+                let heard = listen(&mut listener, &out, Segmentation::Whole);
+                assert_eq!(heard.said, [text(payload)], "{version} {length} {deflates}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_stream_that_ends_with_a_final_block_begins_anew_with_the_next_octet() {
     let frame = masked(Version::V7, Opcode::Text, true, b"Hello");
     // Stored and final.

@@ -287,6 +287,7 @@ fn a_client_takes_no_answer_that_does_not_prove_itself() {
         (1, "", E::NotSwitched("Upgrade")),
         (1, "Upgrade: h2c", E::NotSwitched("Upgrade")),
         (2, "", E::NotSwitched("Connection")),
+        (2, "Connection: close", E::NotSwitched("Connection")),
         (3, "", E::WrongAccept),
         (3, "Sec-WebSocket-Accept: B4WbEMTlqoCGXRoVXXsbuBkC/aQ=", E::WrongAccept),
         (3, "Sec-WebSocket-Accept: S3PPLMBITXAQ9KYGZZHZRBK+XOO=", E::WrongAccept),
