@@ -7,7 +7,7 @@ use tidecast_router::{Filter, Router, TopicError};
 use tidecast_wire::{Code, Command, Error, Kind, Payload, Reference, SlowPolicy, close, json};
 
 use crate::index::Index;
-use crate::message::Message;
+use crate::message::{Kept, Message, OwnedMessage};
 use crate::routes::{Route, Routes};
 use crate::session::{Face, RawFace, Session, SessionId};
 use crate::target::{Mode, Target, describe};
@@ -56,13 +56,14 @@ pub trait Output {
     fn reply(&mut self, session: SessionId, payload: &[u8]);
 
     /// Puts `message` on the wire for all sessions of `rendition`. Called at most once per message and rendition.
-    fn encode(&mut self, rendition: u8, message: &Message<'_>) -> Self::Encoded;
+    /// Where other workers get the message too, what is costly can be taken from `kept`, or left there for them.
+    fn encode(&mut self, rendition: u8, message: &Message<'_>, kept: Option<&Kept>) -> Self::Encoded;
 
     /// Sends what [`Output::encode`] gave for the session's rendition.
     fn deliver(&mut self, session: SessionId, encoded: Self::Encoded);
 
     /// Hands `message` to other workers. Never called with an empty set.
-    fn forward(&mut self, workers: WorkerSet, message: &Message<'_>);
+    fn forward(&mut self, workers: WorkerSet, message: Arc<OwnedMessage>);
 
     /// Closes a session with a close code.
     fn close(&mut self, session: SessionId, code: u16, reason: &str);
@@ -238,15 +239,17 @@ impl Broker {
     }
 
     /// Delivers a message that another worker forwarded.
-    pub fn handle_forwarded(&mut self, message: &Message<'_>, out: &mut impl Output) {
+    pub fn handle_forwarded(&mut self, message: &OwnedMessage, out: &mut impl Output) {
         self.stats.forwarded += 1;
+        let (message, kept) = (message.as_message(), message.kept());
         // The worker that forwarded it has checked the topic by the same limits.
         if let Ok(route) = self
             .routes
             .resolve(message.topic, &self.limits.topics, &self.shared.router, &self.index)
         {
             deliver(
-                message,
+                &message,
+                Some(kept),
                 route,
                 &self.index,
                 &mut self.sessions,
@@ -431,11 +434,13 @@ impl Broker {
             .map_err(|error| Refusal::topic(message.topic, error))?;
         self.stats.published += 1;
         let others = route.workers.without(self.worker);
-        if !others.is_empty() {
-            out.forward(others, message);
+        let shared = (!others.is_empty()).then(|| Arc::new(message.to_owned()));
+        if let Some(shared) = &shared {
+            out.forward(others, Arc::clone(shared));
         }
         deliver(
             message,
+            shared.as_deref().map(OwnedMessage::kept),
             route,
             &self.index,
             &mut self.sessions,
@@ -484,6 +489,7 @@ fn is_reserved(topic: &str) -> bool {
 #[allow(clippy::too_many_arguments)] // the fields of Broker, borrowed apart from the route that lies in one of them
 fn deliver<O: Output>(
     message: &Message<'_>,
+    kept: Option<&Kept>,
     route: &Route,
     index: &Index,
     sessions: &mut [Session],
@@ -495,7 +501,7 @@ fn deliver<O: Output>(
     let mut encoded: [Option<O::Encoded>; RENDITIONS] = [None; RENDITIONS];
     let mut delivered = 0;
     let mut send = |session, rendition: u8| {
-        let encoded = encoded[usize::from(rendition)].get_or_insert_with(|| out.encode(rendition, message));
+        let encoded = encoded[usize::from(rendition)].get_or_insert_with(|| out.encode(rendition, message, kept));
         out.deliver(session, *encoded);
         delivered += 1;
     };

@@ -19,9 +19,11 @@ struct House {
 struct Said {
     to: BTreeMap<SessionId, Vec<String>>,
     closed: BTreeMap<SessionId, (u16, String)>,
-    forwarded: Vec<(WorkerSet, OwnedMessage)>,
+    forwarded: Vec<(WorkerSet, Arc<OwnedMessage>)>,
     /// What was encoded in this fan-out, by number.
     encoded: Vec<String>,
+    /// How many of them were not taken over from another worker.
+    made: usize,
 }
 
 impl Output for Said {
@@ -34,7 +36,11 @@ impl Output for Said {
             .push(String::from_utf8(payload.to_vec()).unwrap());
     }
 
-    fn encode(&mut self, rendition: u8, message: &Message<'_>) -> usize {
+    fn encode(&mut self, rendition: u8, message: &Message<'_>, kept: Option<&Kept>) -> usize {
+        if let Some(bytes) = kept.and_then(|kept| kept.get(rendition)) {
+            self.encoded.push(String::from_utf8_lossy(bytes).into_owned());
+            return self.encoded.len() - 1;
+        }
         let encoding = if rendition == RAW {
             Encoding::Raw
         } else {
@@ -43,6 +49,10 @@ impl Output for Said {
         let mut scratch = Vec::new();
         let (bytes, _) = encode(message, encoding, &mut scratch);
         self.encoded.push(String::from_utf8_lossy(bytes).into_owned());
+        self.made += 1;
+        if let Some(kept) = kept {
+            kept.keep(rendition, bytes);
+        }
         self.encoded.len() - 1
     }
 
@@ -51,9 +61,9 @@ impl Output for Said {
         self.to.entry(session).or_default().push(bytes);
     }
 
-    fn forward(&mut self, workers: WorkerSet, message: &Message<'_>) {
+    fn forward(&mut self, workers: WorkerSet, message: Arc<OwnedMessage>) {
         assert!(!workers.is_empty());
-        self.forwarded.push((workers, message.to_owned()));
+        self.forwarded.push((workers, message));
     }
 
     fn close(&mut self, session: SessionId, code: u16, reason: &str) {
@@ -109,7 +119,7 @@ impl House {
                 for to in workers.iter() {
                     assert_ne!(usize::from(to), from, "a worker does not forward to itself");
                     let to = usize::from(to);
-                    self.brokers[to].handle_forwarded(&message.as_message(), &mut self.outs[to]);
+                    self.brokers[to].handle_forwarded(&message, &mut self.outs[to]);
                 }
             }
         }
@@ -151,6 +161,20 @@ fn a_message_is_encoded_once_per_rendition_however_many_subscribe() {
     house.says(publisher, r#"["pub","t",1]"#);
     assert_eq!(house.outs[0].encoded.len(), 2);
     assert_eq!(house.brokers[0].stats().delivered, 101);
+}
+
+#[test]
+fn what_one_worker_made_of_a_message_serves_the_others() {
+    let mut house = House::new(3);
+    let subscribers: Vec<_> = (0..3).map(|worker| house.raw(worker, 0, "t", &[])).collect();
+    let publisher = house.json(1, 1);
+    house.says(publisher, r#"["pub","t",1]"#);
+    assert!(
+        subscribers
+            .into_iter()
+            .all(|subscriber| house.heard(subscriber) == ["1"])
+    );
+    assert_eq!(house.outs.iter().map(|out| out.made).sum::<usize>(), 1);
 }
 
 #[test]

@@ -29,7 +29,7 @@ mod workers;
 
 pub use broker::{Broker, Limits, Output, RENDITIONS, Shared, Stats};
 pub use encode::{Encoding, encode};
-pub use message::{Message, OwnedMessage};
+pub use message::{Kept, Message, OwnedMessage};
 pub use session::SessionId;
 pub use target::{Mode, Target, TargetError};
 pub use tidecast_router::Limits as TopicLimits;

@@ -1,6 +1,10 @@
 //! A published message, borrowed while it is handled and owned while it crosses to other workers.
 
+use std::sync::OnceLock;
+
 use tidecast_wire::Kind;
+
+use crate::broker::RENDITIONS;
 
 /// A published message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,19 +27,48 @@ impl Message<'_> {
             bytes: bytes.into_boxed_slice(),
             topic_len: self.topic.len(),
             kind: self.kind,
+            kept: Kept::default(),
         }
     }
 }
 
+/// What some rendition of a message came to, kept for the other workers because it was costly: a deflated frame.
+///
+/// Whoever has it first keeps it; nobody waits for anybody.
+#[derive(Debug, Default)]
+pub struct Kept(OnceLock<Box<[Bytes; RENDITIONS]>>);
+
+/// One rendition, once it is there.
+type Bytes = OnceLock<Box<[u8]>>;
+
+impl Kept {
+    /// What was kept for `rendition`.
+    pub fn get(&self, rendition: u8) -> Option<&[u8]> {
+        self.0.get()?[usize::from(rendition)].get().map(|bytes| &**bytes)
+    }
+
+    /// Keeps `bytes` for `rendition`, unless somebody was faster.
+    pub fn keep(&self, rendition: u8, bytes: &[u8]) {
+        // The loser of a race has made the same bytes.
+        let _ = self.0.get_or_init(Box::default)[usize::from(rendition)].set(bytes.into());
+    }
+}
+
 /// A [`Message`] that owns its bytes: one allocation for topic and payload.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct OwnedMessage {
     bytes: Box<[u8]>,
     topic_len: usize,
     kind: Kind,
+    kept: Kept,
 }
 
 impl OwnedMessage {
+    /// What renditions of it came to.
+    pub fn kept(&self) -> &Kept {
+        &self.kept
+    }
+
     /// Looks at the message.
     pub fn as_message(&self) -> Message<'_> {
         let (topic, payload) = self.bytes.split_at(self.topic_len);
@@ -59,5 +92,14 @@ mod tests {
             kind: Kind::Binary,
         };
         assert_eq!(message.to_owned().as_message(), message);
+    }
+
+    #[test]
+    fn what_is_kept_first_stays() {
+        let kept = Kept::default();
+        assert_eq!(kept.get(3), None);
+        kept.keep(3, b"first");
+        kept.keep(3, b"again");
+        assert_eq!((kept.get(3), kept.get(4)), (Some(&b"first"[..]), None));
     }
 }

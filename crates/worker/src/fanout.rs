@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidecast_broker::{Message, Output, OwnedMessage, SessionId, WorkerSet, encode};
+use tidecast_broker::{Kept, Message, Output, OwnedMessage, SessionId, WorkerSet, encode};
 use tidecast_websocket::{Deflater, Millis, Opcode, Version, encode_compressed_header, encode_header, stored_blocks};
 
 use crate::mesh::Mesh;
@@ -444,9 +444,13 @@ impl Output for Fanout {
         self.push(session.0, range);
     }
 
-    fn encode(&mut self, rendition: u8, message: &Message<'_>) -> Range {
+    fn encode(&mut self, rendition: u8, message: &Message<'_>, kept: Option<&Kept>) -> Range {
         let (form, encoding) = Form::of_rendition(rendition);
         let log = usize::from(rendition);
+        // Another worker has deflated it already.
+        if let Some(bytes) = kept.and_then(|kept| kept.get(rendition)) {
+            return self.append(log, &[bytes]);
+        }
         let (payload, text) = encode(message, encoding, &mut self.scratch);
         let opcode = if text { Opcode::Text } else { Opcode::Binary };
         let header = encode_header(form.version(), opcode, true, payload.len(), None);
@@ -466,6 +470,9 @@ impl Output for Fanout {
             }
         };
         self.appended += range.len();
+        if let (Some(kept), Form::PerMessage(_) | Form::Stream(_)) = (kept, form) {
+            kept.keep(rendition, self.outbox.bytes(range));
+        }
         range
     }
 
@@ -475,8 +482,7 @@ impl Output for Fanout {
         self.push(session.0, encoded);
     }
 
-    fn forward(&mut self, workers: WorkerSet, message: &Message<'_>) {
-        let message = Arc::new(message.to_owned());
+    fn forward(&mut self, workers: WorkerSet, message: Arc<OwnedMessage>) {
         let mut stalled = Stalled {
             message,
             targets: workers,

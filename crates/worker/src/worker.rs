@@ -647,7 +647,7 @@ impl Worker {
                 break;
             }
             let Some(message) = self.mesh.receive(me) else { break };
-            self.broker.handle_forwarded(&message.as_message(), &mut self.fanout);
+            self.broker.handle_forwarded(&message, &mut self.fanout);
         }
         for waiting in self.mesh.take_waiting(me) {
             self.fanout.to_wake.insert(waiting as u16);
