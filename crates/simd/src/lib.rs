@@ -1,7 +1,8 @@
 //! SIMD kernels for tidecast: WebSocket unmasking.
 //!
 //! Masking XORs octet `i` of a payload with octet `i mod 4` of a key, so the same function masks and unmasks.
-//! There is one file per instruction set (`scalar`, `sse2`, `avx2`, `avx512`); [`unmask`] chooses. Other architectures
+//! There is one file per instruction set (`scalar`, `sse2`, `avx2`, `avx512`), and `vector` for what those of vectors
+//! share; [`unmask`] chooses. Other architectures
 //! have what the compiler makes of `scalar`: on those where every CPU has vectors, as on AArch64, it uses them.
 //! This crate knows nothing of frames: which bytes to unmask, and with which key, is `tidecast-websocket`'s business.
 //!
@@ -16,6 +17,10 @@ mod scalar;
 mod sse2;
 #[cfg(test)]
 mod tests;
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+mod vector;
+
+use std::sync::LazyLock;
 
 /// Inputs shorter than this are unmasked where they are called from: one vector register would not be filled, and
 /// asking which instruction set there is would cost more than the work.
@@ -30,7 +35,7 @@ pub fn unmask(data: &mut [u8], key: [u8; 4]) {
     if data.len() < SHORT {
         scalar::unmask(data, key);
     } else {
-        dispatch(data, key);
+        WIDEST(data, key);
     }
 }
 
@@ -50,28 +55,9 @@ fn key_from(key: [u8; 4], offset: usize) -> [u8; 4] {
         .to_be_bytes()
 }
 
-/// Runs the widest implementation this CPU has. Detection is cached by `std`: a load and a bit test.
-#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-fn dispatch(data: &mut [u8], key: [u8; 4]) {
-    if avx512::is_detected() {
-        // SAFETY: AVX-512F and AVX-512BW were detected in the line above.
-        unsafe { avx512::unmask(data, key) }
-    } else if is_x86_feature_detected!("avx2") {
-        // SAFETY: AVX2 was detected in the line above.
-        unsafe { avx2::unmask(data, key) }
-    } else if is_x86_feature_detected!("sse2") {
-        // SAFETY: SSE2 was detected in the line above.
-        unsafe { sse2::unmask(data, key) }
-    } else {
-        scalar::unmask(data, key);
-    }
-}
-
-/// Elsewhere the compiler's own vectorisation of the scalar loop is what there is.
-#[cfg(not(any(target_arch = "x86", target_arch = "x86_64")))]
-fn dispatch(data: &mut [u8], key: [u8; 4]) {
-    scalar::unmask(data, key);
-}
+/// The widest implementation this CPU has, looked for once.
+static WIDEST: LazyLock<Unmask> =
+    LazyLock::new(|| implementations().last().map_or(scalar::unmask, |&(_, widest)| widest));
 
 /// What [`unmask`] is, and what it chooses from.
 pub type Unmask = fn(&mut [u8], [u8; 4]);
@@ -92,7 +78,7 @@ pub fn implementations() -> Vec<(&'static str, Unmask)> {
             found.push(("avx2", |data, key| unsafe { avx2::unmask(data, key) }));
         }
         if avx512::is_detected() {
-            // SAFETY: AVX-512F and AVX-512BW were detected in the line above.
+            // SAFETY: AVX-512F was detected in the line above.
             found.push(("avx512", |data, key| unsafe { avx512::unmask(data, key) }));
         }
     }

