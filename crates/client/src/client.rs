@@ -1,48 +1,22 @@
-//! An open connection.
+//! An open connection over blocking TCP.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use tidecast_websocket::{Connection, Event, Input, Limits, Millis, Opcode, State};
+use tidecast_websocket::Opcode;
 
 use crate::connect;
 use crate::error::Error;
+use crate::link::{Link, Message};
 use crate::options::Options;
-use crate::random::masking_key;
-
-/// Bytes asked for by one read.
-const READ: usize = 64 * 1024;
-
-/// Bytes of queued messages beyond which they are written without waiting for [`Client::flush`].
-const QUEUE: usize = 64 * 1024;
-
-/// A message from the server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Message {
-    /// A text message.
-    Text(String),
-    /// A binary message.
-    Binary(Vec<u8>),
-}
 
 /// A WebSocket to a server, used by one thread.
 #[derive(Debug)]
 pub struct Client {
     stream: TcpStream,
-    connection: Connection,
-    protocol: Option<String>,
+    link: Link,
     timeout: Duration,
-    /// Where [`Millis`] count from.
-    epoch: Instant,
-    /// What was read; `unread` of it has not been looked at.
-    buffer: Vec<u8>,
-    unread: Range<usize>,
-    /// What is to be written.
-    out: Vec<u8>,
-    /// The server's Close, once it came.
-    closed: Option<(Option<u16>, String)>,
 }
 
 impl Client {
@@ -51,30 +25,22 @@ impl Client {
     /// # Errors
     /// Those for which [`Error::is_connect`] is true.
     pub fn connect(url: &str, options: &Options) -> Result<Client, Error> {
-        let opened = connect::open(url, options)?;
-        let limits = Limits {
-            max_message: options.max_message,
-            ..Limits::default()
-        };
-        let unread = 0..opened.received.len();
-        let mut buffer = opened.received;
-        buffer.resize(buffer.len().max(READ), 0);
+        let (stream, agreed) = connect::open(url, options)?;
         Ok(Client {
-            connection: Connection::client(options.version, limits, masking_key, Millis(0)),
-            stream: opened.stream,
-            protocol: opened.protocol,
+            link: Link::new(agreed, options, Instant::now()),
+            stream,
             timeout: options.timeout,
-            epoch: Instant::now(),
-            buffer,
-            unread,
-            out: Vec::new(),
-            closed: None,
         })
     }
 
     /// The subprotocol the server chose, if any.
     pub fn protocol(&self) -> Option<&str> {
-        self.protocol.as_deref()
+        self.link.protocol()
+    }
+
+    /// Whether messages are compressed, as [`Options::compression`] offered.
+    pub fn is_compressed(&self) -> bool {
+        self.link.is_compressed()
     }
 
     /// Sends a text message.
@@ -117,18 +83,26 @@ impl Client {
     /// # Errors
     /// As for [`Client::send_text`].
     pub fn flush(&mut self) -> Result<(), Error> {
-        if self.out.is_empty() {
-            return Ok(());
+        while !self.link.poll_write().is_empty() {
+            let error = match self.stream.write(self.link.poll_write()) {
+                Ok(count) if count > 0 => {
+                    self.link.handle_written(count);
+                    continue;
+                }
+                Ok(_) => io::ErrorKind::WriteZero.into(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => error,
+            };
+            self.link.handle_unwritten();
+            return Err(match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Error::TimedOut {
+                    what: "did not take what was sent",
+                    timeout: self.timeout,
+                },
+                _ => Error::Lost(error),
+            });
         }
-        let result = self.stream.write_all(&self.out);
-        self.out.clear();
-        result.map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Error::TimedOut {
-                what: "did not take what was sent",
-                timeout: self.timeout,
-            },
-            _ => Error::Lost(error),
-        })
+        Ok(())
     }
 
     /// The next message; none if none came before `deadline`. Without a deadline it waits as long as it takes.
@@ -144,15 +118,20 @@ impl Client {
             }
             // What is queued may be what the server's answer depends on.
             self.flush()?;
-            match self.read(deadline)? {
+            let silence = self.link.poll_timeout();
+            match self.read(deadline.into_iter().chain(silence).min())? {
                 Progress::Bytes => {}
-                Progress::Deadline => return Ok(None),
-                Progress::End => {
-                    self.connection.handle_end();
-                    return Err(Error::Lost(io::Error::new(
-                        io::ErrorKind::UnexpectedEof,
-                        "the server ended it without a Close frame",
-                    )));
+                Progress::End => return Err(self.link.handle_end()),
+                Progress::Deadline => {
+                    let now = Instant::now();
+                    let silence = self.link.handle_silence(now);
+                    if silence.is_err() {
+                        self.take_leave();
+                    }
+                    silence?;
+                    if deadline.is_some_and(|deadline| now >= deadline) {
+                        return Ok(None);
+                    }
                 }
             }
         }
@@ -163,37 +142,11 @@ impl Client {
     /// # Errors
     /// As for [`Client::receive`].
     pub fn receive_buffered(&mut self) -> Result<Option<Message>, Error> {
-        let now = self.now();
-        let mut input = Input::new(&mut self.buffer[self.unread.clone()]);
-        let message = loop {
-            match self.connection.poll(&mut input, now, &mut self.out) {
-                Ok(Some(Event::Text(text))) => break Ok(Some(Message::Text(text.to_owned()))),
-                Ok(Some(Event::Binary(bytes))) => break Ok(Some(Message::Binary(bytes.to_vec()))),
-                Ok(Some(Event::Ping(_) | Event::Pong(_))) => {}
-                Ok(Some(Event::Close { code, reason })) => {
-                    self.closed = Some((code, reason.to_owned()));
-                    break Ok(None);
-                }
-                Ok(None) => break Ok(None),
-                Err(error) => break Err(error),
-            }
-        };
-        self.unread.start += input.consumed();
-        if let Err(error) = &message {
-            self.connection.fail(error, now, &mut self.out);
+        let message = self.link.poll(Instant::now());
+        if message.is_err() {
+            self.take_leave();
         }
-        if message.is_err() || self.closed.is_some() {
-            // The answer is a courtesy: the server may be gone already.
-            let _ = self.flush();
-            let _ = self.stream.shutdown(Shutdown::Write);
-        }
-        match &self.closed {
-            Some((code, reason)) => Err(Error::Closed {
-                code: *code,
-                reason: reason.clone(),
-            }),
-            None => Ok(message?),
-        }
+        message
     }
 
     /// Closes the connection in order: sends a Close with `code` and `reason`, and waits for the server's. What the server
@@ -204,8 +157,7 @@ impl Client {
     /// [`Client::receive`], except that a Close of the server is what is waited for.
     pub fn close(mut self, code: u16, reason: &str) -> Result<(), Error> {
         let deadline = Instant::now() + self.timeout;
-        let now = self.now();
-        self.connection.close(code, reason, now, &mut self.out);
+        self.link.close(code, reason, Instant::now());
         loop {
             match self.receive(Some(deadline)) {
                 Ok(Some(_)) => {}
@@ -227,21 +179,19 @@ impl Client {
     }
 
     fn queue(&mut self, opcode: Opcode, payload: &[u8]) -> Result<(), Error> {
-        if let Some((code, reason)) = &self.closed {
-            return Err(Error::Closed {
-                code: *code,
-                reason: reason.clone(),
-            });
-        }
-        if !self.connection.send(opcode, payload, &mut self.out) {
-            return Err(Error::Lost(io::ErrorKind::NotConnected.into()));
-        }
-        if self.out.len() >= QUEUE { self.flush() } else { Ok(()) }
+        self.link.queue(opcode, payload)?;
+        if self.link.is_full() { self.flush() } else { Ok(()) }
+    }
+
+    /// Sends the last that there is to say, a Close: as a courtesy, for the server may be gone already.
+    fn take_leave(&mut self) {
+        let _ = self.flush();
+        let _ = self.stream.shutdown(Shutdown::Write);
     }
 
     /// Reads once, into an empty buffer.
     fn read(&mut self, deadline: Option<Instant>) -> Result<Progress, Error> {
-        if self.connection.state() == State::Closed {
+        if self.link.is_closed() {
             return Ok(Progress::End);
         }
         loop {
@@ -252,10 +202,10 @@ impl Client {
                     .max(Duration::from_micros(1))
             });
             self.stream.set_read_timeout(wait).map_err(Error::Lost)?;
-            match self.stream.read(&mut self.buffer) {
+            match self.stream.read(self.link.space()) {
                 Ok(0) => return Ok(Progress::End),
                 Ok(count) => {
-                    self.unread = 0..count;
+                    self.link.handle_read(count);
                     return Ok(Progress::Bytes);
                 }
                 Err(error) => match error.kind() {
@@ -265,10 +215,6 @@ impl Client {
                 },
             }
         }
-    }
-
-    fn now(&self) -> Millis {
-        Millis(self.epoch.elapsed().as_millis() as u64)
     }
 }
 

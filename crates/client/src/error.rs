@@ -2,9 +2,12 @@
 
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
-/// Why a call of a [`Client`](crate::Client) failed.
+use tidecast_wire::Code;
+
+/// Why a call of a [`Client`](crate::Client) or a [`Session`](crate::Session) failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -51,6 +54,32 @@ pub enum Error {
         /// How the body of the answer begins.
         excerpt: String,
     },
+    /// The server points elsewhere, where nobody said that it should be trusted.
+    #[error("{url} answered {status}{}; redirects are not followed: connect there if you trust it", points(.location))]
+    Redirected {
+        /// What was asked for.
+        url: String,
+        /// The HTTP status, a 3xx.
+        status: u16,
+        /// Where to.
+        location: Option<String>,
+    },
+    /// The server wants credentials, or others.
+    #[error("{url} answered 401: give credentials that it takes in an Authorization header{}", wants(.challenge))]
+    Unauthorized {
+        /// What was asked for.
+        url: String,
+        /// The `WWW-Authenticate` of the answer: which ones.
+        challenge: Option<String>,
+    },
+    /// The proxy opened no tunnel.
+    #[error("the proxy {proxy} does not let us through: {reason}")]
+    Proxy {
+        /// Its host and port.
+        proxy: String,
+        /// What it did instead.
+        reason: String,
+    },
     /// The answer to the handshake is not one of a WebSocket server.
     #[error("{url} is not answered by a WebSocket server as it should be: {reason}")]
     Handshake {
@@ -92,6 +121,15 @@ pub enum Error {
         /// [`Options::timeout`](crate::Options::timeout).
         timeout: Duration,
     },
+    /// The broker refused a command; the connection goes on.
+    #[error("the broker refused it: {0}")]
+    Rejected(Refusal),
+    /// The broker says what is not `tidecast.json.v1`: is it a tidecast broker?
+    #[error("the broker sent what cannot be read: {0}")]
+    Unreadable(String),
+    /// The payload is not of the kind it is said to be, or larger than the broker takes.
+    #[error("this cannot be published: {0}")]
+    Payload(String),
     /// The kernel has no random numbers for this process.
     #[error("no random numbers can be had for the masking of frames: {0}")]
     Random(#[from] getrandom::Error),
@@ -106,13 +144,108 @@ impl Error {
             | Error::Resolve { .. }
             | Error::Connect { .. }
             | Error::Refused { .. }
+            | Error::Redirected { .. }
+            | Error::Unauthorized { .. }
+            | Error::Proxy { .. }
             | Error::Handshake { .. }
             | Error::HandshakeTimeout { .. }
             | Error::Request(_)
             | Error::Random(_) => true,
-            Error::Closed { .. } | Error::Lost(_) | Error::Protocol(_) | Error::TimedOut { .. } => false,
+            Error::Closed { .. }
+            | Error::Lost(_)
+            | Error::Protocol(_)
+            | Error::TimedOut { .. }
+            | Error::Rejected(_)
+            | Error::Unreadable(_)
+            | Error::Payload(_) => false,
         }
     }
+
+    /// Whether the same attempt may succeed later: the network, a timeout, a server that is not up or asks to be left
+    /// alone for a while. False where something has to be changed first.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Error::Resolve { .. }
+            | Error::Connect { .. }
+            | Error::Proxy { .. }
+            | Error::Handshake { .. }
+            | Error::HandshakeTimeout { .. }
+            | Error::Lost(_)
+            | Error::TimedOut { .. } => true,
+            // Request Timeout, Too Early, Too Many Requests.
+            Error::Refused { status, .. } => matches!(status, 408 | 425 | 429 | 500..=599),
+            // A Close without a code is 1005 to those who need one.
+            Error::Closed { code, .. } => tidecast_wire::close::may_come_back(code.unwrap_or(1005)),
+            Error::Rejected(refusal) => matches!(refusal.known(), Some(Code::RateLimited | Code::Overloaded)),
+            Error::Url { .. }
+            | Error::Tls { .. }
+            | Error::Redirected { .. }
+            | Error::Unauthorized { .. }
+            | Error::Request(_)
+            | Error::Protocol(_)
+            | Error::Unreadable(_)
+            | Error::Payload(_)
+            | Error::Random(_) => false,
+        }
+    }
+
+    /// The server name that TLS to a `wss://` URL has to ask for (SNI), for whoever sets up the tunnel; none for an IP
+    /// address, and for every other error.
+    ///
+    //= RFC 6066#section-3
+    //# Literal IPv4 and IPv6 addresses are not permitted in "HostName".
+    pub fn server_name(&self) -> Option<&str> {
+        match self {
+            Error::Tls { host } if host.parse::<IpAddr>().is_err() => Some(host.strip_suffix('.').unwrap_or(host)),
+            _ => None,
+        }
+    }
+
+    /// The same once more, for the calls after the one that was told the error itself.
+    pub(crate) fn again(&self) -> Error {
+        match self {
+            Error::Closed { code, reason } => Error::Closed {
+                code: *code,
+                reason: reason.clone(),
+            },
+            Error::Lost(source) => Error::Lost(io::Error::new(source.kind(), source.to_string())),
+            other => Error::Lost(io::Error::new(io::ErrorKind::NotConnected, other.to_string())),
+        }
+    }
+}
+
+/// What an `err` of the broker says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Its code; a newer broker may have more of them than [`Code`].
+    pub code: String,
+    /// The reason, for a person.
+    pub text: String,
+}
+
+impl Refusal {
+    /// The code, if this version knows it.
+    pub fn known(&self) -> Option<Code> {
+        Code::parse(&self.code)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.text)
+    }
+}
+
+fn points(location: &Option<String>) -> String {
+    location
+        .as_ref()
+        .map_or_else(String::new, |location| format!(" and points to {location:?}"))
+}
+
+fn wants(challenge: &Option<String>) -> String {
+    challenge
+        .as_ref()
+        .map_or_else(String::new, |challenge| format!(", as it asks for with {challenge:?}"))
 }
 
 fn remedy(error: &io::Error) -> &'static str {
@@ -212,6 +345,48 @@ mod tests {
         ];
         for (error, words) in table {
             assert_eq!(error.to_string(), words);
+        }
+    }
+
+    #[test]
+    fn the_server_name_for_tls_is_the_host_unless_that_is_an_address() {
+        //= RFC 6066#section-3
+        //= type=test
+        //# Literal IPv4 and IPv6 addresses are not permitted in "HostName".
+        let table = [
+            ("broker.example", Some("broker.example")),
+            ("broker.example.", Some("broker.example")),
+            ("192.0.2.1", None),
+            ("2001:db8::1", None),
+        ];
+        for (host, name) in table {
+            assert_eq!(Error::Tls { host: host.into() }.server_name(), name);
+        }
+        assert_eq!(Error::Request(String::new()).server_name(), None);
+    }
+
+    #[test]
+    fn what_may_pass_by_itself_is_temporary_and_what_must_be_changed_is_not() {
+        let closed = |code| Error::Closed {
+            code,
+            reason: String::new(),
+        };
+        let refused = |status| Error::Refused {
+            url: String::new(),
+            status,
+            excerpt: String::new(),
+        };
+        for error in [
+            closed(Some(4001)),
+            closed(Some(1012)),
+            refused(503),
+            refused(429),
+            Error::Lost(io::ErrorKind::ConnectionReset.into()),
+        ] {
+            assert!(error.is_temporary(), "{error}");
+        }
+        for error in [closed(Some(4100)), closed(Some(1000)), closed(None), refused(404)] {
+            assert!(!error.is_temporary(), "{error}");
         }
     }
 }

@@ -26,12 +26,16 @@
 mod client;
 mod connect;
 mod error;
+mod link;
+mod opening;
 mod options;
 mod random;
+mod turn;
 
-pub use client::{Client, Message};
-pub use error::Error;
-pub use options::Options;
+pub use client::Client;
+pub use error::{Error, Refusal};
+pub use link::Message;
+pub use options::{Compression, Options, Proxy};
 pub use random::{handshake_key, masking_key};
 pub use tidecast_websocket::{Version, code};
 pub use tidecast_wire as wire;

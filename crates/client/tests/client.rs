@@ -5,9 +5,11 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tidecast_client::{Client, Error, Message, Options, Version};
+use tidecast_client::{Client, Compression, Error, Message, Options, Proxy, Version};
 use tidecast_websocket::http::Request;
-use tidecast_websocket::{Connection, Event, Input, Limits, Millis, Opcode, Upgrade, Versions, code, encode_frame};
+use tidecast_websocket::{
+    Accept, Connection, Deflater, Event, Input, Limits, Millis, Opcode, Upgrade, Versions, code, encode_frame,
+};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -318,10 +320,124 @@ fn the_request_carries_what_the_options_ask_for_and_the_protocol_chosen_is_known
         headers: vec![("A".into(), "b\r\nC: d".into())],
         ..Options::default()
     };
-    let (address, server) = serve(|mut stream| stream.read_to_end(&mut Vec::new()).unwrap());
-    let error = Client::connect(&url(address), &options).unwrap_err();
+    // Judged before anything is connected to: the port is taken by nobody.
+    let error = Client::connect("ws://127.0.0.1:9/ws", &options).unwrap_err();
     assert!(matches!(error, Error::Request(_)), "{error}");
-    assert_eq!(server.join().unwrap(), 0, "nothing of the forged header was sent");
+}
+
+#[test]
+fn messages_are_compressed_both_ways_in_every_version_that_can_when_both_ends_want_it() {
+    for version in Version::ALL {
+        let (address, server) = serve(move |mut stream| {
+            let head = read_head(&mut stream);
+            let (request, _) = Request::parse(head.as_bytes(), 4096).unwrap().unwrap();
+            let upgrade = Upgrade::from_request(&request, Versions::ALL).unwrap();
+            let extension = upgrade.negotiate(&Accept::default()).unwrap();
+            let mut response = Vec::new();
+            upgrade.write_response_with(None, extension, &mut response);
+            stream.write_all(&response).unwrap();
+            let connection = Connection::server(version, Limits::default(), Millis(0)).with_extension(extension);
+            let (mut peer, mut deflater) = (Peer { stream, connection }, Deflater::new(6, 0));
+            peer.run(|peer, seen| {
+                if let Seen::Text(text) = seen {
+                    let mut out = Vec::new();
+                    peer.connection
+                        .send_deflated(Opcode::Text, text.as_bytes(), &mut deflater, &mut out);
+                    assert!(out.len() < text.len() / 10, "{} octets", out.len());
+                    peer.stream.write_all(&out).unwrap();
+                }
+            });
+        });
+        let options = Options {
+            version,
+            compression: Some(Compression::default()),
+            ..Options::default()
+        };
+        let mut client = Client::connect(&url(address), &options).unwrap();
+        assert!(client.is_compressed());
+        for _ in 0..2 {
+            let text = "the tide rises, the tide falls, ".repeat(1000);
+            client.send_text(&text).unwrap();
+            assert_eq!(client.receive(soon()).unwrap(), Some(Message::Text(text)));
+        }
+        client.close(code::NORMAL, "").unwrap();
+        server.join().unwrap();
+    }
+}
+
+#[test]
+fn a_server_that_declines_compression_is_spoken_to_without() {
+    let (address, server) = serve_websocket(b"", |mut peer, head| {
+        assert!(
+            head.contains("permessage-deflate; client_no_context_takeover"),
+            "{head}"
+        );
+        peer.run(|_, _| {})
+    });
+    let options = Options {
+        compression: Some(Compression::default()),
+        ..Options::default()
+    };
+    let mut client = Client::connect(&url(address), &options).unwrap();
+    assert!(!client.is_compressed());
+    client.send_text("plain").unwrap();
+    client.close(code::NORMAL, "").unwrap();
+    assert_eq!(server.join().unwrap()[0], Seen::Text("plain".into()));
+}
+
+#[test]
+fn a_websocket_is_opened_through_a_proxy() {
+    let (address, server) = serve(|mut stream| {
+        let connect = read_head(&mut stream);
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        let head = read_head(&mut stream);
+        let (request, _) = Request::parse(head.as_bytes(), 4096).unwrap().unwrap();
+        let upgrade = Upgrade::from_request(&request, Versions::ALL).unwrap();
+        let mut response = Vec::new();
+        upgrade.write_response(None, &mut response);
+        response.extend_from_slice(b"\x81\x02hi");
+        stream.write_all(&response).unwrap();
+        connect
+    });
+    let options = Options {
+        proxy: Some(Proxy {
+            host: address.ip().to_string(),
+            port: address.port(),
+            authorization: None,
+        }),
+        ..Options::default()
+    };
+    // The name is the proxy's to look up.
+    let mut client = Client::connect("ws://no-such-host.invalid/ws", &options).unwrap();
+    assert_eq!(client.receive(soon()).unwrap(), Some(Message::Text("hi".into())));
+    assert!(
+        server
+            .join()
+            .unwrap()
+            .starts_with("CONNECT no-such-host.invalid:80 HTTP/1.1\r\n")
+    );
+}
+
+#[test]
+fn a_silent_server_is_pinged_and_given_up_if_it_stays_silent() {
+    let (address, server) = serve_websocket(b"", |mut peer, _| {
+        let mut all = Vec::new();
+        peer.stream.read_to_end(&mut all).unwrap();
+        all
+    });
+    let options = Options {
+        keep_alive: Some(Duration::from_millis(50)),
+        ..Options::default()
+    };
+    let mut client = Client::connect(&url(address), &options).unwrap();
+    let error = client.receive(None).unwrap_err();
+    assert_eq!(error.to_string(), "the server did not answer a ping within 50ms");
+    drop(client);
+    assert_eq!(
+        server.join().unwrap()[..2],
+        [0x89, 0x84],
+        "a masked Ping with four octets"
+    );
 }
 
 #[test]
