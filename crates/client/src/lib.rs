@@ -1,41 +1,59 @@
-//! Rust client for tidecast: a WebSocket over a blocking TCP stream.
+//! Rust client for tidecast: a session with a broker, over a WebSocket on a blocking TCP stream.
 //!
 //! ```no_run
-//! use tidecast_client::{Client, Message, Options, wire};
+//! use tidecast_client::{Event, Options, Reconnect, Session};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let options = Options { protocols: vec![wire::json::SUBPROTOCOL.into()], ..Options::default() };
-//! let mut client = Client::connect("ws://127.0.0.1:8080/ws", &options)?;
-//! client.send_text(r#"["sub","weather/+"]"#)?;
-//! while let Some(Message::Text(text)) = client.receive(None)? {
-//!     println!("{text}");
+//! let mut session = Session::connect("ws://127.0.0.1:8080/ws", &Options::default(), Some(Reconnect::default()))?;
+//! session.subscribe("weather/+")?;
+//! while let Some(event) = session.receive(None)? {
+//!     if let Event::Message(message) = event {
+//!         println!("{}: {} bytes", message.topic, message.payload.bytes.len());
+//!     }
 //! }
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! What it is: [`Client`], which opens a connection, sends and receives messages, answers pings by itself and closes in
-//! order. What the messages say is the business of [`wire`]; on `/t/<topic>` they are the payloads themselves.
+//! What it is:
+//! - [`Session`] speaks `tidecast.json.v1`: it subscribes, publishes and receives, and comes back after a loss.
+//! - [`Client`] is the WebSocket alone, for `/t/<topic>` and for whoever speaks [`wire`] by himself: it sends and receives
+//!   messages, answers pings by itself and closes in order.
+//!
+//! ```text
+//!   Session ---> Conversation: commands, answers, back-off       without I/O
+//!      |
+//!   Client ----> Opening, then Link: handshake, then messages    without I/O
+//!      |
+//!   TcpStream
+//! ```
 //!
 //! What it is not: a runtime. Nothing happens between calls, so a program that waits for something else has to call
-//! [`Client::receive`] once in a while to answer the broker's pings.
+//! `receive` once in a while to answer the broker's pings.
 //!
-//! Start reading at [`Client::connect`].
+//! Start reading at [`Session::connect`].
 #![forbid(unsafe_code)]
 
+mod backoff;
 mod client;
 mod connect;
+mod conversation;
 mod error;
+mod event;
 mod link;
 mod opening;
 mod options;
 mod random;
+mod session;
 mod turn;
 
+pub use backoff::Reconnect;
 pub use client::Client;
 pub use error::{Error, Refusal};
+pub use event::{Delivery, Event, Hello, Publish};
 pub use link::Message;
 pub use options::{Compression, Options, Proxy};
 pub use random::{handshake_key, masking_key};
+pub use session::Session;
 pub use tidecast_websocket::{Version, code};
 pub use tidecast_wire as wire;

@@ -42,6 +42,11 @@ pub fn masking_key() -> [u8; 4] {
     })
 }
 
+/// Any number, for jitter: [`masking_key`] as a number.
+pub(crate) fn random() -> u32 {
+    u32::from_ne_bytes(masking_key())
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
