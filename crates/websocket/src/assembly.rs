@@ -84,6 +84,9 @@ impl Stash {
 /// # Errors
 /// A fragment where none may be, or a message beyond the limits: as soon as the header announces it.
 #[inline]
+//= RFC 6455#section-10.4
+//# Implementations that have implementation- and/or platform-specific limitations regarding the frame size or total
+//# message size after reassembly from multiple frames MUST protect themselves against exceeding those limits.
 pub(crate) fn admit(header: &Header, assembly: Option<&Assembly>, limits: Limits) -> Result<(), Error> {
     if header.opcode.is_control() {
         return Ok(());

@@ -108,6 +108,8 @@ impl ClientHandshake<'_> {
             }
         }
         let mut line = |line: Arguments<'_>| put_line(out, line);
+        //= RFC 6455#section-4.1
+        //# The method of the request MUST be GET, and the HTTP version MUST be at least 1.1.
         line(format_args!("GET {} HTTP/1.1", self.url.resource()));
         line(format_args!("Host: {}", self.url.authority()));
         line(format_args!("Upgrade: websocket"));
@@ -155,11 +157,20 @@ impl ClientHandshake<'_> {
             });
         }
         let headers = Headers(response.headers);
+        //= RFC 6455#section-4.1
+        //# If the response lacks a |Connection| header field or the |Connection| header field doesn't contain a token
+        //# that is an ASCII case-insensitive match for the value "Upgrade", the client MUST _Fail the WebSocket
+        //# Connection_.
         for (name, token) in [("Upgrade", "websocket"), ("Connection", "Upgrade")] {
             if !headers.has_token(name, token) {
                 return Err(ClientHandshakeError::NotSwitched(name));
             }
         }
+        //= RFC 6455#section-4.1
+        //# If the response lacks a |Sec-WebSocket-Accept| header field or the |Sec-WebSocket-Accept| contains a value
+        //# other than the base64-encoded SHA-1 of the concatenation of the |Sec-WebSocket-Key| (as a string, not
+        //# base64-decoded) with the string "258EAFA5-E914-47DA-95CA-C5AB0DC85B11" but ignoring any leading and trailing
+        //# whitespace, the client MUST _Fail the WebSocket Connection_.
         let expected = AcceptKey::of(&encode_key(self.key));
         match (headers.only("Sec-WebSocket-Accept"), expected) {
             (Only::One(accept), Some(expected)) if expected == *accept => {}
@@ -174,6 +185,10 @@ impl ClientHandshake<'_> {
                 BadAnswer::NotOffered(item) => ClientHandshakeError::ExtensionNotOffered(item),
                 BadAnswer::Unfit(item) => ClientHandshakeError::UnfitExtension(item),
             })?;
+        //= RFC 6455#section-4.1
+        //# If the response includes a |Sec-WebSocket-Protocol| header field and this header field indicates the use of
+        //# a subprotocol that was not present in the client's handshake (the server has indicated a subprotocol not
+        //# requested by the client), the client MUST _Fail the WebSocket Connection_.
         let protocol = match headers.only("Sec-WebSocket-Protocol") {
             Only::Missing | Only::One("") => None,
             Only::One(chosen) if self.protocols.contains(&chosen) => Some(chosen.to_owned()),

@@ -412,6 +412,9 @@ impl Connection {
                 return Ok(Some(match header.opcode {
                     Opcode::Close => {
                         let (code, reason) = parse_close(self.version.dialect(), body)?;
+                        //= RFC 6455#section-5.5.1
+                        //# If an endpoint receives a Close frame and did not previously send a Close frame, the
+                        //# endpoint MUST send a Close frame in response.
                         if self.state.may_send() {
                             encoder.close(self.version.dialect().close_reply(code), "", out);
                             self.waiting_since = now;
@@ -712,6 +715,8 @@ impl Encoder {
 
     /// Leaves to the caller what an extension asks for.
     fn clear(self, opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
+        //= RFC 6455#section-5.1
+        //# a client MUST mask all frames that it sends to the server
         let mask = self.masking_key.map(|key| key());
         encode_frame(self.version, opcode, payload, mask, out);
     }

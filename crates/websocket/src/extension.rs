@@ -317,6 +317,19 @@ mod tests {
         Ok(chosen.map(|extension| extension.to_string()).unwrap_or_default())
     }
 
+    //= RFC 6455#section-4.2.2
+    //= type=test
+    //# If the server supports multiple extensions, then the value MUST be derived from the client's handshake,
+    //# specifically by selecting one or more of the values from the |Sec-WebSocket-Extensions| field.
+    //= draft-ietf-hybi-thewebsocketprotocol-07#section-5.2.2
+    //= type=test
+    //# Extensions not listed by the client MUST NOT be listed.
+    //= draft-ietf-hybi-thewebsocketprotocol-07#section-8
+    //= type=test
+    //# A server MUST NOT respond with any extension not requested by the client.
+    //= draft-ietf-hybi-thewebsocketprotocol-07#section-8.1
+    //= type=test
+    //# The parameters supplied with any given extension MUST be defined for that extension.
     #[test]
     fn the_first_offer_that_can_be_accepted_is() {
         let cases: [(&[&str], &str); 16] = [
@@ -356,6 +369,10 @@ mod tests {
         }
     }
 
+    //= RFC 6455#section-9.1
+    //= type=test
+    //# When using the quoted-string syntax variant, the value after quoted-string unescaping MUST conform to the
+    //# 'token' ABNF.
     #[test]
     fn what_is_malformed_is_refused_by_the_rfc_and_passed_over_by_the_drafts() {
         let malformed = [
@@ -404,6 +421,21 @@ mod tests {
         }
     }
 
+    //= RFC 6455#section-9.1
+    //= type=test
+    //# If a value is received by either the client or the server during negotiation that does not conform to the ABNF
+    //# below, the recipient of such malformed data MUST immediately _Fail the WebSocket Connection_.
+    //= RFC 6455#section-9.1
+    //= type=test
+    //# the client is only offering to use any advertised extensions and MUST NOT use them unless the server indicates
+    //# that it wishes to use the extension.
+    //= draft-ietf-hybi-thewebsocketprotocol-07#section-8.1
+    //= type=test
+    //# The parameters supplied with any given extension MUST be defined for that extension.
+    //= draft-ietf-hybi-thewebsocketprotocol-07#section-8.1
+    //= type=test
+    //# the client is only offering to use any advertised extensions, and MUST NOT use them unless the server indicates
+    //# that it wishes to use the extension.
     #[test]
     fn a_client_takes_only_what_fits_its_offers() {
         let offers = [

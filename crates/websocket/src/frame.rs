@@ -341,6 +341,8 @@ fn decode_clear(dialect: &Dialect, masked: bool, compression: bool, octets: &[u8
     if reserved != 0 && !(compression && reserved == RSV1) {
         return Err(Error::ReservedBits);
     }
+    //= RFC 6455#section-5.2
+    //# If an unknown opcode is received, the receiving endpoint MUST _Fail the WebSocket Connection_.
     let Some(opcode) = dialect.opcode(first) else {
         return Err(Error::ReservedOpcode(first & 0x0F));
     };
@@ -386,6 +388,8 @@ fn decode_clear(dialect: &Dialect, masked: bool, compression: bool, octets: &[u8
                 return Ok(Decoded::Needs(10));
             };
             let length = u64::from_be_bytes(*length);
+            //= RFC 6455#section-5.2
+            //# (the most significant bit MUST be 0)
             if length > i64::MAX as u64 {
                 return Err(Error::LengthSign);
             }
@@ -442,6 +446,9 @@ mod tests {
         }
     }
 
+    //= RFC 6455#section-5.2
+    //= type=test
+    //# in all cases, the minimal number of bytes MUST be used to encode the length
     #[test]
     fn the_header_takes_the_shortest_form_of_the_length() {
         let sizes = [(125, 2), (126, 4), (65_535, 4), (65_536, 10)];
@@ -454,7 +461,7 @@ mod tests {
     }
     //= RFC 6455#section-5.2
     //= type=test
-    //# the minimal number of bytes MUST be used to encode the length
+    //# in all cases, the minimal number of bytes MUST be used to encode the length
     #[test]
     fn the_longest_length_that_fits_a_shorter_form_is_refused_by_the_rfc_alone() {
         let headers: [&[u8]; 2] = [b"\x82\x7e\0\x7d", b"\x82\x7f\0\0\0\0\0\0\xff\xff"];

@@ -439,6 +439,18 @@ mod tests {
     //= RFC 7692#section-7
     //= type=test
     //# A server MUST decline an extension negotiation offer for this extension if any of the following conditions are met
+    //= RFC 6455#section-9
+    //= type=test
+    //# those parameters MUST be chosen in accordance with the specification of the extension to which the parameters
+    //# apply.
+    //= RFC 6455#section-9.1
+    //= type=test
+    //# The parameters supplied with any given extension MUST be defined for that extension.
+    //= RFC 7692#section-7.1.2.2
+    //= type=test
+    //# If a received extension negotiation offer doesn't have the "client_max_window_bits" extension parameter, the
+    //# corresponding extension negotiation response to the offer MUST NOT include the "client_max_window_bits"
+    //# extension parameter.
     #[test]
     fn each_offer_is_answered_with_exactly_what_is_agreed_or_not_at_all() {
         let lavish = Accept {
@@ -509,6 +521,13 @@ mod tests {
         }
     }
 
+    //= RFC 6455#section-9.1
+    //= type=test
+    //# The parameters supplied with any given extension MUST be defined for that extension.
+    //= RFC 7692#section-7
+    //= type=test
+    //# A client MUST _Fail the WebSocket Connection_ if the peer server accepted an extension negotiation offer for
+    //# this extension with an extension negotiation response meeting any of the following conditions
     #[test]
     fn a_client_takes_the_answers_that_its_offer_allows() {
         let plain = PerMessageOffer::default();

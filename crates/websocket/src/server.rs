@@ -81,7 +81,7 @@ impl UpgradeError {
         let response = match self {
             UpgradeError::Method => response.header("Allow", "GET").header("Connection", "close"),
             //= RFC 6455#section-4.4
-            //# if the server doesn't support the requested version, it MUST respond with a |Sec-WebSocket-Version|
+            //# If the server doesn't support the requested version, it MUST respond with a |Sec-WebSocket-Version|
             //# header field (or multiple |Sec-WebSocket-Version| header fields) containing all versions it is willing
             //# to use.
             UpgradeError::NotWebSocket { accepted } | UpgradeError::Version { accepted } => response
@@ -199,6 +199,9 @@ impl<'b, 'r> Upgrade<'b, 'r> {
             .header("Upgrade", "websocket")
             .header("Connection", "Upgrade")
             .header("Sec-WebSocket-Accept", self.accept);
+        //= RFC 6455#section-4.2.2
+        //# if the server does not wish to agree to one of the suggested subprotocols, it MUST NOT send back a
+        //# |Sec-WebSocket-Protocol| header field in its response
         if let Some(protocol) = protocol {
             response = response.header("Sec-WebSocket-Protocol", protocol);
         }

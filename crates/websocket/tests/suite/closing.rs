@@ -4,6 +4,26 @@ use tidecast_websocket::{Opcode, State, Version, code};
 
 use crate::support::{NOW, Said, Segmentation, client, everywhere, listen, masked, plain, plain_close, server, text};
 
+//= RFC 6455#section-5.5.1
+//= type=test
+//# If an endpoint receives a Close frame and did not previously send a Close frame, the endpoint MUST send a Close
+//# frame in response.
+//= RFC 6455#section-7.1.2
+//= type=test
+//# an endpoint MUST send a Close control frame, as described in Section 5.5.1, whose status code is set to /code/ and
+//# whose close reason is set to /reason/.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-4.5.1
+//= type=test
+//# If an endpoint receives a Close message and that endpoint did not previously send a Close message, the endpoint MUST
+//# send a Close message in response.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-7.1.2
+//= type=test
+//# To _start the WebSocket closing handshake_, an endpoint MUST send a Close control frame, as described in Section
+//# 4.5.1.
+//= draft-ietf-hybi-thewebsocketprotocol-06#section-7.1.2
+//= type=test
+//# To _start the WebSocket closing handshake_, and endpoint MUST send a Close control frame, as described in Section
+//# 4.5.1.
 #[test]
 fn a_close_by_either_side_ends_with_both_draining_and_the_code_known_to_both() {
     for (version, segmentation) in everywhere() {
@@ -41,6 +61,18 @@ fn closes_that_cross_are_each_others_answer() {
 //= RFC 6455#section-5.5.1
 //= type=test
 //# The application MUST NOT send any more data frames after sending a Close frame.
+//= RFC 6455#section-6.1
+//= type=test
+//# The endpoint MUST ensure the WebSocket connection is in the OPEN state (cf. Sections 4.1 and 4.2.2.)
+//= RFC 6455#section-6.1
+//= type=test
+//# If at any point the state of the WebSocket connection changes, the endpoint MUST abort the following steps.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-4.5.1
+//= type=test
+//# The application MUST NOT send any more data frames after sending a close message.
+//= draft-ietf-hybi-thewebsocketprotocol-06#section-4.5.1
+//= type=test
+//# The application MUST NOT send any more data messages after sending a close message.
 #[test]
 fn nothing_is_sent_after_our_close_but_what_the_peer_had_sent_is_heard() {
     for (version, segmentation) in everywhere() {
@@ -89,6 +121,23 @@ fn a_ping_before_the_close_is_answered_before_the_close() {
     }
 }
 
+//= RFC 6455#section-5.5.1
+//= type=test
+//# If there is a body, the first two bytes of the body MUST be a 2-byte unsigned integer (in network byte order)
+//# representing a status code with value /code/ defined in Section 7.4.
+//= RFC 6455#section-7.4.1
+//= type=test
+//# 1005 is a reserved value and MUST NOT be set as a status code in a Close control frame by an endpoint.
+//= RFC 6455#section-7.4.1
+//= type=test
+//# 1006 is a reserved value and MUST NOT be set as a status code in a Close control frame by an endpoint.
+//= RFC 6455#section-7.4.1
+//= type=test
+//# 1015 is a reserved value and MUST NOT be set as a status code in a Close control frame by an endpoint.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-4.5.1
+//= type=test
+//# If there is a body, the first two bytes of the body MUST be a 2-byte integer (in network byte order) representing a
+//# status code defined in Section 7.4.
 #[test]
 fn the_peer_gets_the_code_its_version_has_for_ours() {
     let table = [
@@ -143,6 +192,12 @@ fn an_empty_close_is_answered_with_a_code() {
     }
 }
 
+//= RFC 6455#section-5.5
+//= type=test
+//# All control frames MUST have a payload length of 125 bytes or less and MUST NOT be fragmented.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-4.5
+//= type=test
+//# All control frames MUST have a payload length of 125 bytes or less and MUST NOT be fragmented.
 #[test]
 fn a_long_reason_is_cut_between_characters() {
     for (reason, kept) in [("x".repeat(200), 123), ("€".repeat(60), 123), ("ü".repeat(90), 122)] {

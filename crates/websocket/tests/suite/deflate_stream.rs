@@ -179,6 +179,9 @@ fn the_second_write_means_nothing_without_the_first() {
     }
 }
 
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-8.2.1
+//= type=test
+//# It MUST NOT be wrapped in any of the header formats often associated with RFC 1951 such as "zlib" [RFC1950].
 #[test]
 fn what_we_answer_is_in_stored_blocks_that_any_stream_can_take() {
     for version in Version::ALL {
@@ -221,6 +224,10 @@ fn a_close_of_ours_and_a_ping_after_silence_are_in_the_stream_too() {
     }
 }
 
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-8.2.1
+//= type=test
+//# Senders using this extension MUST apply RFC 1951 encodings to all bytes of the data stream following the handshake
+//# including both data and control messages.
 #[test]
 fn messages_of_one_and_messages_of_many_stand_in_one_stream() {
     // As a server sends them: to this connection alone, compressed for it, and deflated once for all.
@@ -252,6 +259,10 @@ fn messages_of_one_and_messages_of_many_stand_in_one_stream() {
     }
 }
 
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-8.2.1
+//= type=test
+//# Senders MUST NOT delay the transmission of any portion of a WebSocket message because the deflate encoding of the
+//# message does not end on a byte boundary.
 #[test]
 fn whatever_is_sent_is_heard_before_anything_follows_it() {
     let tide = "the tide rises, the tide falls, ".repeat(40);

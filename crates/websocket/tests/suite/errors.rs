@@ -160,6 +160,89 @@ fn bad_inputs_06() -> Vec<(&'static str, Error, u16)> {
     ]
 }
 
+//= RFC 6455#section-5.1
+//= type=test
+//# The server MUST close the connection upon receiving a frame that is not masked.
+//= RFC 6455#section-5.2
+//= type=test
+//# If a nonzero value is received and none of the negotiated extensions defines the meaning of such a nonzero value,
+//# the receiving endpoint MUST _Fail the WebSocket Connection_.
+//= RFC 6455#section-5.2
+//= type=test
+//# If an unknown opcode is received, the receiving endpoint MUST _Fail the WebSocket Connection_.
+//= RFC 6455#section-5.2
+//= type=test
+//# (the most significant bit MUST be 0)
+//= RFC 6455#section-5.4
+//= type=test
+//# Control frames themselves MUST NOT be fragmented.
+//= RFC 6455#section-5.4
+//= type=test
+//# The fragments of one message MUST NOT be interleaved between the fragments of another message unless an extension
+//# has been negotiated that can interpret the interleaving.
+//= RFC 6455#section-5.4
+//= type=test
+//# the type for all fragments in a message MUST be either text, binary, or one of the reserved opcodes.
+//= RFC 6455#section-5.5
+//= type=test
+//# All control frames MUST have a payload length of 125 bytes or less and MUST NOT be fragmented.
+//= RFC 6455#section-5.5.1
+//= type=test
+//# If there is a body, the first two bytes of the body MUST be a 2-byte unsigned integer (in network byte order)
+//# representing a status code with value /code/ defined in Section 7.4.
+//= RFC 6455#section-5.6
+//= type=test
+//# the whole message MUST contain valid UTF-8.
+//= RFC 6455#section-7.1.7
+//= type=test
+//# An endpoint MUST NOT continue to attempt to process data (including a responding Close frame) from the remote
+//# endpoint after being instructed to _Fail the WebSocket Connection_.
+//= RFC 6455#section-8.1
+//= type=test
+//# When an endpoint is to interpret a byte stream as UTF-8 but finds that the byte stream is not, in fact, a valid
+//# UTF-8 stream, that endpoint MUST _Fail the WebSocket Connection_.
+//= RFC 6455#section-10.4
+//= type=test
+//# Implementations that have implementation- and/or platform-specific limitations regarding the frame size or total
+//# message size after reassembly from multiple frames MUST protect themselves against exceeding those limits.
+//= RFC 6455#section-10.7
+//= type=test
+//# Incoming data MUST always be validated by both clients and servers.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-4.2
+//= type=test
+//# (the most significant bit MUST be 0)
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-4.2
+//= type=test
+//# frame-rsv1 = %x0 ; 1 bit, MUST be 0
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-4.2
+//= type=test
+//# frame-rsv2 = %x0 ; 1 bit, MUST be 0
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-4.2
+//= type=test
+//# frame-rsv3 = %x0 ; 1 bit, MUST be 0
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-4.3
+//= type=test
+//# A server MUST close the connection upon receiving a frame with the MASK bit set to 0.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-4.4
+//= type=test
+//# Control frames themselves MUST NOT be fragmented.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-4.4
+//= type=test
+//# the type for all fragments in a message MUST be either text or binary, or one of the reserved opcodes.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-4.5
+//= type=test
+//# All control frames MUST have a payload length of 125 bytes or less and MUST NOT be fragmented.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-4.5.1
+//= type=test
+//# If there is a body, the first two bytes of the body MUST be a 2-byte integer (in network byte order) representing a
+//# status code defined in Section 7.4.
+//= draft-ietf-hybi-thewebsocketprotocol-06#section-4.1
+//= type=test
+//# In the absence of extensions negotiated during the opening handshake (Section 5), all reserved bits MUST be 0 and
+//# reserved opcode values MUST NOT be used.
+//= draft-ietf-hybi-thewebsocketprotocol-06#section-4.5
+//= type=test
+//# All control frames MUST be 125 bytes or less in length and MUST NOT be fragmented.
 #[test]
 fn every_bad_frame_has_its_name_and_its_close_code_however_it_is_cut() {
     for (version, segmentation) in segmented(&RFC_FRAMES) {
@@ -208,6 +291,10 @@ fn a_client_refuses_a_masked_frame_and_masks_its_close() {
     }
 }
 
+//= RFC 6455#section-8.1
+//= type=test
+//# When an endpoint is to interpret a byte stream as UTF-8 but finds that the byte stream is not, in fact, a valid
+//# UTF-8 stream, that endpoint MUST _Fail the WebSocket Connection_.
 #[test]
 fn text_is_refused_at_its_first_bad_octet_long_before_the_frame_is_complete() {
     for version in Version::ALL {
@@ -280,6 +367,10 @@ fn a_flood_of_control_frames_is_refused_and_a_steady_drip_is_not() {
     }
 }
 
+//= RFC 6455#section-10.4
+//= type=test
+//# Implementations that have implementation- and/or platform-specific limitations regarding the frame size or total
+//# message size after reassembly from multiple frames MUST protect themselves against exceeding those limits.
 #[test]
 fn a_message_beyond_the_limit_is_refused_also_when_it_is_all_there() {
     for (version, segmentation) in segmented(&Version::ALL) {

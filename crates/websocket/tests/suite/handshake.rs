@@ -42,6 +42,16 @@ fn answer_with(request: &str, accept: &Accept) -> Result<(String, Option<Extensi
     Ok((String::from_utf8(out).unwrap(), extension))
 }
 
+//= RFC 6455#section-11.3.2
+//= type=test
+//# the |Sec-WebSocket-Extensions| header field MUST NOT appear more than once in an HTTP response.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-5.2.2
+//= type=test
+//# the server MUST complete the following steps to accept the connection and send the server's opening handshake.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-5.2.2
+//= type=test
+//# If the server chooses to accept the incoming connection, it MUST reply with a valid HTTP response indicating the
+//# following.
 #[test]
 fn libwebsockets_of_2011_is_let_in_with_its_subprotocol_and_its_extension_if_that_is_accepted() {
     let request = head(&[
@@ -74,6 +84,9 @@ fn libwebsockets_of_2011_is_let_in_with_its_subprotocol_and_its_extension_if_tha
     assert_eq!(upgrade.origin(), Some("http://example.com"));
 }
 
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-5.2.1
+//= type=test
+//# Unknown headers MUST be ignored.
 #[test]
 fn pywebsocket_of_2011_is_let_in_and_its_origin_is_known() {
     let request = head(&[
@@ -98,6 +111,13 @@ fn pywebsocket_of_2011_is_let_in_and_its_origin_is_known() {
 //= RFC 6455#section-1.3
 //= type=test
 //# Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=
+//= RFC 6455#section-4.2.2
+//= type=test
+//# the server MUST complete the following steps to accept the connection and send the server's opening handshake.
+//= RFC 6455#section-4.2.2
+//= type=test
+//# If the server chooses to accept the incoming connection, it MUST reply with a valid HTTP response indicating the
+//# following.
 #[test]
 fn the_answer_is_the_same_to_every_spelling_that_means_the_same() {
     assert_eq!(answer(&head(&GOOD), Versions::ALL).unwrap(), ACCEPTED);
@@ -139,6 +159,23 @@ fn the_origin_of_an_rfc_client_is_in_its_own_header_only() {
     assert_eq!(upgrade.origin(), None);
 }
 
+//= RFC 6455#section-4.2.1
+//= type=test
+//# the server MUST stop processing the client's handshake and return an HTTP response with an appropriate error code
+//# (such as 400 Bad Request).
+//= RFC 6455#section-10.7
+//= type=test
+//# Incoming data MUST always be validated by both clients and servers.
+//= RFC 6455#section-11.3.1
+//= type=test
+//# The |Sec-WebSocket-Key| header field MUST NOT appear more than once in an HTTP request.
+//= RFC 6455#section-11.3.5
+//= type=test
+//# the |Sec-WebSocket-Version| header field MUST NOT appear more than once in an HTTP request.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-5.2.1
+//= type=test
+//# If the server, while reading the handshake, finds that the client did not send a handshake that matches the
+//# description below, the server MUST abort the WebSocket connection.
 #[test]
 fn every_bad_request_is_told_what_is_wrong_with_it() {
     let accepted = Versions::ALL;
@@ -205,9 +242,18 @@ fn every_bad_request_is_told_what_is_wrong_with_it() {
     }
 }
 
+//= RFC 6455#section-4.2.2
+//= type=test
+//# If this version does not match a version understood by the server, the server MUST abort the WebSocket handshake
+//# described in this section and instead send an appropriate HTTP error code (such as 426 Upgrade Required) and a
+//# |Sec-WebSocket-Version| header field indicating the version(s) the server is capable of understanding.
 //= RFC 6455#section-4.4
 //= type=test
-//# if the server doesn't support the requested version, it MUST respond with a |Sec-WebSocket-Version| header field
+//# If the server doesn't support the requested version, it MUST respond with a |Sec-WebSocket-Version| header field (or
+//# multiple |Sec-WebSocket-Version| header fields) containing all versions it is willing to use.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-5.2.2
+//= type=test
+//# If this version does not match a version understood by the server, the server MUST abort the WebSocket connection.
 #[test]
 fn a_version_not_accepted_is_answered_with_those_that_are() {
     for (accepted, listed) in [
@@ -242,6 +288,70 @@ fn handshake<'a>(url: &'a Url, version: Version) -> ClientHandshake<'a> {
     }
 }
 
+//= RFC 6455#section-4.1
+//= type=test
+//# the client MUST send an opening handshake to the server
+//= RFC 6455#section-4.1
+//= type=test
+//# The handshake MUST be a valid HTTP request as specified by [RFC2616].
+//= RFC 6455#section-4.1
+//= type=test
+//# The method of the request MUST be GET, and the HTTP version MUST be at least 1.1.
+//= RFC 6455#section-4.1
+//= type=test
+//# The "Request-URI" part of the request MUST match the /resource name/ defined in Section 3
+//= RFC 6455#section-4.1
+//= type=test
+//# The request MUST contain a |Host| header field whose value contains /host/ plus optionally ":" followed by /port/
+//# (when not using the default port).
+//= RFC 6455#section-4.1
+//= type=test
+//# The request MUST contain an |Upgrade| header field whose value MUST include the "websocket" keyword.
+//= RFC 6455#section-4.1
+//= type=test
+//# The request MUST contain a |Connection| header field whose value MUST include the "Upgrade" token.
+//= RFC 6455#section-4.1
+//= type=test
+//# The request MUST include a header field with the name |Sec-WebSocket-Key|.
+//= RFC 6455#section-4.1
+//= type=test
+//# The request MUST include a header field with the name |Sec-WebSocket-Version|.
+//= RFC 6455#section-4.1
+//= type=test
+//# The value of this header field MUST be 13.
+//= RFC 6455#section-11.3.1
+//= type=test
+//# The |Sec-WebSocket-Key| header field MUST NOT appear more than once in an HTTP request.
+//= RFC 6455#section-11.3.5
+//= type=test
+//# the |Sec-WebSocket-Version| header field MUST NOT appear more than once in an HTTP request.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+//= type=test
+//# the client MUST send a handshake to the server.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+//= type=test
+//# The handshake MUST be a valid HTTP request as specified by [RFC2616].
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+//= type=test
+//# The Method of the request MUST be GET and the HTTP version MUST be at least 1.1.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+//= type=test
+//# The request MUST contain a "Request-URI" as part of the GET method. This MUST match the /resource name/ Section 3.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+//= type=test
+//# The request MUST contain an "Upgrade" header whose value is equal to "websocket".
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+//= type=test
+//# The request MUST contain a "Connection" header whose value MUST include the "Upgrade" token.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+//= type=test
+//# The request MUST include a header with the name "Sec-WebSocket-Key".
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+//= type=test
+//# The request MUST include a header with the name "Sec-WebSocket-Version". The value of this header MUST be 7.
+//= draft-ietf-hybi-thewebsocketprotocol-06#section-5.1
+//= type=test
+//# The request MUST contain a "Host" header whose value is equal to the authority component of the WebSocket URI.
 #[test]
 fn our_client_and_our_server_agree_in_every_version() {
     let url = Url::parse("ws://[::1]:8080/t/a%2Fb?mode=sub").unwrap();
@@ -274,6 +384,56 @@ fn our_client_and_our_server_agree_in_every_version() {
     }
 }
 
+//= RFC 6455#section-4.1
+//= type=test
+//# The client MUST validate the server's response as follows
+//= RFC 6455#section-4.1
+//= type=test
+//# If the response lacks an |Upgrade| header field or the |Upgrade| header field contains a value that is not an ASCII
+//# case-insensitive match for the value "websocket", the client MUST _Fail the WebSocket Connection_.
+//= RFC 6455#section-4.1
+//= type=test
+//# If the response lacks a |Connection| header field or the |Connection| header field doesn't contain a token that is
+//# an ASCII case-insensitive match for the value "Upgrade", the client MUST _Fail the WebSocket Connection_.
+//= RFC 6455#section-4.1
+//= type=test
+//# If the response lacks a |Sec-WebSocket-Accept| header field or the |Sec-WebSocket-Accept| contains a value other
+//# than the base64-encoded SHA-1 of the concatenation of the |Sec-WebSocket-Key| (as a string, not base64-decoded) with
+//# the string "258EAFA5-E914-47DA-95CA-C5AB0DC85B11" but ignoring any leading and trailing whitespace, the client MUST
+//# _Fail the WebSocket Connection_.
+//= RFC 6455#section-4.1
+//= type=test
+//# If the response includes a |Sec-WebSocket-Extensions| header field and this header field indicates the use of an
+//# extension that was not present in the client's handshake (the server has indicated an extension not requested by the
+//# client), the client MUST _Fail the WebSocket Connection_.
+//= RFC 6455#section-4.1
+//= type=test
+//# If the response includes a |Sec-WebSocket-Protocol| header field and this header field indicates the use of a
+//# subprotocol that was not present in the client's handshake (the server has indicated a subprotocol not requested by
+//# the client), the client MUST _Fail the WebSocket Connection_.
+//= RFC 6455#section-4.1
+//= type=test
+//# If the server's response does not conform to the requirements for the server's handshake as defined in this section
+//# and in Section 4.2.2, the client MUST _Fail the WebSocket Connection_.
+//= RFC 6455#section-10.7
+//= type=test
+//# Incoming data MUST always be validated by both clients and servers.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+//= type=test
+//# The client MUST validate the server's response as follows
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+//= type=test
+//# If the response lacks an Upgrade header or the Upgrade header contains a value that is not an ASCII case-insensitive
+//# match for the value "websocket", the client MUST fail the WebSocket connection.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+//= type=test
+//# If the response lacks a Connection header or the Connection header contains a value that is not an ASCII
+//# case-insensitive match for the value "Upgrade", the client MUST fail the WebSocket connection.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+//= type=test
+//# If the response lacks a Sec-WebSocket-Accept header or the Sec-WebSocket-Accept contains a value other than the
+//# base64-encoded SHA-1 of the concatenation of the Sec-WebSocket-Key (as a string, not base64-decoded) with the string
+//# "258EAFA5-E914-47DA-95CA-C5AB0DC85B11", the client MUST fail the WebSocket connection.
 #[test]
 fn a_client_takes_no_answer_that_does_not_prove_itself() {
     const ANSWER: [&str; 4] = [
@@ -315,13 +475,18 @@ fn a_client_takes_no_answer_that_does_not_prove_itself() {
     }
 }
 
+//= draft-ietf-hybi-thewebsocketprotocol-06#section-5.1
+//= type=test
+//# If the status code received from the server is not 101, the client MUST fail the WebSocket connection.
 #[test]
 fn a_refusal_is_reported_with_its_status_and_its_words() {
     let url = Url::parse("ws://h/").unwrap();
-    let mut response = Vec::new();
-    tidecast_websocket::http::Response::new(&mut response, 401).text("who are you?");
-    let refused = handshake(&url, Version::V13).check_response(&response).unwrap_err();
-    assert_eq!(refused.to_string(), "the server answered 401: who are you?");
+    for version in Version::ALL {
+        let mut response = Vec::new();
+        tidecast_websocket::http::Response::new(&mut response, 401).text("who are you?");
+        let refused = handshake(&url, version).check_response(&response).unwrap_err();
+        assert_eq!(refused.to_string(), "the server answered 401: who are you?");
+    }
 }
 
 #[test]
@@ -358,6 +523,12 @@ fn a_client_writes_no_header_that_would_end_early() {
     }
 }
 
+//= RFC 6455#section-4.2.2
+//= type=test
+//# Extensions not listed by the client MUST NOT be listed.
+//= RFC 6455#section-9
+//= type=test
+//# A server MUST NOT respond with any extension not requested by the client.
 #[test]
 fn a_browser_gets_what_it_offers_and_what_the_server_asks_for() {
     let with = |offer: &str| {
@@ -409,6 +580,16 @@ fn malformed_offers_are_a_bad_request_since_the_rfc_and_nothing_before() {
     }
 }
 
+//= RFC 6455#section-5.8
+//= type=test
+//# The endpoints of a connection MUST negotiate the use of any extensions during the opening handshake.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-4.8
+//= type=test
+//# The endpoints of a connection MUST negotiate the use of any extensions during the handshake.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-5.2.2
+//= type=test
+//# If the server supports multiple extensions, then the value MUST be derived from the client's handshake, specifically
+//# by selecting one or more of the values from the "Sec-WebSocket-Extensions" field.
 #[test]
 fn our_client_and_our_server_agree_on_an_extension_in_every_version() {
     let url = Url::parse("ws://h/").unwrap();

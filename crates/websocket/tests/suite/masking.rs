@@ -46,6 +46,28 @@ fn masks(mut octets: &[u8]) -> Vec<Option<[u8; 4]>> {
     masks
 }
 
+//= RFC 6455#section-5.1
+//= type=test
+//# a client MUST mask all frames that it sends to the server
+//= RFC 6455#section-5.1
+//= type=test
+//# A server MUST NOT mask any frames that it sends to the client.
+//= RFC 6455#section-5.3
+//= type=test
+//# the client MUST pick a fresh masking key from the set of allowed 32-bit values.
+//= RFC 6455#section-6.1
+//= type=test
+//# If the data is being sent by the client, the frame(s) MUST be masked as defined in Section 5.3.
+//= RFC 6455#section-10.3
+//= type=test
+//# Clients MUST choose a new masking key for each frame
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-4.3
+//= type=test
+//# The client MUST mask all frames sent to the server.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-4.3
+//= type=test
+//# When preparing a masked frame, the client MUST pick a fresh masking key uniformly at random from the set of allowed
+//# 32-bit values.
 #[test]
 fn a_client_masks_every_frame_with_the_next_key_and_a_server_none() {
     for version in RFC_FRAMES {
@@ -67,6 +89,13 @@ fn a_client_masks_every_frame_with_the_next_key_and_a_server_none() {
     }
 }
 
+//= draft-ietf-hybi-thewebsocketprotocol-06#section-4.2
+//= type=test
+//# The client MUST mask all frames sent to the server.
+//= draft-ietf-hybi-thewebsocketprotocol-06#section-4.2
+//= type=test
+//# When preparing a masked-frame, the client MUST pick a fresh masking-key uniformly at random from the set of allowed
+//# 32-bit values.
 #[test]
 fn a_client_of_draft_06_puts_the_next_key_before_every_frame() {
     std::thread_local!(static KEYS: std::cell::Cell<u8> = const { std::cell::Cell::new(0) });

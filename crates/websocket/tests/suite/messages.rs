@@ -45,6 +45,24 @@ fn a_frame_that_lies_whole_in_the_input_is_borrowed_from_it() {
 //= RFC 6455#section-5.4
 //= type=test
 //# Control frames (see Section 5.5) MAY be injected in the middle of a fragmented message.
+//= RFC 6455#section-5.4
+//= type=test
+//# An endpoint MUST be capable of handling control frames in the middle of a fragmented message.
+//= RFC 6455#section-6.2
+//= type=test
+//# If a control frame (Section 5.5) is received, the frame MUST be handled as defined by Section 5.5.
+//= RFC 6455#section-6.2
+//= type=test
+//# the endpoint MUST note the /type/ of the data as defined by the opcode (frame-opcode) from Section 5.2.
+//= RFC 6455#section-6.2
+//= type=test
+//# Subsequent data frames MUST be interpreted as belonging to a new WebSocket message.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-4.4
+//= type=test
+//# An endpoint MUST be capable of handling control frames in the middle of a fragmented message.
+//= draft-ietf-hybi-thewebsocketprotocol-06#section-4.4
+//= type=test
+//# an endpoint MUST be capable of handling control frames in the middle of a fragmented message.
 #[test]
 fn control_frames_between_fragments_leave_the_message_whole() {
     for (version, segmentation) in everywhere() {
@@ -73,6 +91,12 @@ fn control_frames_between_fragments_leave_the_message_whole() {
     }
 }
 
+//= RFC 6455#section-5.4
+//= type=test
+//# Message fragments MUST be delivered to the recipient in the order sent by the sender.
+//= RFC 6455#section-5.6
+//= type=test
+//# the whole message MUST contain valid UTF-8.
 #[test]
 fn a_character_may_be_split_over_fragments_and_reads() {
     let message = "κόσμε €uro 🌊 end";
@@ -93,6 +117,9 @@ fn a_character_may_be_split_over_fragments_and_reads() {
 //= RFC 6455#section-5.5.3
 //= type=test
 //# the endpoint MAY elect to send a Pong frame for only the most recently processed Ping frame.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-4.5.3
+//= type=test
+//# In the case multiple Pings have been received, a Pong MUST be issued only in response to the most recent Ping.
 #[test]
 fn of_several_pings_in_a_row_the_latest_is_answered_before_what_follows_them() {
     for version in Version::ALL {
@@ -113,6 +140,24 @@ fn of_several_pings_in_a_row_the_latest_is_answered_before_what_follows_them() {
     }
 }
 
+//= RFC 6455#section-5.5.2
+//= type=test
+//# Upon receipt of a Ping frame, an endpoint MUST send a Pong frame in response, unless it already received a Close
+//# frame.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-4.5.2
+//= type=test
+//# Upon receipt of a Ping message, an endpoint MUST send a Pong message in response.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-4.5.2
+//= type=test
+//# The message bodies (i.e. both the Extension data (if any) and the Application data) of the Ping and Pong MUST be the
+//# same.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-4.5.3
+//= type=test
+//# Upon receipt of a Ping message, an endpoint MUST send a Pong message in response.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-4.5.3
+//= type=test
+//# The message bodies (i.e. both the Extension data (if any) and the Application data) of the Ping and Pong MUST be the
+//# same.
 #[test]
 fn a_client_masks_its_pong() {
     let ping = plain(Version::V13, Opcode::Ping, true, b"tide");
@@ -183,6 +228,11 @@ fn a_message_as_large_as_the_limit_is_delivered() {
 //= type=test
 //# any bytes or sequences of bytes that are not valid UTF-8 sequences MUST be interpreted as a U+FFFD REPLACEMENT
 //# CHARACTER.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-6.1
+//= type=test
+//# When a client is to interpret a byte stream as UTF-8 but finds that the byte stream is not in fact a valid UTF-8
+//# stream, then any bytes or sequences of bytes that are not valid UTF-8 sequences MUST be interpreted as a U+FFFD
+//# REPLACEMENT CHARACTER.
 #[test]
 fn text_that_is_not_utf_8_is_delivered_with_replacement_characters_if_that_is_asked_for() {
     use tidecast_websocket::{Deflater, Extension};

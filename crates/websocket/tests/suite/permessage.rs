@@ -113,6 +113,14 @@ fn the_frame_of_the_first_example_is_written_octet_by_octet() {
     assert_eq!(first, hex("4103f248cd"));
 }
 
+//= RFC 7692#section-7.2.2
+//= type=test
+//# Otherwise, the client MUST decompress each new message using the LZ77 sliding window used to process the last
+//# compressed message.
+//= RFC 7692#section-7.2.2
+//= type=test
+//# Otherwise, the server MUST decompress each new message using the LZ77 sliding window used to process the last
+//# compressed message.
 #[test]
 fn a_message_may_refer_to_the_last_one_only_where_that_was_agreed() {
     let frames = |mask| {
@@ -361,6 +369,14 @@ fn prose(len: usize) -> Vec<u8> {
     octets
 }
 
+//= RFC 7692#section-7.2.1
+//= type=test
+//# If the "agreed parameters" contain the "client_max_window_bits" extension parameter with a value of w, the client
+//# MUST NOT use an LZ77 sliding window longer than the w-th power of 2 bytes to compress messages to send.
+//= RFC 7692#section-7.2.1
+//= type=test
+//# If the "agreed parameters" contain the "server_max_window_bits" extension parameter with a value of w, the server
+//# MUST NOT use an LZ77 sliding window longer than the w-th power of 2 bytes to compress messages to send.
 #[test]
 fn what_is_deflated_for_many_stays_within_the_window_and_is_what_it_was() {
     for level in 1..=9 {
@@ -401,6 +417,10 @@ fn a_message_that_deflating_does_not_make_smaller_is_sent_as_it_is() {
     assert!(deflater.message(&[b'x'; 32], 15, &mut out));
 }
 
+//= RFC 7692#section-7.2.1
+//= type=test
+//# If the "agreed parameters" contain the "server_no_context_takeover" extension parameter, the server MUST start
+//# compressing each new message with an empty LZ77 sliding window.
 #[test]
 fn one_deflated_message_is_heard_by_every_listener_at_any_point_of_its_stream() {
     let tide = "the tide rises, the tide falls, ".repeat(50);
@@ -422,6 +442,18 @@ fn one_deflated_message_is_heard_by_every_listener_at_any_point_of_its_stream() 
     }
 }
 
+//= RFC 7692#section-6.1
+//= type=test
+//# An endpoint MUST NOT set the "Per-Message Compressed" bit of control frames and non-first fragments of a data
+//# message.
+//= RFC 7692#section-7.2.1
+//= type=test
+//# If the "agreed parameters" contain the "client_no_context_takeover" extension parameter, the client MUST start
+//# compressing each new message with an empty LZ77 sliding window.
+//= RFC 7692#section-7.2.1
+//= type=test
+//# If the "agreed parameters" contain the "server_no_context_takeover" extension parameter, the server MUST start
+//# compressing each new message with an empty LZ77 sliding window.
 #[test]
 fn a_window_of_its_own_makes_repeated_messages_small_where_takeover_is_allowed() {
     let limited = Params {

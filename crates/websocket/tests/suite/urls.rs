@@ -2,6 +2,30 @@
 
 use tidecast_websocket::{ClientHandshake, Url, UrlError, Version};
 
+//= RFC 6455#section-3
+//= type=test
+//# Fragment identifiers are meaningless in the context of WebSocket URIs and MUST NOT be used on these URIs.
+//= RFC 6455#section-3
+//= type=test
+//# the character "#", when not indicating the start of a fragment, MUST be escaped as %23.
+//= RFC 6455#section-4.1
+//= type=test
+//# (/host/, /port/, /resource name/, and /secure/ flag) MUST be valid according to the specification of WebSocket URIs
+//# specified in Section 3.
+//= RFC 6455#section-4.1
+//= type=test
+//# The "Request-URI" part of the request MUST match the /resource name/ defined in Section 3
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-3.3
+//= type=test
+//# The /host/ MUST be ASCII-only (i.e. it MUST have been punycode-encoded [RFC3492] already if necessary, and MUST NOT
+//# contain any characters above U+007E).
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-3.3
+//= type=test
+//# The /resource name/ string MUST be a non-empty string of characters in the range U+0021 to U+007E and MUST start
+//# with a U+002F SOLIDUS character (/).
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+//= type=test
+//# MUST be valid according to Section 3.3.
 #[test]
 fn what_a_url_cannot_hold_is_refused_and_its_escape_is_asked_for_as_it_is_written() {
     for (text, error) in [

@@ -36,6 +36,39 @@ fn client_vectors() -> Vec<(&'static str, Vec<Said>, &'static str)> {
     ]
 }
 
+//= RFC 6455#section-5.4
+//= type=test
+//# Clients and servers MUST support receiving both fragmented and unfragmented messages.
+//= RFC 6455#section-5.5.2
+//= type=test
+//# Upon receipt of a Ping frame, an endpoint MUST send a Pong frame in response, unless it already received a Close
+//# frame.
+//= RFC 6455#section-6.2
+//= type=test
+//# Incoming data MUST be parsed as WebSocket frames as defined in Section 5.2.
+//= RFC 6455#section-6.2
+//= type=test
+//# If a control frame (Section 5.5) is received, the frame MUST be handled as defined by Section 5.5.
+//= RFC 6455#section-6.2
+//= type=test
+//# A server MUST remove masking for data frames received from a client as described in Section 5.3.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-4.4
+//= type=test
+//# Clients and servers MUST support receiving both fragmented and unfragmented messages.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-4.5.2
+//= type=test
+//# Upon receipt of a Ping message, an endpoint MUST send a Pong message in response.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-4.5.2
+//= type=test
+//# The message bodies (i.e. both the Extension data (if any) and the Application data) of the Ping and Pong MUST be the
+//# same.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-4.5.3
+//= type=test
+//# Upon receipt of a Ping message, an endpoint MUST send a Pong message in response.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-4.5.3
+//= type=test
+//# The message bodies (i.e. both the Extension data (if any) and the Application data) of the Ping and Pong MUST be the
+//# same.
 #[test]
 fn a_server_hears_what_clients_said_since_draft_07() {
     for (version, segmentation) in segmented(&RFC_FRAMES) {
@@ -48,6 +81,29 @@ fn a_server_hears_what_clients_said_since_draft_07() {
     }
 }
 
+//= RFC 6455#section-5.2
+//= type=test
+//# MUST be 0 unless an extension is negotiated that defines meanings for non-zero values.
+//= RFC 6455#section-5.3
+//= type=test
+//# A masked frame MUST have the field frame-masked set to 1, as defined in Section 5.2.
+//= RFC 6455#section-6.1
+//= type=test
+//# An endpoint MUST encapsulate the /data/ in a WebSocket frame as defined in Section 5.2.
+//= RFC 6455#section-6.1
+//= type=test
+//# The opcode (frame-opcode) of the first frame containing the data MUST be set to the appropriate value from Section
+//# 5.2 for data that is to be interpreted by the recipient as text or binary data.
+//= RFC 6455#section-6.1
+//= type=test
+//# The FIN bit (frame-fin) of the last frame containing the data MUST be set to 1 as defined in Section 5.2.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-4.1
+//= type=test
+//# in the absence of extensions negotiated during the opening handshake (Section 5), all reserved bits MUST be 0 and
+//# reserved opcode values MUST NOT be used.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-4.3
+//= type=test
+//# A masked frame MUST have the field frame-masked set to 1, as defined in Section 4.2.
 #[test]
 fn a_client_writes_the_octets_that_period_clients_wrote() {
     let frames: [(Opcode, bool, &[u8], &str); 7] = [
@@ -71,6 +127,32 @@ fn a_client_writes_the_octets_that_period_clients_wrote() {
 /// Opcode, FIN and payload.
 type Frame = (Opcode, bool, &'static [u8]);
 
+//= RFC 6455#section-5.2
+//= type=test
+//# MUST be 0 unless an extension is negotiated that defines meanings for non-zero values.
+//= RFC 6455#section-5.4
+//= type=test
+//# Clients and servers MUST support receiving both fragmented and unfragmented messages.
+//= RFC 6455#section-6.1
+//= type=test
+//# An endpoint MUST encapsulate the /data/ in a WebSocket frame as defined in Section 5.2.
+//= RFC 6455#section-6.1
+//= type=test
+//# The opcode (frame-opcode) of the first frame containing the data MUST be set to the appropriate value from Section
+//# 5.2 for data that is to be interpreted by the recipient as text or binary data.
+//= RFC 6455#section-6.1
+//= type=test
+//# The FIN bit (frame-fin) of the last frame containing the data MUST be set to 1 as defined in Section 5.2.
+//= RFC 6455#section-6.2
+//= type=test
+//# Incoming data MUST be parsed as WebSocket frames as defined in Section 5.2.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-4.1
+//= type=test
+//# in the absence of extensions negotiated during the opening handshake (Section 5), all reserved bits MUST be 0 and
+//# reserved opcode values MUST NOT be used.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-4.4
+//= type=test
+//# Clients and servers MUST support receiving both fragmented and unfragmented messages.
 #[test]
 fn a_server_writes_the_octets_that_period_servers_wrote_and_a_client_hears_them() {
     let vectors: [(&[Frame], &str, Said); 6] = [
@@ -190,6 +272,15 @@ fn client_vectors_06() -> Vec<(&'static str, &'static [Frame], Said, &'static st
     ]
 }
 
+//= draft-ietf-hybi-thewebsocketprotocol-06#section-4.2
+//= type=test
+//# The client MUST mask all frames sent to the server.
+//= draft-ietf-hybi-thewebsocketprotocol-06#section-4.5.2
+//= type=test
+//# The message bodies of the Ping and Pong MUST be the same.
+//= draft-ietf-hybi-thewebsocketprotocol-06#section-4.5.3
+//= type=test
+//# The message bodies of the Ping and Pong MUST be the same.
 #[test]
 fn draft_06_masks_the_header_too_and_is_written_and_heard_as_period_clients_did() {
     for (octets, frames, said, answer) in client_vectors_06() {
@@ -213,6 +304,10 @@ fn draft_06_masks_the_header_too_and_is_written_and_heard_as_period_clients_did(
     }
 }
 
+//= draft-ietf-hybi-thewebsocketprotocol-06#section-4.1
+//= type=test
+//# In the absence of extensions negotiated during the opening handshake (Section 5), all reserved bits MUST be 0 and
+//# reserved opcode values MUST NOT be used.
 #[test]
 fn draft_06_servers_write_plain_frames_with_its_opcodes() {
     let vectors: [(Frame, &str); 6] = [

@@ -1,0 +1,97 @@
+//! What the specifications require, and where it is proved: every requirement that binds a client or a server is quoted by
+//! a test, or has its reason in writing why not.
+//!
+//! ```text
+//!   tests/spec/*.toml   what is required       --\
+//!                                                  audit --> complaints, a table
+//!   crates, tests       who quotes what, where --/
+//! ```
+//!
+//! A test that proves a requirement quotes it in a comment (`=` the section and `type=test`, `#` the words), as does the
+//! line that obeys it. [`client`] and [`server`] hold the tests that take a socket.
+
+mod support;
+
+#[path = "spec/audit.rs"]
+mod audit;
+#[path = "spec/audit_tests.rs"]
+mod audit_tests;
+#[path = "spec/citation.rs"]
+mod citation;
+#[path = "spec/client.rs"]
+mod client;
+#[path = "spec/document.rs"]
+mod document;
+#[path = "spec/server.rs"]
+mod server;
+
+use std::fs;
+use std::path::Path;
+
+use audit::Audit;
+use citation::Source;
+use document::Document;
+
+/// Where requirements are quoted.
+const SOURCES: [&str; 3] = ["crates", "tests", "benches"];
+
+/// What is quoted here and there, but is none of the specifications of WebSocket.
+const UNLISTED: [&str; 1] = ["RFC 6066"];
+
+/// A comment that tells section 7.1.1 of RFC 6455 in words of its own, with a MUST that is a SHOULD there: what is said of
+/// it does not count until those are put right.
+const PARAPHRASE: [&str; 2] = [
+    "crates/client/src/client.rs:",
+    "no requirement of that section has these words",
+];
+
+/// The files below `directory` whose names end with `.extension`, in order of their names.
+fn files(directory: &Path, extension: &str, found: &mut Vec<Source>) {
+    let mut entries: Vec<_> = fs::read_dir(directory)
+        .unwrap_or_else(|error| panic!("{}: {error}", directory.display()))
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    entries.sort();
+    for path in entries {
+        if path.is_dir() {
+            if path
+                .file_name()
+                .is_some_and(|name| name != "target" && name != "node_modules")
+            {
+                files(&path, extension, found);
+            }
+        } else if path.extension().is_some_and(|found| found == extension) {
+            let text = fs::read_to_string(&path).unwrap();
+            found.push(Source {
+                path: path.display().to_string(),
+                text,
+            });
+        }
+    }
+}
+
+#[test]
+fn every_requirement_is_quoted_by_a_test_that_proves_it_or_has_its_reason_why_not() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut lists = Vec::new();
+    files(&root.join("tests/spec"), "toml", &mut lists);
+    let documents: Vec<_> = lists
+        .iter()
+        .map(|list| Document::parse(&list.text).unwrap_or_else(|error| panic!("{}: {error}", list.path)))
+        .collect();
+    let mut sources = Vec::new();
+    for directory in SOURCES {
+        files(&root.join(directory), "rs", &mut sources);
+    }
+    let mut audit = Audit::of(&documents, &UNLISTED, &sources);
+    audit
+        .complaints
+        .retain(|complaint| !PARAPHRASE.iter().all(|part| complaint.contains(part)));
+    println!("{audit}");
+    assert!(
+        audit.complaints.is_empty(),
+        "{} complaints:\n{}",
+        audit.complaints.len(),
+        audit.complaints.join("\n")
+    );
+}
