@@ -95,6 +95,8 @@ pub(crate) fn admit(header: &Header, assembly: Option<&Assembly>, limits: Limits
     //= RFC 6455#section-5.4
     //# The fragments of one message MUST NOT be interleaved between the fragments of another message
     match (header.opcode == Opcode::Continuation, begun.is_some()) {
+        //= RFC 6455#section-5.4
+        //# the type for all fragments in a message MUST be either text, binary, or one of the reserved opcodes.
         (true, false) => return Err(Error::NothingToContinue),
         (false, true) => return Err(Error::UnfinishedMessage),
         _ => {}

@@ -110,11 +110,26 @@ impl ClientHandshake<'_> {
         let mut line = |line: Arguments<'_>| put_line(out, line);
         //= RFC 6455#section-4.1
         //# The method of the request MUST be GET, and the HTTP version MUST be at least 1.1.
+        //= RFC 6455#section-4.1
+        //# The "Request-URI" part of the request MUST match the /resource name/ defined in Section 3
         line(format_args!("GET {} HTTP/1.1", self.url.resource()));
+        //= RFC 6455#section-4.1
+        //# The request MUST contain a |Host| header field whose value contains /host/ plus optionally ":" followed by
+        //# /port/ (when not using the default port).
         line(format_args!("Host: {}", self.url.authority()));
+        //= RFC 6455#section-4.1
+        //# The request MUST contain an |Upgrade| header field whose value MUST include the "websocket" keyword.
         line(format_args!("Upgrade: websocket"));
+        //= RFC 6455#section-4.1
+        //# The request MUST contain a |Connection| header field whose value MUST include the "Upgrade" token.
         line(format_args!("Connection: Upgrade"));
+        //= RFC 6455#section-4.1
+        //# The request MUST include a header field with the name |Sec-WebSocket-Key|.
         line(format_args!("Sec-WebSocket-Key: {}", encode_key(self.key)));
+        //= RFC 6455#section-4.1
+        //# The request MUST include a header field with the name |Sec-WebSocket-Version|.
+        //= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+        //# The request MUST include a header with the name "Sec-WebSocket-Version". The value of this header MUST be 7.
         line(format_args!("Sec-WebSocket-Version: {}", self.version));
         if let Some(origin) = self.origin {
             let name = self.version.dialect().origin_headers[0];
@@ -147,6 +162,8 @@ impl ClientHandshake<'_> {
             httparse::Status::Partial if buf.len() < MAX_HEAD => return Ok(None),
             _ => return Err(ClientHandshakeError::HeadTooLong),
         };
+        //= RFC 6455#section-4.1
+        //# The client MUST validate the server's response as follows
         let status = response.code.unwrap_or_default();
         if status != 101 {
             let body = &buf[length..];

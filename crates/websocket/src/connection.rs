@@ -230,6 +230,8 @@ impl Connection {
     /// The message is compressed only with the connection's own window, if it has one.
     pub fn send(&mut self, opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) -> bool {
         debug_assert!(!matches!(opcode, Opcode::Close | Opcode::Continuation));
+        //= RFC 6455#section-6.1
+        //# The endpoint MUST ensure the WebSocket connection is in the OPEN state (cf. Sections 4.1 and 4.2.2.)
         let open = self.state.may_send();
         if open {
             let encoder = self.encoder();
@@ -401,6 +403,8 @@ impl Connection {
             {
                 self.encoder().encode(Opcode::Pong, &pong, out);
             }
+            //= RFC 6455#section-6.2
+            //# If a control frame (Section 5.5) is received, the frame MUST be handled as defined by Section 5.5.
             if header.opcode.is_control() {
                 self.count_control(now)?;
                 let encoder = self.encoder();
@@ -426,6 +430,9 @@ impl Connection {
                         //= draft-ietf-hybi-thewebsocketprotocol-07#section-4.5.3
                         //# In the case multiple Pings have been received, a Pong MUST be issued only in response to the
                         //# most recent Ping.
+                        //= RFC 6455#section-5.5.2
+                        //# Upon receipt of a Ping frame, an endpoint MUST send a Pong frame in response, unless it
+                        //# already received a Close frame.
                         if self.state.may_send() {
                             self.pong = Some(body.into());
                         }
@@ -749,6 +756,8 @@ impl Encoder {
 #[inline]
 fn message(kind: Opcode, payload: &[u8]) -> Result<Event<'_>, Error> {
     if kind == Opcode::Text {
+        //= RFC 6455#section-5.6
+        //# the whole message MUST contain valid UTF-8.
         let text = simdutf8::basic::from_utf8(payload).map_err(|_| Error::InvalidText)?;
         Ok(Event::Text(text))
     } else {

@@ -88,6 +88,9 @@ impl Deflater {
                 compress.reset();
                 compress
             }
+            //= draft-ietf-hybi-thewebsocketprotocol-07#section-8.2.1
+            //# It MUST NOT be wrapped in any of the header formats often associated with RFC 1951 such as "zlib"
+            //# [RFC1950].
             empty => empty.insert(Box::new(Compress::new_with_window_bits(level, false, bits))),
         };
         deflate_into(compress, octets, out);
@@ -103,6 +106,9 @@ impl Default for Deflater {
 }
 
 /// Appends `octets` deflated and sync flushed.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-8.2.1
+//# Senders MUST NOT delay the transmission of any portion of a WebSocket message because the deflate encoding of the
+//# message does not end on a byte boundary.
 pub(crate) fn deflate_into(compress: &mut Compress, octets: &[u8], out: &mut Vec<u8>) {
     // Enough for almost everything: blocks are stored where that is shorter.
     out.reserve(octets.len() + octets.len() / 8 + 64);

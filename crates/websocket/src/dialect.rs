@@ -182,6 +182,12 @@ impl Dialect {
 
     /// The code to send for `code`: itself, its stand-in, or [`code::NORMAL`] for one that is never on any wire.
     pub(crate) fn wire_close_code(&self, code: u16) -> u16 {
+        //= RFC 6455#section-7.4.1
+        //# 1005 is a reserved value and MUST NOT be set as a status code in a Close control frame by an endpoint.
+        //= RFC 6455#section-7.4.1
+        //# 1006 is a reserved value and MUST NOT be set as a status code in a Close control frame by an endpoint.
+        //= RFC 6455#section-7.4.1
+        //# 1015 is a reserved value and MUST NOT be set as a status code in a Close control frame by an endpoint.
         if self.has_close_code(code) {
             return code;
         }

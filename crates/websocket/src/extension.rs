@@ -85,6 +85,11 @@ impl Default for Accept {
 
 impl Accept {
     /// The first of the `values` of the header fields that can be accepted, as it is then to be answered.
+    //= RFC 6455#section-9
+    //# A server MUST NOT respond with any extension not requested by the client.
+    //= RFC 6455#section-4.2.2
+    //# If the server supports multiple extensions, then the value MUST be derived from the client's handshake,
+    //# specifically by selecting one or more of the values from the |Sec-WebSocket-Extensions| field.
     pub(crate) fn choose<'v>(
         &self,
         version: Version,

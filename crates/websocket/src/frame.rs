@@ -149,6 +149,8 @@ fn header_bytes(version: Version, opcode: Opcode, bits: u8, payload_len: usize, 
         Masking::Payload if mask.is_some() => MASK,
         _ => 0,
     };
+    //= RFC 6455#section-5.2
+    //# in all cases, the minimal number of bytes MUST be used to encode the length
     if payload_len < usize::from(LENGTH_16) {
         header.push(&[first, mask_bit | payload_len as u8]);
     } else if let Ok(length) = u16::try_from(payload_len) {
@@ -160,7 +162,11 @@ fn header_bytes(version: Version, opcode: Opcode, bits: u8, payload_len: usize, 
     }
     match (masking, mask) {
         (_, None) => {}
+        //= RFC 6455#section-5.3
+        //# A masked frame MUST have the field frame-masked set to 1, as defined in Section 5.2.
         (Masking::Payload, Some(key)) => header.push(&key),
+        //= draft-ietf-hybi-thewebsocketprotocol-06#section-4.2
+        //# The client MUST mask all frames sent to the server.
         (Masking::Frame, Some(mut key)) => {
             let clear = &mut header.octets[start..usize::from(header.len)];
             tidecast_simd::unmask(clear, key);
@@ -365,9 +371,13 @@ fn decode_clear(dialect: &Dialect, masked: bool, compression: bool, octets: &[u8
     let fin = first & FIN != 0;
     let short = second & LENGTH;
     if opcode.is_control() {
+        //= RFC 6455#section-5.4
+        //# Control frames themselves MUST NOT be fragmented.
         if !fin {
             return Err(Error::FragmentedControl);
         }
+        //= RFC 6455#section-5.5
+        //# All control frames MUST have a payload length of 125 bytes or less and MUST NOT be fragmented.
         if usize::from(short) > MAX_CONTROL {
             return Err(Error::LongControl);
         }

@@ -278,6 +278,12 @@ impl PerMessage {
     }
 
     /// How far back what we send may refer, in bits.
+    //= RFC 7692#section-7.2.1
+    //# If the "agreed parameters" contain the "client_max_window_bits" extension parameter with a value of w, the
+    //# client MUST NOT use an LZ77 sliding window longer than the w-th power of 2 bytes to compress messages to send.
+    //= RFC 7692#section-7.2.1
+    //# If the "agreed parameters" contain the "server_max_window_bits" extension parameter with a value of w, the
+    //# server MUST NOT use an LZ77 sliding window longer than the w-th power of 2 bytes to compress messages to send.
     pub(crate) fn sending_window_bits(&self) -> u8 {
         if self.server {
             self.params.server_window_bits()
@@ -288,6 +294,12 @@ impl PerMessage {
 
     /// Compresses what is sent from now on with one window over all messages, if that is allowed.
     pub(crate) fn open_window(&mut self, level: u8, min_payload: usize) -> bool {
+        //= RFC 7692#section-7.2.1
+        //# If the "agreed parameters" contain the "client_no_context_takeover" extension parameter, the client MUST
+        //# start compressing each new message with an empty LZ77 sliding window.
+        //= RFC 7692#section-7.2.1
+        //# If the "agreed parameters" contain the "server_no_context_takeover" extension parameter, the server MUST
+        //# start compressing each new message with an empty LZ77 sliding window.
         let forbidden = if self.server {
             self.params.server_no_context_takeover
         } else {
@@ -394,6 +406,12 @@ impl PerMessage {
         limits: Limits,
         inflaters: &mut Inflaters<'_>,
     ) -> Result<(), Error> {
+        //= RFC 7692#section-7.2.2
+        //# Otherwise, the server MUST decompress each new message using the LZ77 sliding window used to process the
+        //# last compressed message.
+        //= RFC 7692#section-7.2.2
+        //# Otherwise, the client MUST decompress each new message using the LZ77 sliding window used to process the
+        //# last compressed message.
         let takeover = !if self.server {
             self.params.client_no_context_takeover
         } else {

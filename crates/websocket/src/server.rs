@@ -127,6 +127,16 @@ impl<'b, 'r> Upgrade<'b, 'r> {
         let Only::One(_) = headers.only("Host") else {
             return Err(UpgradeError::Host);
         };
+        //= RFC 6455#section-4.2.2
+        //# If this version does not match a version understood by the server, the server MUST abort the WebSocket
+        //# handshake described in this section and instead send an appropriate HTTP error code (such as 426 Upgrade
+        //# Required) and a |Sec-WebSocket-Version| header field indicating the version(s) the server is capable of
+        //# understanding.
+        //= draft-ietf-hybi-thewebsocketprotocol-07#section-5.2.2
+        //# If this version does not match a version understood by the server, the server MUST abort the WebSocket
+        //# connection.
+        //= RFC 6455#section-11.3.5
+        //# the |Sec-WebSocket-Version| header field MUST NOT appear more than once in an HTTP request.
         let version = match headers.only("Sec-WebSocket-Version") {
             Only::One(number) => number
                 .parse()
@@ -138,6 +148,8 @@ impl<'b, 'r> Upgrade<'b, 'r> {
             Only::Missing => return Err(UpgradeError::Version { accepted }),
             Only::Several => return Err(UpgradeError::SeveralVersions),
         };
+        //= RFC 6455#section-11.3.1
+        //# The |Sec-WebSocket-Key| header field MUST NOT appear more than once in an HTTP request.
         let Only::One(key) = headers.only("Sec-WebSocket-Key") else {
             return Err(UpgradeError::Key);
         };

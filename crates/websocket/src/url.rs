@@ -52,9 +52,14 @@ impl Url {
             _ if scheme.eq_ignore_ascii_case("wss") => true,
             _ => return Err(UrlError::Scheme),
         };
+        //= draft-ietf-hybi-thewebsocketprotocol-07#section-3.3
+        //# The /host/ MUST be ASCII-only (i.e. it MUST have been punycode-encoded [RFC3492] already if necessary, and
+        //# MUST NOT contain any characters above U+007E).
         if !rest.bytes().all(|octet| octet.is_ascii_graphic()) {
             return Err(UrlError::Character);
         }
+        //= RFC 6455#section-3
+        //# the character "#", when not indicating the start of a fragment, MUST be escaped as %23.
         if rest.contains('#') {
             return Err(UrlError::Fragment);
         }
