@@ -28,12 +28,16 @@
 //!   TcpStream
 //! ```
 //!
+//! With the feature `tokio` there are both once more as `asynchronous`, with the same methods as `async fn`.
+//!
 //! What it is not: a runtime. Nothing happens between calls, so a program that waits for something else has to call
 //! `receive` once in a while to answer the broker's pings.
 //!
 //! Start reading at [`Session::connect`].
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "tokio")]
+pub mod asynchronous;
 mod backoff;
 mod client;
 mod connect;

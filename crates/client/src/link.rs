@@ -98,9 +98,9 @@ impl Link {
         self.out.len() >= QUEUE
     }
 
-    /// Where to read to, once [`Link::poll`] found nothing more.
+    /// Where to read to, once [`Link::poll`] found nothing more. What followed the server's Close is forgotten.
     pub(crate) fn space(&mut self) -> &mut [u8] {
-        debug_assert!(self.unread.is_empty());
+        self.unread = 0..0;
         &mut self.buffer
     }
 
