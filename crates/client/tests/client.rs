@@ -255,6 +255,14 @@ fn a_close_by_the_server_is_reported_with_its_reason_after_all_that_came_before_
 }
 
 #[test]
+fn what_follows_the_servers_close_is_dropped() {
+    let (address, server) = serve_websocket(b"\x88\x00\x81\x05after", |mut peer, _| peer.run(|_, _| {}));
+    let client = connect(address);
+    client.close(code::NORMAL, "").unwrap();
+    assert_eq!(server.join().unwrap().last(), Some(&Seen::End));
+}
+
+#[test]
 fn an_end_without_a_close_is_a_lost_connection() {
     let (address, server) = serve_websocket(b"", |peer, _| drop(peer));
     let mut client = connect(address);

@@ -2,11 +2,15 @@
 
 mod double;
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use double::Double;
 use tidecast_client::wire::{Code, Kind};
 use tidecast_client::{Error, Event, Options, Publish, Reconnect, Session};
+use tidecast_websocket::http::Request;
+use tidecast_websocket::{Upgrade, Versions};
 
 fn soon() -> Option<Instant> {
     Some(Instant::now() + Duration::from_secs(10))
@@ -173,4 +177,60 @@ fn without_settings_for_it_a_session_does_not_come_back() {
     let error = session.publish_confirmed(Double::DROP, b"1", Kind::Json).unwrap_err();
     assert!(matches!(error, Error::Lost(_)), "{error}");
     assert!(matches!(session.receive(soon()), Err(Error::Lost(_))));
+}
+
+#[test]
+fn a_session_gives_up_after_the_attempts_it_was_allowed() {
+    let double = Double::start();
+    let settings = Reconnect {
+        attempts: Some(1),
+        ..QUICKLY
+    };
+    let mut session = session(&double, Some(settings));
+    // The second loss comes before the connection settled, so it is one too many.
+    for _ in 0..2 {
+        session.publish(Double::DROP, b"1", Kind::Json).unwrap();
+        while session.hello().session == "s0" {
+            session.receive(soon()).unwrap();
+        }
+    }
+    let error = loop {
+        match session.receive(soon()) {
+            Ok(event) => assert!(event.is_some(), "it neither gave up nor said anything"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, Error::Lost(_)), "{error}");
+}
+
+#[test]
+fn a_server_without_a_hello_is_no_broker() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}/ws", silent.local_addr().unwrap());
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = silent.accept().unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        let (request, _) = Request::parse(&head, 4096).unwrap().unwrap();
+        let mut response = Vec::new();
+        Upgrade::from_request(&request, Versions::ALL)
+            .unwrap()
+            .write_response(Some("tidecast.json.v1"), &mut response);
+        stream.write_all(&response).unwrap();
+        stream.read_to_end(&mut Vec::new()).unwrap();
+    });
+    let options = Options {
+        timeout: Duration::from_millis(200),
+        ..Options::default()
+    };
+    let error = Session::connect(&url, &options, Some(QUICKLY)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the server opened a WebSocket, but said no hello within 200ms"
+    );
+    server.join().unwrap();
 }

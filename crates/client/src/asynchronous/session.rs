@@ -1,11 +1,9 @@
 //! A conversation with the broker over tokio's TCP.
 
-use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::time::Instant;
 
 use tidecast_wire::{Kind, json};
+use tokio::task::JoinHandle;
 
 use super::{Client, before};
 use crate::backoff::Reconnect;
@@ -20,25 +18,36 @@ use crate::random::random;
 /// It subscribes and publishes, waits for the broker's confirmations, and tells what happens in
 /// [`receive`](Session::receive). With [`Reconnect`] settings it comes back after a loss and subscribes again; commands
 /// given in between wait for that.
+#[derive(Debug)]
 pub struct Session {
     url: String,
     options: Options,
     /// None while there is no connection.
     client: Option<Client>,
-    /// The attempt to come back, which goes on from call to call.
-    connecting: Option<Connecting>,
+    /// The attempt to come back that is under way.
+    attempt: Option<Attempt>,
     conversation: Conversation,
 }
 
-type Connecting = Pin<Box<dyn Future<Output = Result<Client, Error>> + Send + Sync>>;
+/// An attempt to come back, in a task of its own: it goes on while nobody waits for this session, so that it does not keep
+/// others from their turn with the same address. It ends with the session.
+#[derive(Debug)]
+struct Attempt(JoinHandle<Result<Client, Error>>);
 
-impl fmt::Debug for Session {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session")
-            .field("url", &self.url)
-            .field("client", &self.client)
-            .field("conversation", &self.conversation)
-            .finish_non_exhaustive()
+impl Attempt {
+    async fn outcome(&mut self) -> Result<Client, Error> {
+        match (&mut self.0).await {
+            Ok(outcome) => outcome,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // The runtime shuts down.
+            Err(error) => Err(Error::Lost(error.into())),
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -59,7 +68,7 @@ impl Session {
             url: url.to_owned(),
             conversation: Conversation::new(options.timeout, now),
             client: Some(client),
-            connecting: None,
+            attempt: None,
             options,
         };
         while !session.conversation.is_open() {
@@ -147,7 +156,7 @@ impl Session {
 
     /// The next event; none if there was none before `deadline`. Without a deadline it waits as long as it takes.
     ///
-    /// A reconnection that is due goes on from call to call, while one waits.
+    /// A reconnection that is due goes on after `deadline`, and is taken up by the next call.
     ///
     /// # Errors
     /// What ended the session for good, also when called again: a loss that is not temporary
@@ -218,14 +227,14 @@ impl Session {
                 tokio::time::sleep_until(until.into()).await;
             }
             Step::Connect => {
-                let connecting = self.connecting.get_or_insert_with(|| {
+                let attempt = self.attempt.get_or_insert_with(|| {
                     let (url, options) = (self.url.clone(), self.options.clone());
-                    Box::pin(async move { Client::connect(&url, &options).await })
+                    Attempt(tokio::spawn(async move { Client::connect(&url, &options).await }))
                 });
-                let Some(outcome) = before(deadline, connecting).await else {
+                let Some(outcome) = before(deadline, attempt.outcome()).await else {
                     return Ok(());
                 };
-                self.connecting = None;
+                self.attempt = None;
                 match outcome {
                     Ok(client) => {
                         self.client = Some(client);
