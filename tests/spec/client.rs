@@ -110,10 +110,6 @@ fn options(version: Version) -> Options {
 //= RFC 6455#section-10.3
 //= type=test
 //# Clients MUST choose a new masking key for each frame
-//= draft-ietf-hybi-thewebsocketprotocol-07#section-4.3
-//= type=test
-//# When preparing a masked frame, the client MUST pick a fresh masking key uniformly at random from the set of allowed
-//# 32-bit values.
 //= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
 //= type=test
 //# The value of this header MUST be a nonce consisting of a randomly selected 16-byte value that has been
@@ -255,11 +251,16 @@ fn connections_to_one_address_are_opened_one_after_the_other() {
 //# To do so, the user agent MUST _Close the WebSocket connection_ as previously defined
 #[test]
 fn an_answer_that_is_not_the_right_one_ends_the_connection() {
-    for answer in [
+    let answers = [
         "HTTP/1.1 101 Switching Protocols\r\n\r\n",
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
-    ] {
+    ];
+    let versions = [Version::V6, Version::V7, Version::V8, Version::V13];
+    for (answer, version) in answers
+        .into_iter()
+        .flat_map(|answer| versions.map(|version| (answer, version)))
+    {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("ws://{}/ws", listener.local_addr().unwrap());
         let server = thread::spawn(move || {
@@ -269,7 +270,7 @@ fn an_answer_that_is_not_the_right_one_ends_the_connection() {
             let mut request = Vec::new();
             stream.read_to_end(&mut request).map(|_| request)
         });
-        let error = Client::connect(&url, &Options::default()).unwrap_err();
+        let error = Client::connect(&url, &options(version)).unwrap_err();
         assert!(matches!(error, Error::Handshake { .. }), "{error}");
         let request = server.join().unwrap().unwrap();
         assert!(request.ends_with(b"\r\n\r\n"), "no frame follows the request");

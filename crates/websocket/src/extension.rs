@@ -326,15 +326,6 @@ mod tests {
     //= type=test
     //# If the server supports multiple extensions, then the value MUST be derived from the client's handshake,
     //# specifically by selecting one or more of the values from the |Sec-WebSocket-Extensions| field.
-    //= draft-ietf-hybi-thewebsocketprotocol-07#section-5.2.2
-    //= type=test
-    //# Extensions not listed by the client MUST NOT be listed.
-    //= draft-ietf-hybi-thewebsocketprotocol-07#section-8
-    //= type=test
-    //# A server MUST NOT respond with any extension not requested by the client.
-    //= draft-ietf-hybi-thewebsocketprotocol-07#section-8.1
-    //= type=test
-    //# The parameters supplied with any given extension MUST be defined for that extension.
     #[test]
     fn the_first_offer_that_can_be_accepted_is() {
         let cases: [(&[&str], &str); 16] = [

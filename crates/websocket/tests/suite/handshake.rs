@@ -227,8 +227,13 @@ fn every_bad_request_is_told_what_is_wrong_with_it() {
             400,
         ),
     ];
-    for (line, replacement, error, status) in cases {
+    let versions = Version::ALL.map(|version| format!("Sec-WebSocket-Version: {version}"));
+    for ((line, replacement, error, status), version) in cases
+        .into_iter()
+        .flat_map(|case| versions.iter().map(move |version| (case, version)))
+    {
         let mut lines = GOOD.to_vec();
+        lines[5] = version;
         lines[line] = replacement;
         lines.retain(|line| !line.is_empty());
         let refused = answer(&head(&lines), accepted).unwrap_err();
@@ -463,15 +468,17 @@ fn a_client_takes_no_answer_that_does_not_prove_itself() {
         ),
     ];
     let url = Url::parse("ws://h/").unwrap();
-    let handshake = handshake(&url, Version::V13);
-    let (accepted, _) = handshake.check_response(head(&ANSWER).as_bytes()).unwrap().unwrap();
-    assert_eq!(accepted.protocol, None, "a server need not choose");
-    for (line, replacement, error) in cases {
-        let mut lines = ANSWER.to_vec();
-        lines[line] = replacement;
-        lines.retain(|line| !line.is_empty());
-        let refused = handshake.check_response(head(&lines).as_bytes());
-        assert_eq!(refused, Err(error), "{replacement}");
+    for version in Version::ALL {
+        let handshake = handshake(&url, version);
+        let (accepted, _) = handshake.check_response(head(&ANSWER).as_bytes()).unwrap().unwrap();
+        assert_eq!(accepted.protocol, None, "a server need not choose");
+        for (line, replacement, error) in &cases {
+            let mut lines = ANSWER.to_vec();
+            lines[*line] = replacement;
+            lines.retain(|line| !line.is_empty());
+            let refused = handshake.check_response(head(&lines).as_bytes());
+            assert_eq!(refused.as_ref(), Err(error), "{version}: {replacement}");
+        }
     }
 }
 
@@ -529,6 +536,12 @@ fn a_client_writes_no_header_that_would_end_early() {
 //= RFC 6455#section-9
 //= type=test
 //# A server MUST NOT respond with any extension not requested by the client.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-5.2.2
+//= type=test
+//# Extensions not listed by the client MUST NOT be listed.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-8
+//= type=test
+//# A server MUST NOT respond with any extension not requested by the client.
 #[test]
 fn a_browser_gets_what_it_offers_and_what_the_server_asks_for() {
     let with = |offer: &str| {
@@ -554,8 +567,11 @@ fn a_browser_gets_what_it_offers_and_what_the_server_asks_for() {
         "Sec-WebSocket-Extensions:",
         "Sec-WebSocket-Extensions: x-webkit-deflate-frame",
     ] {
-        let (response, extension) = answer_with(&with(nothing), &Accept::default()).unwrap();
-        assert_eq!((&*response, extension), (ACCEPTED, None));
+        for version in Version::ALL {
+            let request = with(nothing).replace("Version: 13", &format!("Version: {version}"));
+            let (response, extension) = answer_with(&request, &Accept::default()).unwrap();
+            assert_eq!((&*response, extension), (ACCEPTED, None), "{version}");
+        }
     }
 }
 
