@@ -416,3 +416,69 @@ fn encode(command: &Command<'_>) -> String {
     json::command(&mut out, command);
     String::from_utf8(out).expect("JSON is UTF-8")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A conversation that was greeted, and comes back after a loss.
+    fn open(now: Instant) -> Conversation {
+        let mut conversation = Conversation::new(Duration::from_secs(1), now);
+        hear(
+            &mut conversation,
+            r#"["hello",{"session":"s","max_message":99,"ping_ms":1}]"#,
+        );
+        conversation.come_back(Some(Reconnect::default()), now);
+        conversation
+    }
+
+    fn hear(conversation: &mut Conversation, text: &str) {
+        conversation.handle_message(&Message::Text(text.to_owned())).unwrap();
+    }
+
+    fn lost() -> Error {
+        Error::Lost(std::io::ErrorKind::ConnectionReset.into())
+    }
+
+    #[test]
+    fn a_bye_counts_even_if_its_close_does_not_come_any_more() {
+        let now = Instant::now();
+        let mut conversation = open(now);
+        hear(&mut conversation, r#"["bye",4001,"draining",1730]"#);
+        conversation.handle_lost(lost(), now, 0);
+        let until = now + Duration::from_millis(1730);
+        assert_eq!(conversation.poll_step(now).unwrap(), Step::Wait(until));
+        assert_eq!(conversation.poll_step(until).unwrap(), Step::Connect);
+
+        let mut conversation = open(now);
+        hear(&mut conversation, r#"["bye",4100,"unauthorized",0]"#);
+        conversation.handle_lost(lost(), now, 0);
+        assert!(conversation.poll_step(now).is_err());
+    }
+
+    #[test]
+    fn an_answer_nobody_waits_for_any_more_still_counts_and_is_not_taken_for_another() {
+        let mut conversation = open(Instant::now());
+        conversation.subscribe("given/up");
+        conversation.subscribe("a");
+        hear(&mut conversation, r#"["ok",1,{}]"#);
+        assert!(conversation.poll_answer().is_none());
+        hear(&mut conversation, r#"["ok",2,{}]"#);
+        assert!(matches!(conversation.poll_answer(), Some(Ok(None))));
+        assert!(conversation.poll_answer().is_none());
+        assert_eq!(conversation.subscriptions(), ["given/up", "a"]);
+    }
+
+    #[test]
+    fn what_a_newer_broker_says_is_passed_over_and_what_is_no_protocol_is_not() {
+        let mut conversation = open(Instant::now());
+        hear(&mut conversation, r#"["tomorrow",1]"#);
+        for message in [Message::Text("{}".into()), Message::Binary(Vec::new())] {
+            let error = conversation.handle_message(&message).unwrap_err();
+            assert!(matches!(error, Error::Unreadable(_)), "{error}");
+        }
+        let mut unanswered = Conversation::new(Duration::ZERO, Instant::now());
+        let early = Message::Text(r#"["pong"]"#.into());
+        assert!(unanswered.handle_message(&early).is_err());
+    }
+}

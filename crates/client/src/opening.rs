@@ -214,7 +214,7 @@ impl Opening {
     }
 
     //= RFC 6455#section-4.1
-    //# If the user configured the client to use a proxy when using the WebSocket Protocol to connect to host /host/ and
+    //# If the client is configured to use a proxy when using the WebSocket Protocol to connect to host /host/ and
     //# port /port/, then the client SHOULD connect to that proxy and ask it to open a TCP connection to the host given
     //# by /host/ and the port given by /port/.
     fn write_connect(&mut self, proxy: &Proxy) -> Result<(), Error> {
@@ -274,8 +274,8 @@ impl Opening {
     }
 
     //= RFC 6455#section-4.1
-    //# If the status code received from the server is not 101, the client handles the response per HTTP procedures. In
-    //# particular, the client might perform authentication if it receives a 401 status code; the server might redirect
+    //# If the status code received from the server is not 101, the client handles the response per HTTP [RFC2616]
+    //# procedures. In particular, the client might perform authentication if it receives a 401 status code; the server might redirect
     //# the client using a 3xx status code (but clients are not required to follow them)
     fn refused(&self, status: u16, excerpt: String) -> Error {
         let url = self.url.to_string();

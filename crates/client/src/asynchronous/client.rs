@@ -171,8 +171,7 @@ impl Client {
             }
         }
         //= RFC 6455#section-7.1.1
-        //# the server MUST close the connection first; a client SHOULD wait for the server to close the connection but
-        //# MAY close the connection at any time
+        //# The underlying TCP connection, in most normal cases, SHOULD be closed first by the server
         while let Ok(Progress::Bytes) = self.read(Some(deadline)).await {}
         Ok(())
     }
