@@ -56,6 +56,20 @@ fn a_client_that_does_not_answer_the_close_is_waited_for_no_longer_than_configur
 }
 
 #[test]
+fn each_client_that_answers_the_close_sees_the_end_without_waiting_for_the_others() {
+    let mut broker = Broker::start(&["--drain-timeout", "10m", "--close-timeout", "10m"]);
+    let mut peers: Vec<_> = (0..8).map(|_| Peer::open(&broker, "/t/a", 13)).collect();
+    broker.signal("TERM");
+    // One after the other: a worker that is done may not keep its peers until the others are.
+    for peer in &mut peers {
+        assert_eq!(peer.frame().0, 0x88);
+        peer.say(&masked(0x88, &1001u16.to_be_bytes()));
+        assert_eq!(peer.rest(), b"");
+    }
+    assert!(broker.wait().success());
+}
+
+#[test]
 fn a_second_signal_ends_at_once() {
     let mut broker = Broker::start(&["--drain-timeout", "10m"]);
     let mut deaf = Peer::open(&broker, "/t/a", 13);

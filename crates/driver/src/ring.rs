@@ -409,6 +409,8 @@ impl Drop for Ring {
             .submitter()
             .register_sync_cancel(Some(Timespec::from(CANCEL_TIMEOUT)), CancelBuilder::any());
         let _ = self.uring.submitter().unregister_buf_ring(BUFFER_GROUP);
+        // Likewise connections: peers are not to wait for the last handle either.
+        let _ = self.uring.submitter().unregister_files();
     }
 }
 

@@ -71,6 +71,8 @@ pub struct Worker {
     active: u32,
     /// Of the active connections, those that only wait for the peer's FIN.
     lingering: u32,
+    /// Shutdowns in flight.
+    shutting: u32,
     listeners: Vec<Listener>,
     /// Which listeners have an accept in flight.
     armed: Vec<bool>,
@@ -158,6 +160,7 @@ impl Worker {
             slots: Vec::new(),
             active: 0,
             lingering: 0,
+            shutting: 0,
             armed: vec![false; listeners.len()],
             listeners,
             accepting: Accepting::Yes,
@@ -218,11 +221,9 @@ impl Worker {
             self.close_overflowing();
             self.wake_others()?;
             self.publish_counters();
-            // Those that linger have been told and have answered: the kernel can end them.
-            if self
-                .drain_until
-                .is_some_and(|until| self.active == self.lingering || self.now >= until)
-            {
+            // Those that linger have been told, have answered and have our FIN: the kernel can end them.
+            let done = self.active == self.lingering && self.shutting == 0;
+            if self.drain_until.is_some_and(|until| done || self.now >= until) {
                 return Ok(());
             }
         }
@@ -340,6 +341,7 @@ impl Worker {
                 }
                 Op::Shutdown if self.is_current(slot, generation) => {
                     self.slots[slot as usize].shutting = false;
+                    self.shutting -= 1;
                     self.release(slot)?;
                 }
                 // A cancelled operation completes itself; whether there was one to cancel does not matter.
@@ -689,6 +691,7 @@ impl Worker {
             self.lingering += 1;
             self.arm(slot, deadline);
             self.slots[slot as usize].shutting = true;
+            self.shutting += 1;
             self.ring.shut_down(self.token(Op::Shutdown, slot))?;
         }
         Ok(())
