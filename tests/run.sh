@@ -27,6 +27,7 @@ step setup tests/setup.sh
 step format cargo fmt --all --check
 step lints cargo clippy --locked --workspace --all-targets -- -D warnings
 step tests cargo test --locked --workspace
+step 'tests of the asynchronous client' cargo test --locked -p tidecast-client --features tokio
 step 'loom, router' "${LOOM[@]}" -p tidecast-router --test loom
 step 'loom, worker' "${LOOM[@]}" -p tidecast-worker --lib sleep::
 step documentation env RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
