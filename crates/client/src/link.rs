@@ -57,9 +57,7 @@ impl Link {
         buffer.resize(buffer.len().max(READ), 0);
         let extension = agreed.accepted.extension;
         let compression = options.compression.filter(|_| extension.is_some());
-        let silence = options
-            .keep_alive
-            .map_or(Millis::NEVER, |silence| Millis(silence.as_millis() as u64));
+        let silence = options.keep_alive.map_or(Millis::NEVER, |silence| silence.into());
         Link {
             connection: Connection::client(options.version, limits, masking_key, Millis(0)).with_extension(extension),
             protocol: agreed.accepted.protocol,
@@ -217,6 +215,6 @@ impl Link {
     }
 
     fn millis(&self, now: Instant) -> Millis {
-        Millis(now.saturating_duration_since(self.epoch).as_millis() as u64)
+        now.saturating_duration_since(self.epoch).into()
     }
 }

@@ -259,20 +259,16 @@ impl Config {
                     ping_interval: if self.ping_interval.is_zero() {
                         Millis::NEVER
                     } else {
-                        millis(self.ping_interval)
+                        self.ping_interval.into()
                     },
-                    pong_timeout: millis(self.pong_timeout),
-                    close_timeout: millis(self.close_timeout),
+                    pong_timeout: self.pong_timeout.into(),
+                    close_timeout: self.close_timeout.into(),
                 },
                 core: None,
                 page,
             },
         })
     }
-}
-
-fn millis(span: Duration) -> Millis {
-    Millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

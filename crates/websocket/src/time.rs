@@ -1,6 +1,7 @@
 //! Time as an argument: this crate reads no clock.
 
 use std::ops::{Add, Sub};
+use std::time::Duration;
 
 /// Milliseconds: since an epoch of the caller's choice where it is a moment, else a span.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,6 +15,13 @@ impl Millis {
     #[must_use]
     pub const fn from_secs(seconds: u64) -> Self {
         Self(seconds.saturating_mul(1000))
+    }
+}
+
+impl From<Duration> for Millis {
+    /// Cut to whole milliseconds; a span too long to be counted is [`Millis::NEVER`].
+    fn from(span: Duration) -> Self {
+        Self(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
     }
 }
 

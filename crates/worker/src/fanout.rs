@@ -431,9 +431,7 @@ impl Output for Fanout {
         let form = self.lanes[session.0 as usize].form;
         let header = encode_header(form.version(), Opcode::Text, true, payload.len(), None);
         let range = if let Form::Stream(_) = form {
-            self.frame.clear();
-            self.frame.extend_from_slice(&header);
-            self.frame.extend_from_slice(payload);
+            join(&mut self.frame, &header, payload);
             self.deflated.clear();
             stored_blocks(&self.frame, &mut self.deflated);
             self.outbox.append(PRIVATE, &[&self.deflated])
@@ -462,9 +460,7 @@ impl Output for Fanout {
             }
             Form::Plain(_) | Form::PerMessage(_) => self.outbox.append(log, &[&header, payload]),
             Form::Stream(_) => {
-                self.frame.clear();
-                self.frame.extend_from_slice(&header);
-                self.frame.extend_from_slice(payload);
+                join(&mut self.frame, &header, payload);
                 self.deflater.stream(&self.frame, &mut self.deflated);
                 self.outbox.append(log, &[&self.deflated])
             }
@@ -499,6 +495,13 @@ impl Output for Fanout {
             reason: reason.to_owned(),
         });
     }
+}
+
+/// Makes `frame` a whole one, as it has to be to be deflated.
+fn join(frame: &mut Vec<u8>, header: &[u8], payload: &[u8]) {
+    frame.clear();
+    frame.extend_from_slice(header);
+    frame.extend_from_slice(payload);
 }
 
 #[cfg(test)]

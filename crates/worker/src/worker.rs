@@ -207,7 +207,7 @@ impl Worker {
         self.accept()?;
         loop {
             self.flush_and_wait()?;
-            self.now = Millis(self.epoch.elapsed().as_millis() as u64);
+            self.now = self.epoch.elapsed().into();
             if self.fanout.has_room(self.now) {
                 self.take_in()?;
             }
@@ -439,7 +439,7 @@ impl Worker {
         self.active += 1;
         self.counters.accepted.add(1);
         self.counters.connections.add(1);
-        let deadline = self.now + Millis(self.config.handshake_timeout.as_millis() as u64);
+        let deadline = self.now + self.config.handshake_timeout.into();
         let state = &mut self.slots[slot as usize];
         debug_assert!(matches!(state.phase, Phase::Free), "the kernel gives out free slots");
         state.phase = Phase::Head {
@@ -547,7 +547,7 @@ impl Worker {
 
     /// Sends the response in `scratch`, and closes the connection after it.
     fn respond(&mut self, slot: u32) -> io::Result<()> {
-        let deadline = self.now + Millis(self.config.handshake_timeout.as_millis() as u64);
+        let deadline = self.now + self.config.handshake_timeout.into();
         self.fanout.send_response(slot, &self.scratch, false);
         self.fanout.seal(slot);
         self.slots[slot as usize].phase = Phase::Finishing { deadline };
@@ -770,7 +770,7 @@ impl Worker {
         if self.drain_until.is_some() {
             return Ok(());
         }
-        self.drain_until = Some(self.now + Millis(time.as_millis() as u64));
+        self.drain_until = Some(self.now + time.into());
         self.stop_accepting(Accepting::No)?;
         self.listeners.clear();
         let (code, reason) = GOING_AWAY;
