@@ -58,6 +58,38 @@ pub enum ClientHandshakeError {
         /// The name of the field.
         name: String,
     },
+    /// Our own request cannot be written: one of the caller's header fields is the handshake's own, or would tell of a
+    /// body, which it does not have.
+    #[error("the header field {name:?} is not the caller's to set in an opening handshake")]
+    ReservedHeader {
+        /// The name of the field.
+        name: String,
+    },
+    /// Our own request cannot be written: a subprotocol has no name. Here and below they are counted from 1 and not named,
+    /// for they may carry credentials.
+    #[error("subprotocol number {number} of those to offer is empty")]
+    EmptyProtocol {
+        /// Which one.
+        number: usize,
+    },
+    /// Our own request cannot be written: the name of a subprotocol has a character that no token has, such as a
+    /// separator, white space or one beyond ASCII.
+    #[error(
+        "subprotocol number {number} of those to offer has the character {character:?}; letters, digits and \
+         !#$%&'*+-.^_`|~ are allowed"
+    )]
+    ProtocolCharacter {
+        /// Which one.
+        number: usize,
+        /// The first character that is not allowed.
+        character: char,
+    },
+    /// Our own request cannot be written: a subprotocol is offered twice.
+    #[error("subprotocol number {number} of those to offer repeats one before it")]
+    RepeatedProtocol {
+        /// The second of the two.
+        number: usize,
+    },
     /// The response is not HTTP, or has too many header fields.
     #[error("the server's response is malformed: {0}")]
     Malformed(#[from] httparse::Error),
@@ -89,6 +121,21 @@ pub enum ClientHandshakeError {
     UnfitExtension(String),
 }
 
+/// What a caller cannot add to a request: the fields that it has already, and those of a body.
+const RESERVED: [&str; 11] = [
+    "Host",
+    "Upgrade",
+    "Connection",
+    "Sec-WebSocket-Key",
+    "Sec-WebSocket-Version",
+    "Sec-WebSocket-Protocol",
+    "Sec-WebSocket-Extensions",
+    "Sec-WebSocket-Origin",
+    "Origin",
+    "Content-Length",
+    "Transfer-Encoding",
+];
+
 impl ClientHandshake<'_> {
     /// Appends the request to `out`.
     ///
@@ -96,17 +143,10 @@ impl ClientHandshake<'_> {
     //# the client MUST send an opening handshake to the server
     ///
     /// # Errors
-    /// A header field has characters that would end it; then nothing is appended.
+    /// A header field or a subprotocol cannot be sent; then nothing is appended.
     pub fn write_request(&self, out: &mut Vec<u8>) -> Result<(), ClientHandshakeError> {
-        let protocols = self.protocols.join(", ");
-        let origin = self.origin.unwrap_or_default();
-        let ours = [("Sec-WebSocket-Protocol", &*protocols), ("Origin", origin)];
-        for &(name, value) in ours.iter().chain(self.headers) {
-            let name_is_fine = !name.is_empty() && name.bytes().all(is_token);
-            if !name_is_fine || value.bytes().any(|octet| octet.is_ascii_control()) {
-                return Err(ClientHandshakeError::InvalidHeader { name: name.into() });
-            }
-        }
+        self.check_protocols()?;
+        self.check_headers()?;
         let mut line = |line: Arguments<'_>| put_line(out, line);
         //= RFC 6455#section-4.1
         //# The method of the request MUST be GET, and the HTTP version MUST be at least 1.1.
@@ -136,7 +176,7 @@ impl ClientHandshake<'_> {
             line(format_args!("{name}: {origin}"));
         }
         if !self.protocols.is_empty() {
-            line(format_args!("Sec-WebSocket-Protocol: {protocols}"));
+            line(format_args!("Sec-WebSocket-Protocol: {}", self.protocols.join(", ")));
         }
         if !self.extensions.is_empty() {
             let offers: Vec<_> = self.extensions.iter().map(Offer::to_string).collect();
@@ -147,6 +187,51 @@ impl ClientHandshake<'_> {
         }
         out.extend_from_slice(b"\r\n");
         Ok(())
+    }
+
+    /// The drafts would let separators pass; but a comma makes two elements of one, and few servers of any time read the
+    /// others.
+    ///
+    //= RFC 6455#section-4.1
+    //# The elements that comprise this value MUST be non-empty strings with characters in the range U+0021 to U+007E not
+    //# including separator characters as defined in [RFC2616] and MUST all be unique strings.
+    //= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+    //# The elements that comprise this value MUST be non-empty strings with characters in the range U+0021 to U+007E and
+    //# MUST all be unique strings.
+    fn check_protocols(&self) -> Result<(), ClientHandshakeError> {
+        for (before, name) in self.protocols.iter().enumerate() {
+            let number = before + 1;
+            if name.is_empty() {
+                return Err(ClientHandshakeError::EmptyProtocol { number });
+            }
+            let is_allowed = |character| u8::try_from(character).is_ok_and(is_token);
+            if let Some(character) = name.chars().find(|&character| !is_allowed(character)) {
+                return Err(ClientHandshakeError::ProtocolCharacter { number, character });
+            }
+            if self.protocols[..before].contains(name) {
+                return Err(ClientHandshakeError::RepeatedProtocol { number });
+            }
+        }
+        Ok(())
+    }
+
+    //= RFC 6455#section-11.3.1
+    //# the |Sec-WebSocket-Key| header field MUST NOT appear more than once in an HTTP request.
+    //= RFC 6455#section-11.3.5
+    //# the |Sec-WebSocket-Version| header field MUST NOT appear more than once in an HTTP request.
+    fn check_headers(&self) -> Result<(), ClientHandshakeError> {
+        let ours = self.origin.map(|origin| ("Origin", origin));
+        for &(name, value) in ours.iter().chain(self.headers) {
+            let name_is_fine = !name.is_empty() && name.bytes().all(is_token);
+            if !name_is_fine || value.bytes().any(|octet| octet.is_ascii_control()) {
+                return Err(ClientHandshakeError::InvalidHeader { name: name.into() });
+            }
+        }
+        let is_reserved = |name: &str| RESERVED.iter().any(|reserved| reserved.eq_ignore_ascii_case(name));
+        match self.headers.iter().find(|(name, _)| is_reserved(name)) {
+            Some((name, _)) => Err(ClientHandshakeError::ReservedHeader { name: (*name).into() }),
+            None => Ok(()),
+        }
     }
 
     /// Reads the server's response from the start of `buf`. None while its head is not complete; else what was agreed
@@ -175,13 +260,18 @@ impl ClientHandshake<'_> {
         }
         let headers = Headers(response.headers);
         //= RFC 6455#section-4.1
+        //# If the response lacks an |Upgrade| header field or the |Upgrade| header field contains a value that is not an
+        //# ASCII case-insensitive match for the value "websocket", the client MUST _Fail the WebSocket Connection_.
+        match headers.only("Upgrade") {
+            Only::One(value) if value.eq_ignore_ascii_case("websocket") => {}
+            _ => return Err(ClientHandshakeError::NotSwitched("Upgrade")),
+        }
+        //= RFC 6455#section-4.1
         //# If the response lacks a |Connection| header field or the |Connection| header field doesn't contain a token
         //# that is an ASCII case-insensitive match for the value "Upgrade", the client MUST _Fail the WebSocket
         //# Connection_.
-        for (name, token) in [("Upgrade", "websocket"), ("Connection", "Upgrade")] {
-            if !headers.has_token(name, token) {
-                return Err(ClientHandshakeError::NotSwitched(name));
-            }
+        if !headers.has_token("Connection", "Upgrade") {
+            return Err(ClientHandshakeError::NotSwitched("Connection"));
         }
         //= RFC 6455#section-4.1
         //# If the response lacks a |Sec-WebSocket-Accept| header field or the |Sec-WebSocket-Accept| contains a value

@@ -451,6 +451,8 @@ fn a_client_takes_no_answer_that_does_not_prove_itself() {
     let cases = [
         (1, "", E::NotSwitched("Upgrade")),
         (1, "Upgrade: h2c", E::NotSwitched("Upgrade")),
+        (1, "Upgrade: h2c, websocket", E::NotSwitched("Upgrade")),
+        (1, "Upgrade: websocket\r\nUpgrade: websocket", E::NotSwitched("Upgrade")),
         (2, "", E::NotSwitched("Connection")),
         (2, "Connection: close", E::NotSwitched("Connection")),
         (3, "", E::WrongAccept),
@@ -517,10 +519,6 @@ fn a_client_writes_no_header_that_would_end_early() {
             origin: Some("a\nb"),
             ..good
         },
-        ClientHandshake {
-            protocols: &["a\r\n"],
-            ..good
-        },
     ];
     for handshake in bad {
         let mut out = Vec::new();
@@ -528,6 +526,81 @@ fn a_client_writes_no_header_that_would_end_early() {
         assert!(matches!(refused, ClientHandshakeError::InvalidHeader { .. }));
         assert_eq!(out, []);
     }
+}
+
+//= RFC 6455#section-11.3.1
+//= type=test
+//# the |Sec-WebSocket-Key| header field MUST NOT appear more than once in an HTTP request.
+//= RFC 6455#section-11.3.5
+//= type=test
+//# the |Sec-WebSocket-Version| header field MUST NOT appear more than once in an HTTP request.
+#[test]
+fn a_caller_cannot_add_a_header_that_the_handshake_has_already_or_one_of_a_body() {
+    let url = Url::parse("ws://h/").unwrap();
+    for name in [
+        "Host",
+        "upgrade",
+        "CONNECTION",
+        "sec-websocket-key",
+        "Sec-WebSocket-Version",
+        "Sec-WebSocket-Protocol",
+        "Sec-WebSocket-Extensions",
+        "Origin",
+        "Sec-WebSocket-Origin",
+        "Content-Length",
+        "transfer-encoding",
+    ] {
+        let handshake = ClientHandshake {
+            headers: &[("Cookie", "a=b"), (name, "x")],
+            ..handshake(&url, Version::V13)
+        };
+        let mut out = Vec::new();
+        let refused = handshake.write_request(&mut out);
+        assert_eq!(refused, Err(ClientHandshakeError::ReservedHeader { name: name.into() }));
+        assert_eq!(out, []);
+    }
+}
+
+//= RFC 6455#section-4.1
+//= type=test
+//# The elements that comprise this value MUST be non-empty strings with characters in the range U+0021 to U+007E not
+//# including separator characters as defined in [RFC2616] and MUST all be unique strings.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+//= type=test
+//# The elements that comprise this value MUST be non-empty strings with characters in the range U+0021 to U+007E and
+//# MUST all be unique strings.
+#[test]
+fn only_tokens_are_offered_as_subprotocols_and_each_once() {
+    use ClientHandshakeError as E;
+    let url = Url::parse("ws://h/").unwrap();
+    let write = |version, protocols: &[&str]| {
+        let handshake = ClientHandshake {
+            protocols,
+            ..handshake(&url, version)
+        };
+        let mut out = Vec::new();
+        let written = handshake.write_request(&mut out);
+        assert!(written.is_ok() || out.is_empty());
+        written.map(|()| String::from_utf8(out).unwrap())
+    };
+    for version in Version::ALL {
+        assert_eq!(write(version, &["a", ""]), Err(E::EmptyProtocol { number: 2 }));
+        assert_eq!(
+            write(version, &["a", "b", "A", "a", "b"]),
+            Err(E::RepeatedProtocol { number: 4 })
+        );
+        // What RFC 2616 calls separators, then controls, then what is no ASCII.
+        for character in "()<>@,;:\\\"/[]?={} \t\r\n\0\u{7f}\u{80}\u{e9}\u{141}\u{1f30a}".chars() {
+            let refused = write(version, &["a", &format!("b{character}c")]);
+            assert_eq!(refused, Err(E::ProtocolCharacter { number: 2, character }));
+        }
+        let all: String = ('!'..='~').filter(|c| !"()<>@,;:\\\"/[]?={}".contains(*c)).collect();
+        let request = write(version, &["a", "A", &all]).unwrap();
+        let line = format!("\r\nSec-WebSocket-Protocol: a, A, {all}\r\n");
+        assert!(request.contains(&line), "{request}");
+    }
+    let told = write(Version::V13, &["bearer.c2VjcmV0="]).unwrap_err().to_string();
+    assert!(told.contains("'='") && !told.contains("c2VjcmV0"), "{told}");
 }
 
 //= RFC 6455#section-4.2.2
