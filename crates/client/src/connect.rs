@@ -1,7 +1,9 @@
 //! Opening over blocking TCP.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
@@ -31,7 +33,7 @@ fn connect(opening: &Opening, options: &Options, deadline: Instant) -> Result<(T
         host: host.clone(),
         source,
     };
-    let addresses: Vec<SocketAddr> = (&*host, port).to_socket_addrs().map_err(unresolved)?.collect();
+    let addresses = resolve(&host, port, deadline).map_err(unresolved)?;
     let mut failure = unresolved(io::Error::from(io::ErrorKind::NotFound));
     for (tried, address) in addresses.iter().enumerate() {
         let left = remaining(deadline) / (addresses.len() - tried) as u32;
@@ -55,6 +57,24 @@ fn connect(opening: &Opening, options: &Options, deadline: Instant) -> Result<(T
         }
     }
     Err(failure)
+}
+
+/// The addresses of `host`. The system's resolver takes the time it takes, half a minute by default where nothing answers;
+/// so it is asked by a thread of its own, which is left to itself after the deadline.
+fn resolve(host: &str, port: u16, deadline: Instant) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![(address, port).into()]);
+    }
+    let (answer, answered) = mpsc::channel();
+    let host = host.to_owned();
+    thread::Builder::new().name("resolver".to_owned()).spawn(move || {
+        let addresses = (&*host, port).to_socket_addrs().map(Iterator::collect);
+        // Nobody hears it after the deadline.
+        let _ = answer.send(addresses);
+    })?;
+    answered
+        .recv_timeout(remaining(deadline))
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// Why an address was not tried.

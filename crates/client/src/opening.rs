@@ -15,7 +15,7 @@ use tidecast_websocket::{
 };
 
 use crate::error::Error;
-use crate::options::{Options, Proxy};
+use crate::options::{Compression, Options, Proxy};
 use crate::random::handshake_key;
 use crate::turn::Peer;
 
@@ -76,7 +76,11 @@ impl Opening {
             key: handshake_key()?,
             version: options.version,
             protocols: options.protocols.clone(),
-            offers: options.compression.iter().map(|_| offer(options.version)).collect(),
+            offers: options
+                .compression
+                .map(|with| offer(options.version, with))
+                .into_iter()
+                .collect(),
             origin: options.origin.clone(),
             headers: options.headers.clone(),
             timeout: options.timeout,
@@ -301,12 +305,12 @@ impl Opening {
     }
 }
 
-/// What to offer to be compressed. We refer to no earlier message of ours, and say so, which saves the server a window.
-fn offer(version: Version) -> Offer {
+/// What to offer to be compressed. Where we refer to no earlier message of ours we say so, which saves the server a window.
+fn offer(version: Version, compression: Compression) -> Offer {
     match version {
         Version::V6 | Version::V7 => Offer::DeflateStream,
         Version::V8 | Version::V13 => Offer::PerMessageDeflate(PerMessageOffer {
-            client_no_context_takeover: true,
+            client_no_context_takeover: !compression.context_takeover,
             client_max_window_bits: ClientWindow::Limitable,
             ..PerMessageOffer::default()
         }),

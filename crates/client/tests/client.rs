@@ -1,124 +1,14 @@
 //! The client against scripted servers.
 
+mod peer;
+
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::thread::JoinHandle;
+use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
+use peer::{DEADLINE, Seen, read_head, serve, serve_compressed, serve_tunnel, serve_websocket, url};
 use tidecast_client::{Client, Compression, Error, Message, Options, Proxy, Version};
-use tidecast_websocket::http::Request;
-use tidecast_websocket::{
-    Accept, Connection, Deflater, Event, Input, Limits, Millis, Opcode, Upgrade, Versions, code, encode_frame,
-};
-
-const DEADLINE: Duration = Duration::from_secs(10);
-
-/// The server's end of one connection, driven step by step.
-struct Peer {
-    stream: TcpStream,
-    connection: Connection,
-}
-
-/// What a peer saw.
-#[derive(Debug, PartialEq)]
-enum Seen {
-    Text(String),
-    Binary(Vec<u8>),
-    Pong(Vec<u8>),
-    Close(Option<u16>, String),
-    End,
-}
-
-impl Peer {
-    fn send(&mut self, opcode: Opcode, payload: &[u8]) {
-        let mut out = Vec::new();
-        self.connection.send(opcode, payload, &mut out);
-        self.stream.write_all(&out).unwrap();
-    }
-
-    fn close(&mut self, code: u16, reason: &str) {
-        let mut out = Vec::new();
-        self.connection.close(code, reason, Millis(0), &mut out);
-        self.stream.write_all(&out).unwrap();
-    }
-
-    /// Everything the client says until the end of the stream; `react` may answer.
-    fn run(&mut self, mut react: impl FnMut(&mut Self, &Seen)) -> Vec<Seen> {
-        let (mut all, mut buffer, mut out) = (Vec::new(), vec![0; 1 << 16], Vec::new());
-        loop {
-            let count = self.stream.read(&mut buffer).unwrap();
-            if count == 0 {
-                all.push(Seen::End);
-                return all;
-            }
-            let mut input = Input::new(&mut buffer[..count]);
-            let mut seen = Vec::new();
-            while let Some(event) = self.connection.poll(&mut input, Millis(0), &mut out).unwrap() {
-                seen.push(match event {
-                    Event::Text(text) => Seen::Text(text.to_owned()),
-                    Event::Binary(bytes) => Seen::Binary(bytes.to_vec()),
-                    Event::Ping(_) => continue,
-                    Event::Pong(body) => Seen::Pong(body.to_vec()),
-                    Event::Close { code, reason } => Seen::Close(code, reason.to_owned()),
-                });
-            }
-            self.stream.write_all(&out).unwrap();
-            out.clear();
-            for event in seen {
-                react(self, &event);
-                let closed = matches!(event, Seen::Close(..));
-                all.push(event);
-                if closed {
-                    self.stream.shutdown(std::net::Shutdown::Write).unwrap();
-                }
-            }
-        }
-    }
-}
-
-/// Accepts one TCP connection and hands it to `script`.
-fn serve<T: Send + 'static>(script: impl FnOnce(TcpStream) -> T + Send + 'static) -> (SocketAddr, JoinHandle<T>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let thread = std::thread::spawn(move || {
-        let (stream, _) = listener.accept().unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        script(stream)
-    });
-    (address, thread)
-}
-
-/// Accepts one WebSocket, sends `glued` together with the 101, and hands it and the request's head to `script`.
-fn serve_websocket<T: Send + 'static>(
-    glued: &'static [u8],
-    script: impl FnOnce(Peer, String) -> T + Send + 'static,
-) -> (SocketAddr, JoinHandle<T>) {
-    serve(move |mut stream| {
-        let head = read_head(&mut stream);
-        let (request, _) = Request::parse(head.as_bytes(), 4096).unwrap().unwrap();
-        let upgrade = Upgrade::from_request(&request, Versions::ALL).unwrap();
-        let mut response = Vec::new();
-        upgrade.write_response(upgrade.protocols().last(), &mut response);
-        response.extend_from_slice(glued);
-        stream.write_all(&response).unwrap();
-        let connection = Connection::server(upgrade.version(), Limits::default(), Millis(0));
-        script(Peer { stream, connection }, head.clone())
-    })
-}
-
-fn read_head(stream: &mut TcpStream) -> String {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).unwrap();
-        head.push(byte[0]);
-    }
-    String::from_utf8(head).unwrap()
-}
-
-fn url(address: SocketAddr) -> String {
-    format!("ws://{address}/ws")
-}
+use tidecast_websocket::{Opcode, code, encode_frame};
 
 fn connect(address: SocketAddr) -> Client {
     Client::connect(&url(address), &Options::default()).unwrap()
@@ -336,26 +226,7 @@ fn the_request_carries_what_the_options_ask_for_and_the_protocol_chosen_is_known
 #[test]
 fn messages_are_compressed_both_ways_in_every_version_that_can_when_both_ends_want_it() {
     for version in Version::ALL {
-        let (address, server) = serve(move |mut stream| {
-            let head = read_head(&mut stream);
-            let (request, _) = Request::parse(head.as_bytes(), 4096).unwrap().unwrap();
-            let upgrade = Upgrade::from_request(&request, Versions::ALL).unwrap();
-            let extension = upgrade.negotiate(&Accept::default()).unwrap();
-            let mut response = Vec::new();
-            upgrade.write_response_with(None, extension, &mut response);
-            stream.write_all(&response).unwrap();
-            let connection = Connection::server(version, Limits::default(), Millis(0)).with_extension(extension);
-            let (mut peer, mut deflater) = (Peer { stream, connection }, Deflater::new(6, 0));
-            peer.run(|peer, seen| {
-                if let Seen::Text(text) = seen {
-                    let mut out = Vec::new();
-                    peer.connection
-                        .send_deflated(Opcode::Text, text.as_bytes(), &mut deflater, &mut out);
-                    assert!(out.len() < text.len() / 10, "{} octets", out.len());
-                    peer.stream.write_all(&out).unwrap();
-                }
-            });
-        });
+        let (address, server) = serve_compressed(version);
         let options = Options {
             version,
             compression: Some(Compression::default()),
@@ -395,18 +266,7 @@ fn a_server_that_declines_compression_is_spoken_to_without() {
 
 #[test]
 fn a_websocket_is_opened_through_a_proxy() {
-    let (address, server) = serve(|mut stream| {
-        let connect = read_head(&mut stream);
-        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
-        let head = read_head(&mut stream);
-        let (request, _) = Request::parse(head.as_bytes(), 4096).unwrap().unwrap();
-        let upgrade = Upgrade::from_request(&request, Versions::ALL).unwrap();
-        let mut response = Vec::new();
-        upgrade.write_response(None, &mut response);
-        response.extend_from_slice(b"\x81\x02hi");
-        stream.write_all(&response).unwrap();
-        connect
-    });
+    let (address, server) = serve_tunnel();
     let options = Options {
         proxy: Some(Proxy {
             host: address.ip().to_string(),
@@ -470,10 +330,7 @@ fn a_refusal_is_reported_with_status_and_body_even_when_the_body_comes_late() {
 #[test]
 fn an_answer_that_is_no_websocket_is_reported() {
     for answer in [&b"SSH-2.0-x\r\n"[..], b"HTTP/1.1 101 Switching Protocols\r\n\r\n", b""] {
-        let (address, server) = serve(move |mut stream| {
-            read_head(&mut stream);
-            stream.write_all(answer).unwrap();
-        });
+        let (address, server) = peer::answer(answer);
         let error = Client::connect(&url(address), &Options::default()).unwrap_err();
         assert!(matches!(error, Error::Handshake { .. }), "{error}");
         server.join().unwrap();
