@@ -1,6 +1,7 @@
 //! What must be kept when a message does not lie whole in one read: its octets so far, and the frame in progress.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use crate::dialect::Dialect;
 use crate::error::Error;
@@ -8,7 +9,7 @@ use crate::frame::{Decoded, Header, MAX_HEADER, Opcode, decode_header};
 use crate::inflate::Inflaters;
 use crate::input::Input;
 use crate::limits::Limits;
-use crate::permessage::PerMessage;
+use crate::permessage::{Inflated, PerMessage};
 
 /// What it takes to read on: how frames look here, what they may ask for, and how to inflate messages.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub(crate) struct Reader<'c, 'p> {
     pub(crate) limits: Limits,
     /// Text that is not UTF-8 is not refused.
     pub(crate) any_text: bool,
+    /// Messages are delivered in parts, as they come.
+    pub(crate) in_parts: bool,
     /// If permessage-deflate was negotiated.
     pub(crate) messages: Option<&'c mut PerMessage>,
     pub(crate) inflaters: &'c mut Inflaters<'p>,
@@ -47,6 +50,21 @@ pub(crate) struct Assembly {
     progress: Progress,
     /// The control frame behind the message was delivered and is to be forgotten.
     control_delivered: bool,
+    /// How many octets at the start of `buffer` were delivered as a part of the message and are to be forgotten.
+    part: usize,
+}
+
+/// The most octets that a part of a message is inflated to.
+const PART: usize = 64 * 1024;
+
+/// Where the payload of a complete frame is, or a part of a message.
+pub(crate) enum Payload<'b> {
+    /// In the input, unmasked.
+    Input(&'b mut [u8]),
+    /// In the assembly: a part at the start, else at the end.
+    Assembly,
+    /// In what a stream was inflated to, unmasked.
+    Chunk(Range<usize>),
 }
 
 /// How far the frame in progress has come.
@@ -57,8 +75,10 @@ enum Progress {
     Header(Stash),
     Payload {
         header: Header,
-        /// Octets still to come.
+        /// Octets still to be used up.
         missing: usize,
+        /// More may be inflated from what was used up.
+        filled: bool,
     },
 }
 
@@ -137,7 +157,20 @@ impl Assembly {
             self.control_delivered = false;
             self.buffer.truncate(self.kept);
         }
+        self.buffer.drain(..self.part);
+        self.kept -= self.part;
+        self.part = 0;
         self.message.is_none() && !self.is_amid_frame()
+    }
+
+    /// Whether something may be left to be delivered of octets that are used up.
+    pub(crate) fn has_more(&self) -> bool {
+        matches!(self.progress, Progress::Payload { filled: true, .. })
+    }
+
+    /// Gives back the memory that a message in parts does not need between two reads.
+    pub(crate) fn trim(&mut self) {
+        self.buffer.shrink_to(2 * crate::frame::MAX_CONTROL);
     }
 
     /// Keeps the octets of an unfinished header.
@@ -160,19 +193,21 @@ impl Assembly {
         self.progress = Progress::Payload {
             header,
             missing: header.payload as usize,
+            filled: false,
         };
     }
 
     /// Goes on with the frame in progress. Gives its header when it is complete: then its payload is the end of the
-    /// message, or what [`Assembly::deliver_control`] gives.
+    /// message, or what [`Assembly::deliver_control`] gives. Of a message that is delivered in parts it gives what
+    /// [`Assembly::resume_part`] does. None if there is nothing to deliver yet.
     ///
     /// # Errors
     /// The header is refused, or text is not UTF-8, or compressed data cannot be inflated.
-    pub(crate) fn resume(
+    pub(crate) fn resume<'b>(
         &mut self,
-        input: &mut Input<'_>,
+        input: &mut Input<'b>,
         mut reader: Reader<'_, '_>,
-    ) -> Result<Option<Header>, Error> {
+    ) -> Result<Option<(Header, Payload<'b>)>, Error> {
         if let Progress::Header(stash) = &mut self.progress {
             let header = loop {
                 let octets = &stash.octets[..stash.len];
@@ -188,10 +223,14 @@ impl Assembly {
             admit(&header, Some(self), reader.limits)?;
             self.begin(header);
         }
-        let Progress::Payload { header, missing } = &mut self.progress else {
+        let Progress::Payload { header, missing, .. } = &mut self.progress else {
             return Ok(None);
         };
         let header = *header;
+        if reader.in_parts && !header.opcode.is_control() {
+            let missing = *missing;
+            return self.resume_part(header, missing, input, reader);
+        }
         let chunk = input.take(*missing);
         let position = header.payload as usize - *missing;
         *missing -= chunk.len();
@@ -211,7 +250,77 @@ impl Assembly {
             }
         }
         self.invariants();
-        Ok(complete.then_some(header))
+        Ok(complete.then_some((header, Payload::Assembly)))
+    }
+
+    /// Goes on with a data frame of which `missing` octets are not used up. Gives what came of it as a part of the
+    /// message, and for its header a continuation, which is final if the message ends with it.
+    ///
+    /// A part is left where it lies in the input. Not so what is compressed, or stands behind a character that began in
+    /// the part before: that goes through the buffer.
+    fn resume_part<'b>(
+        &mut self,
+        header: Header,
+        missing: usize,
+        input: &mut Input<'b>,
+        mut reader: Reader<'_, '_>,
+    ) -> Result<Option<(Header, Payload<'b>)>, Error> {
+        let continuation = |fin| Header {
+            fin,
+            opcode: Opcode::Continuation,
+            ..header
+        };
+        let text = self.message == Some(Opcode::Text);
+        let position = header.payload as usize - missing;
+        let came = missing.min(input.rest().len());
+        let chunk = &mut input.rest_mut()[..came];
+        // What is not used up now comes again, and as it came.
+        let masked = reader.masked;
+        let toggle_mask = |chunk: &mut [u8], from: usize| {
+            if masked {
+                tidecast_simd::unmask_from(&mut chunk[from..], header.key, position + from);
+            }
+        };
+        toggle_mask(chunk, 0);
+
+        if !self.compressed && self.kept == 0 && !(text && reader.any_text) {
+            let ends = header.fin && came == missing;
+            // A character that the message breaks off in is an error, which is found where it is delivered.
+            let len = came - if text && !ends { unfinished(chunk) } else { 0 };
+            if len > 0 || ends {
+                toggle_mask(chunk, len);
+                self.use_up(header, missing - len, false);
+                return Ok(Some((continuation(ends), Payload::Input(input.take(len)))));
+            }
+        }
+
+        let Inflated { consumed, filled } = self.append(chunk, &header, position, &mut reader)?;
+        toggle_mask(chunk, consumed);
+        input.take(consumed);
+        self.use_up(header, missing - consumed, filled);
+        let ends = header.fin && !self.is_amid_frame();
+        self.part = self.buffer.len();
+        if text {
+            self.part -= if ends { 0 } else { unfinished(&self.buffer) };
+            if reader.any_text {
+                self.part = replace_invalid(&mut self.buffer, self.part);
+            }
+        }
+        self.kept = self.buffer.len();
+        Ok((self.part > 0 || ends).then_some((continuation(ends), Payload::Assembly)))
+    }
+
+    /// `missing` octets are left of the frame in progress.
+    fn use_up(&mut self, header: Header, missing: usize, filled: bool) {
+        self.progress = if missing > 0 || filled {
+            Progress::Payload {
+                header,
+                missing,
+                filled,
+            }
+        } else {
+            Progress::BetweenFrames
+        };
     }
 
     /// Adds a fragment that lay whole in the input, unmasked.
@@ -245,18 +354,20 @@ impl Assembly {
         )
     }
 
+    /// Gives the kind of the message and its part that [`Assembly::resume`] found last, if it is here. With `last`, the
+    /// message ends.
+    pub(crate) fn deliver_part(&mut self, last: bool) -> (Opcode, &[u8]) {
+        let kind = if last { self.message.take() } else { self.message };
+        (
+            kind.expect("a part is one of a message that has begun"),
+            &self.buffer[..self.part],
+        )
+    }
+
     /// Puts U+FFFD in the place of what is not UTF-8 in a text that is complete.
-    ///
-    //= draft-ietf-hybi-thewebsocketprotocol-07#section-6.1
-    //# When a client is to interpret a byte stream as UTF-8 but finds that the byte stream is not in fact a valid UTF-8
-    //# stream, then any bytes or sequences of bytes that are not valid UTF-8 sequences MUST be interpreted as a U+FFFD
-    //# REPLACEMENT CHARACTER.
     pub(crate) fn replace_invalid_text(&mut self) {
-        if self.message == Some(Opcode::Text)
-            && let Cow::Owned(text) = String::from_utf8_lossy(&self.buffer)
-        {
-            self.buffer = text.into_bytes();
-            self.kept = self.buffer.len();
+        if self.message == Some(Opcode::Text) {
+            self.kept = replace_invalid(&mut self.buffer, self.kept);
         }
     }
 
@@ -266,7 +377,8 @@ impl Assembly {
         &self.buffer[self.kept..]
     }
 
-    /// Appends `chunk`, which stands at `position` in its frame's payload, or what it inflates to.
+    /// Appends `chunk`, which stands at `position` in its frame's payload, or what it inflates to: all of it, unless
+    /// the message is delivered in parts.
     ///
     /// Memory follows the octets that came, not the length that was announced: the buffer doubles, but takes no more
     /// than a last frame can fill.
@@ -276,10 +388,11 @@ impl Assembly {
         header: &Header,
         position: usize,
         reader: &mut Reader<'_, '_>,
-    ) -> Result<(), Error> {
+    ) -> Result<Inflated, Error> {
         if let (true, false, Some(messages)) = (self.compressed, header.opcode.is_control(), &mut reader.messages) {
+            let room = if reader.in_parts { PART } else { usize::MAX };
             let last = header.fin && (position + chunk.len()) as u64 == header.payload;
-            let inflated = messages.inflate(chunk, last, &mut self.buffer, reader.limits, reader.inflaters);
+            let inflated = messages.inflate(chunk, last, &mut self.buffer, room, reader.limits, reader.inflaters);
             if inflated.is_err() {
                 // Of two errors the first one counts, however the message is cut.
                 self.kept = self.buffer.len();
@@ -297,7 +410,10 @@ impl Assembly {
             });
         }
         self.buffer.extend_from_slice(chunk);
-        Ok(())
+        Ok(Inflated {
+            consumed: chunk.len(),
+            filled: false,
+        })
     }
 
     /// Fails at the first octet that cannot be UTF-8; a character may still be incomplete.
@@ -321,4 +437,29 @@ impl Assembly {
         debug_assert!(self.checked <= self.kept && self.kept <= self.buffer.len());
         debug_assert!(self.buffer.len() <= self.kept + crate::frame::MAX_CONTROL);
     }
+}
+
+/// How many octets at the end of `octets` are a character that is not complete.
+fn unfinished(octets: &[u8]) -> usize {
+    let last = &octets[octets.len().saturating_sub(3)..];
+    let start = last.iter().rposition(|octet| octet & 0xc0 != 0x80);
+    let character = start.map_or(&[][..], |start| &last[start..]);
+    match str::from_utf8(character) {
+        Err(error) if error.error_len().is_none() => character.len(),
+        _ => 0,
+    }
+}
+
+/// Puts U+FFFD in the place of what is not UTF-8 in the first `len` octets of `buffer`, and gives how many they are then.
+///
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-6.1
+//# When a client is to interpret a byte stream as UTF-8 but finds that the byte stream is not in fact a valid UTF-8
+//# stream, then any bytes or sequences of bytes that are not valid UTF-8 sequences MUST be interpreted as a U+FFFD
+//# REPLACEMENT CHARACTER.
+fn replace_invalid(buffer: &mut Vec<u8>, len: usize) -> usize {
+    let Cow::Owned(text) = String::from_utf8_lossy(&buffer[..len]) else {
+        return len;
+    };
+    buffer.splice(..len, text.bytes());
+    text.len()
 }

@@ -1,8 +1,6 @@
 //! One end of an open WebSocket: octets in, events out.
 
-use std::ops::Range;
-
-use crate::assembly::{Assembly, Reader, admit};
+use crate::assembly::{Assembly, Payload, Reader, admit};
 use crate::code;
 use crate::deflate::{Deflater, stored_blocks};
 use crate::dialect::{Dialect, Version};
@@ -26,6 +24,20 @@ pub enum Event<'a> {
     Text(&'a str),
     /// A binary message.
     Binary(&'a [u8]),
+    /// What came of a text message, behind what came of it before: see [`Connection::with_parts`]. No character is cut.
+    TextPart {
+        /// The part.
+        text: &'a str,
+        /// The message ends with it.
+        last: bool,
+    },
+    /// What came of a binary message, behind what came of it before: see [`Connection::with_parts`].
+    BinaryPart {
+        /// The part.
+        payload: &'a [u8],
+        /// The message ends with it.
+        last: bool,
+    },
     /// A Ping. It is answered by the connection.
     Ping(&'a [u8]),
     /// A Pong, solicited or not. The body of our own Pings is the low 32 bits of the time they were sent at, in
@@ -84,6 +96,8 @@ pub struct Connection {
     awaiting_pong: bool,
     /// Text that is not UTF-8 is delivered with replacement characters.
     replaces_text: bool,
+    /// Messages are delivered in parts, as they come.
+    in_parts: bool,
 }
 
 // An idle connection is this and nothing else, unless it has an extension: a million of them are 80 MB.
@@ -100,16 +114,6 @@ const _: () = {
 enum Codec {
     Stream(Stream),
     Messages(PerMessage),
-}
-
-/// Where the payload of a complete frame is.
-enum Payload<'b> {
-    /// In the input, unmasked.
-    Input(&'b mut [u8]),
-    /// At the end of the assembly.
-    Assembly,
-    /// In what a stream was inflated to, unmasked.
-    Chunk(Range<usize>),
 }
 
 impl Connection {
@@ -130,6 +134,7 @@ impl Connection {
             state: State::Open,
             awaiting_pong: false,
             replaces_text: false,
+            in_parts: false,
         }
     }
 
@@ -160,6 +165,19 @@ impl Connection {
     #[must_use]
     pub fn with_replaced_text(mut self) -> Self {
         self.replaces_text = true;
+        self
+    }
+
+    /// From now on a message that does not lie whole in one read, or is fragmented or compressed, is delivered as it
+    /// comes: as [`Event::TextPart`] or [`Event::BinaryPart`], with other frames' events in between, up to the part that
+    /// is the last. Then no message is kept in memory, however long: `max_message` of the [`Limits`] may be as large as
+    /// it can. An error may come behind parts that were delivered.
+    ///
+    /// A part is what came in one read of one frame, and is borrowed from the input where it can be; of a compressed
+    /// message 64 KiB at most. Parts are not the peer's fragments.
+    #[must_use]
+    pub fn with_parts(mut self) -> Self {
+        self.in_parts = true;
         self
     }
 
@@ -395,6 +413,9 @@ impl Connection {
                 if let Some(pong) = self.pong.take() {
                     self.encoder().encode(Opcode::Pong, &pong, out);
                 }
+                if let (true, Some(assembly)) = (self.in_parts, &mut self.assembly) {
+                    assembly.trim();
+                }
                 return Ok(None);
             };
             // Of pings in a row the latest is answered; what follows them is not answered before it.
@@ -441,8 +462,20 @@ impl Connection {
                     _ => Event::Pong(body),
                 }));
             }
-            let whole =
-                header.fin && header.opcode != Opcode::Continuation && !header.compressed && !self.replaces_text;
+            if self.in_parts && header.opcode == Opcode::Continuation {
+                let last = header.fin;
+                let (kind, kept) = self.assembly.get_or_insert_default().deliver_part(last);
+                let part = match payload {
+                    Payload::Input(part) => part,
+                    Payload::Assembly => kept,
+                    Payload::Chunk(range) => &chunk(&self.codec)[range],
+                };
+                return Ok(Some(match message(kind, part)? {
+                    Event::Text(text) => Event::TextPart { text, last },
+                    _ => Event::BinaryPart { payload: part, last },
+                }));
+            }
+            let whole = self.is_message(&header);
             match payload {
                 Payload::Input(payload) if whole => return message(header.opcode, payload).map(Some),
                 Payload::Chunk(range) if whole => return message(header.opcode, &chunk(&self.codec)[range]).map(Some),
@@ -566,20 +599,37 @@ impl Connection {
         Some((header.opcode, payload))
     }
 
-    /// The next complete frame, unmasked, or none if it is not complete: then its octets are kept.
+    /// Whether the payload of a frame, if it is whole, can be delivered as it is.
+    fn is_message(&self, header: &Header) -> bool {
+        header.fin && header.opcode != Opcode::Continuation && !header.compressed && !self.replaces_text
+    }
+
+    /// The next complete frame, unmasked, or part of a message; or none if all of `input` is used up, and kept.
     fn next_frame<'b>(
         &mut self,
         input: &mut Input<'b>,
         inflaters: &mut Inflaters<'_>,
     ) -> Result<Option<(Header, Payload<'b>)>, Error> {
-        if input.is_empty() {
-            return Ok(None);
+        while !input.is_empty() || self.assembly.as_deref().is_some_and(Assembly::has_more) {
+            let frame = if self.assembly.as_deref().is_some_and(Assembly::is_amid_frame) {
+                self.resume_frame(None, input, inflaters)?
+            } else {
+                self.begin_frame(input, inflaters)?
+            };
+            if frame.is_some() {
+                return Ok(frame);
+            }
         }
+        Ok(None)
+    }
+
+    /// The same for what begins with a header.
+    fn begin_frame<'b>(
+        &mut self,
+        input: &mut Input<'b>,
+        inflaters: &mut Inflaters<'_>,
+    ) -> Result<Option<(Header, Payload<'b>)>, Error> {
         let (dialect, masked) = (self.version.dialect(), self.receives_masked());
-        if self.assembly.as_deref().is_some_and(Assembly::is_amid_frame) {
-            let header = self.resume_frame(None, input, inflaters)?;
-            return Ok(header.map(|header| (header, Payload::Assembly)));
-        }
         let compression = matches!(self.codec.as_deref(), Some(Codec::Messages(_)));
         let header = match decode_header(dialect, masked, compression, input.rest())? {
             Decoded::Header(header) => header,
@@ -590,9 +640,9 @@ impl Connection {
         };
         admit(&header, self.assembly.as_deref(), self.limits)?;
         input.take(header.len);
-        if header.payload > input.rest().len() as u64 {
-            self.resume_frame(Some(header), input, inflaters)?;
-            return Ok(None);
+        let partly = self.in_parts && !header.opcode.is_control() && !self.is_message(&header);
+        if partly || header.payload > input.rest().len() as u64 {
+            return self.resume_frame(Some(header), input, inflaters);
         }
         let payload = input.take(header.payload as usize);
         if masked {
@@ -603,12 +653,12 @@ impl Connection {
 
     /// Goes on with the frame in the assembly, after beginning it with `header` if there is one.
     #[inline(never)]
-    fn resume_frame(
+    fn resume_frame<'b>(
         &mut self,
         header: Option<Header>,
-        input: &mut Input<'_>,
+        input: &mut Input<'b>,
         inflaters: &mut Inflaters<'_>,
-    ) -> Result<Option<Header>, Error> {
+    ) -> Result<Option<(Header, Payload<'b>)>, Error> {
         let (assembly, reader) = self.assembly_and_reader(inflaters);
         if let Some(header) = header {
             assembly.begin(header);
@@ -685,6 +735,7 @@ impl Connection {
             masked,
             limits: self.limits,
             any_text: self.replaces_text,
+            in_parts: self.in_parts,
             messages,
             inflaters,
         };

@@ -4,8 +4,8 @@
 
 use crate::http::{Request, percent_decode};
 use crate::{
-    Accept, ClientHandshake, ClientWindow, Connection, Deflater, Error, Extension, InflatePool, Input, Limits, Millis,
-    Offer, Opcode, Params, PerMessageOffer, State, Upgrade, Url, Version, Versions, encode_compressed_header,
+    Accept, ClientHandshake, ClientWindow, Connection, Deflater, Error, Event, Extension, InflatePool, Input, Limits,
+    Millis, Offer, Opcode, Params, PerMessageOffer, State, Upgrade, Url, Version, Versions, encode_compressed_header,
 };
 
 const NOW: Millis = Millis(0);
@@ -183,12 +183,43 @@ fn stream(input: &[u8], connection: impl Fn(Version) -> Connection) {
     let whole = hear(connection(version), octets, &[]);
     let cut = hear(connection(version), octets, sizes);
     assert_eq!(whole, cut);
+    let parts = hear(connection(version).with_parts(), octets, sizes);
+    assert_eq!(whole, parts);
+}
+
+/// The parts of a message that came so far.
+#[derive(Default)]
+struct Parts {
+    text: String,
+    payload: Vec<u8>,
+}
+
+impl Parts {
+    /// What a whole event is told as; none as long as parts are missing.
+    fn join(&mut self, event: Event<'_>) -> Option<String> {
+        let (joined, last) = match event {
+            Event::TextPart { text, last } => {
+                self.text += text;
+                (format!("{:?}", Event::Text(&self.text)), last)
+            }
+            Event::BinaryPart { payload, last } => {
+                self.payload.extend(payload);
+                (format!("{:?}", Event::Binary(&self.payload)), last)
+            }
+            whole => return Some(format!("{whole:?}")),
+        };
+        last.then(|| {
+            *self = Self::default();
+            joined
+        })
+    }
 }
 
 /// What is heard when `octets` come in reads of `sizes`, over and over; in one read if there are none.
 fn hear(mut connection: Connection, octets: &[u8], sizes: &[u8]) -> (Vec<String>, Option<Error>) {
     let mut sizes = sizes.iter().map(|&size| usize::from(size).max(1)).cycle();
     let (mut heard, mut out) = (Vec::new(), Vec::new());
+    let mut parts = Parts::default();
     let mut pool = InflatePool::new(1, 1);
     let mut rest = octets;
     while !rest.is_empty() {
@@ -198,7 +229,7 @@ fn hear(mut connection: Connection, octets: &[u8], sizes: &[u8]) -> (Vec<String>
         let mut input = Input::new(&mut read);
         loop {
             match connection.poll_pooled(&mut input, NOW, &mut pool, &mut out) {
-                Ok(Some(event)) => heard.push(format!("{event:?}")),
+                Ok(Some(event)) => heard.extend(parts.join(event)),
                 Ok(None) => break assert_eq!(input.consumed(), size),
                 Err(error) => {
                     connection.fail(&error, NOW, &mut out);

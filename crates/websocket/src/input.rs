@@ -39,6 +39,11 @@ impl<'b> Input<'b> {
         self.rest
     }
 
+    /// What is not used up, to be changed in place.
+    pub(crate) fn rest_mut(&mut self) -> &mut [u8] {
+        self.rest
+    }
+
     /// Uses up the next `count` octets, or all there are if they are fewer.
     #[inline]
     pub(crate) fn take(&mut self, count: usize) -> &'b mut [u8] {

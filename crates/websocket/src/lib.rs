@@ -71,6 +71,10 @@
 //!
 //! A connection's own replies are wrapped by itself as its extension asks for.
 //!
+//! # Long messages
+//! Messages are delivered whole, and kept until they are. Who can use them as they come asks for that with
+//! [`Connection::with_parts`], and needs no memory for them. Sending, [`encode_fragment`] makes a frame of each part.
+//!
 //! This crate opens no socket, reads no clock and draws no random number; all three come in as arguments.
 //!
 //! Start reading at [`Connection::poll_pooled`]; then `assembly` for what happens at the edges of a read, `dialect` for

@@ -240,6 +240,15 @@ const FINAL_BLOCK: [u8; 5] = [0x01, 0x00, 0x00, 0xff, 0xff];
 /// How many octets a message may inflate to before [`Limits::max_inflate_ratio`] is looked at.
 pub(crate) const RATIO_FREE: u64 = 64 * 1024;
 
+/// How far inflating came.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Inflated {
+    /// Octets that were used up.
+    pub(crate) consumed: usize,
+    /// There was no room for more: some may still come out of what was used up.
+    pub(crate) filled: bool,
+}
+
 /// One end's state of permessage-deflate.
 #[derive(Debug)]
 pub(crate) struct PerMessage {
@@ -249,8 +258,9 @@ pub(crate) struct PerMessage {
     /// From the first octet of a compressed message to its end; to the end of the connection if the peer may refer
     /// to earlier messages.
     inflater: Option<Inflater>,
-    /// Octets of the present message before inflating.
+    /// Octets of the present message before inflating, and after it.
     received: u64,
+    produced: u64,
     /// What we compress with if we refer to earlier messages.
     window: Option<Window>,
 }
@@ -269,6 +279,7 @@ impl PerMessage {
             server,
             inflater: None,
             received: 0,
+            produced: 0,
             window: None,
         }
     }
@@ -339,6 +350,9 @@ impl PerMessage {
 
     /// Inflates the next octets of a message and appends what comes out to `message`. With `last`, the message ends.
     ///
+    /// Stops where `message` holds `room` octets; what was not used up comes again with the next call, even if that is
+    /// nothing.
+    ///
     /// # Errors
     /// The octets are not deflated data, or they are too much of it; or there is no memory for one inflater more.
     pub(crate) fn inflate(
@@ -346,54 +360,68 @@ impl PerMessage {
         octets: &[u8],
         last: bool,
         message: &mut Vec<u8>,
+        room: usize,
         limits: Limits,
         inflaters: &mut Inflaters<'_>,
-    ) -> Result<(), Error> {
-        self.received += octets.len() as u64;
+    ) -> Result<Inflated, Error> {
+        let mut inflated = Inflated {
+            consumed: 0,
+            filled: false,
+        };
         // Nothing was compressed, then nothing is to be inflated; some libraries send that for an empty message.
-        if self.received > 0 {
-            self.inflate_some(octets, message, limits, inflaters)?;
+        if self.received > 0 || !octets.is_empty() {
+            inflated = self.inflate_some(octets, message, room, limits, inflaters)?;
         }
-        if last {
+        if last && !inflated.filled {
             self.end_message(message, limits, inflaters)?;
         }
-        Ok(())
+        Ok(inflated)
     }
 
     fn inflate_some(
         &mut self,
-        mut octets: &[u8],
+        octets: &[u8],
         message: &mut Vec<u8>,
+        room: usize,
         limits: Limits,
         inflaters: &mut Inflaters<'_>,
-    ) -> Result<(), Error> {
+    ) -> Result<Inflated, Error> {
         let inflater = match &mut self.inflater {
             Some(inflater) => inflater,
             empty => empty.insert(inflaters.take()?),
         };
-        let limit = limits.max_message as usize;
-        let most = u64::from(limits.max_inflate_ratio) * self.received + RATIO_FREE;
+        let limit = u64::from(limits.max_message);
+        let most = u64::from(limits.max_inflate_ratio) * (self.received + octets.len() as u64) + RATIO_FREE;
+        let mut rest = octets;
         loop {
             if message.len() == message.capacity() {
                 // Memory follows what comes out: it doubles, up to one octet beyond the limit, which tells that the
                 // message goes on.
-                let more = message.capacity().max(octets.len().saturating_mul(3)).max(256);
-                message.reserve_exact(more.min(limit + 1 - message.len()));
+                let more = message.capacity().max(rest.len().saturating_mul(3)).max(256);
+                let useful = (limit + 1 - self.produced).min(room.saturating_sub(message.len()) as u64);
+                message.reserve_exact(more.min(useful as usize));
             }
-            let consumed = inflater.inflate(octets, message)?;
-            octets = &octets[consumed..];
-            if message.len() > limit {
+            let before = message.len();
+            let consumed = inflater.inflate(rest, message)?;
+            rest = &rest[consumed..];
+            self.received += consumed as u64;
+            self.produced += (message.len() - before) as u64;
+            if self.produced > limit {
                 return Err(Error::MessageTooBig {
                     limit: limits.max_message,
                 });
             }
-            if message.len() as u64 > most {
+            if self.produced > most {
                 return Err(Error::InflateRatio {
                     limit: limits.max_inflate_ratio,
                 });
             }
-            if octets.is_empty() && message.len() < message.capacity() {
-                return Ok(());
+            let filled = message.len() >= room;
+            if filled || rest.is_empty() && message.len() < message.capacity() {
+                return Ok(Inflated {
+                    consumed: octets.len() - rest.len(),
+                    filled,
+                });
             }
         }
     }
@@ -421,18 +449,19 @@ impl PerMessage {
         let ended = self.received == 0 || self.inflater.as_ref().is_none_or(Inflater::has_ended);
         if !ended {
             let inflated = message.len();
-            self.inflate_some(&TAIL, message, limits, inflaters)?;
+            // What four octets can still bring is not held back.
+            self.inflate_some(&TAIL, message, usize::MAX, limits, inflaters)?;
             if !takeover {
                 // The tail may have been taken for compressed data if the message broke off inside a block. Only
                 // behind a whole block can another one begin.
-                self.inflate_some(&FINAL_BLOCK, message, limits, inflaters)?;
+                self.inflate_some(&FINAL_BLOCK, message, usize::MAX, limits, inflaters)?;
                 let ended = self.inflater.as_ref().is_some_and(Inflater::has_ended);
                 if !ended || message.len() != inflated {
                     return Err(Error::InvalidDeflate);
                 }
             }
         }
-        self.received = 0;
+        (self.received, self.produced) = (0, 0);
         if !takeover && let Some(inflater) = self.inflater.take() {
             inflaters.put(inflater);
         }
@@ -632,16 +661,23 @@ mod tests {
         let mut pool = InflatePool::new(1, 1);
         let mut messages = PerMessage::new(Params::default(), true);
         let mut message = Vec::new();
-        let refused = messages.inflate(&bomb, true, &mut message, limits, &mut Inflaters(Some(&mut pool)));
+        let refused = messages.inflate(
+            &bomb,
+            true,
+            &mut message,
+            usize::MAX,
+            limits,
+            &mut Inflaters(Some(&mut pool)),
+        );
         let limit = limits.max_message;
-        assert_eq!(refused, Err(Error::MessageTooBig { limit }));
+        assert_eq!(refused.unwrap_err(), Error::MessageTooBig { limit });
         assert_eq!(message.capacity(), limit as usize + 1);
 
         let mut small = Vec::new();
         Deflater::default().message(&[b'x'; 1000], 15, &mut small);
         let (mut messages, mut message) = (PerMessage::new(Params::default(), true), Vec::new());
-        let inflated = messages.inflate(&small, true, &mut message, limits, &mut Inflaters(None));
-        assert_eq!((inflated, message.len()), (Ok(()), 1000));
+        let inflated = messages.inflate(&small, true, &mut message, usize::MAX, limits, &mut Inflaters(None));
+        assert_eq!((inflated.unwrap().consumed, message.len()), (small.len(), 1000));
         assert!(message.capacity() <= 2048);
     }
 }

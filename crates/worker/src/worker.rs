@@ -574,7 +574,8 @@ impl Worker {
             match polled {
                 Ok(Some(Event::Text(text))) => self.broker.handle_text(id, text, &mut self.fanout),
                 Ok(Some(Event::Binary(payload))) => self.broker.handle_binary(id, payload, &mut self.fanout),
-                Ok(Some(Event::Ping(_) | Event::Pong(_))) => {}
+                // Messages in parts are not asked for.
+                Ok(Some(Event::Ping(_) | Event::Pong(_) | Event::TextPart { .. } | Event::BinaryPart { .. })) => {}
                 Ok(Some(Event::Close { .. })) => ended = true,
                 Ok(None) => last = true,
                 Err(error) => {

@@ -7,6 +7,7 @@ mod handshake;
 mod masking;
 mod messages;
 mod oracle;
+mod parts;
 mod permessage;
 mod roundtrip;
 mod support;

@@ -5,7 +5,7 @@ use tidecast_websocket::{
     Connection, Deflater, Extension, Opcode, Params, Version, encode_compressed_header, encode_fragment, stored_blocks,
 };
 
-use crate::support::{KEY, Said, Segmentation, client, listen, server};
+use crate::support::{KEY, Said, Segmentation, client, joined, listen, server};
 
 /// A message, the sizes of the fragments it goes out in, and a Ping to stand between the first two.
 #[derive(Debug, Clone)]
@@ -190,6 +190,9 @@ proptest! {
             let heard = listen(&mut ends()[listener], &octets, segmentation);
             prop_assert_eq!(heard.error, None);
             prop_assert!(heard.said == expected);
+            let in_parts = listen(&mut ends().map(Connection::with_parts)[listener], &octets, segmentation);
+            prop_assert_eq!(in_parts.error, None);
+            prop_assert!(joined(in_parts.said) == expected);
         }
     }
 
@@ -218,14 +221,18 @@ proptest! {
         segmentation in segmentation(),
     ) {
         let expected: Vec<Said> = messages.iter().flat_map(Sent::heard).collect();
-        for (mask, mut listener) in [(Some(KEY), server(version)), (None, client(version))] {
+        let ends: [(_, &dyn Fn() -> Connection); 2] = [(Some(KEY), &|| server(version)), (None, &|| client(version))];
+        for (mask, fresh) in ends {
             let mut octets = Vec::new();
             for message in &messages {
                 message.encode(version, mask, &mut octets);
             }
-            let heard = listen(&mut listener, &octets, segmentation);
+            let heard = listen(&mut fresh(), &octets, segmentation);
             prop_assert_eq!(heard.error, None);
             prop_assert_eq!(&heard.said, &expected);
+            let in_parts = listen(&mut fresh().with_parts(), &octets, segmentation);
+            prop_assert_eq!(in_parts.error, None);
+            prop_assert_eq!(&joined(in_parts.said), &expected);
         }
     }
 

@@ -15,6 +15,8 @@ pub(crate) const NOW: Millis = Millis(1_000_000);
 pub(crate) enum Said {
     Text(String),
     Binary(Vec<u8>),
+    TextPart(String, bool),
+    BinaryPart(Vec<u8>, bool),
     Ping(Vec<u8>),
     Pong(Vec<u8>),
     Close(Option<u16>, String),
@@ -25,6 +27,8 @@ impl From<Event<'_>> for Said {
         match event {
             Event::Text(text) => Said::Text(text.into()),
             Event::Binary(octets) => Said::Binary(octets.into()),
+            Event::TextPart { text, last } => Said::TextPart(text.into(), last),
+            Event::BinaryPart { payload, last } => Said::BinaryPart(payload.into(), last),
             Event::Ping(body) => Said::Ping(body.into()),
             Event::Pong(body) => Said::Pong(body.into()),
             Event::Close { code, reason } => Said::Close(code, reason.into()),
@@ -138,6 +142,33 @@ pub(crate) fn listen_pooled(
         }
     }
     heard
+}
+
+/// What was said, with the parts of each message put together where the last one came.
+pub(crate) fn joined(said: Vec<Said>) -> Vec<Said> {
+    let (mut text, mut octets) = (String::new(), Vec::new());
+    let mut whole = Vec::new();
+    for said in said {
+        whole.push(match said {
+            Said::TextPart(part, last) => {
+                text += &part;
+                if !last {
+                    continue;
+                }
+                Said::Text(std::mem::take(&mut text))
+            }
+            Said::BinaryPart(part, last) => {
+                octets.extend(part);
+                if !last {
+                    continue;
+                }
+                Said::Binary(std::mem::take(&mut octets))
+            }
+            said => said,
+        });
+    }
+    assert!(text.is_empty() && octets.is_empty(), "a message has no last part");
+    whole
 }
 
 /// A frame as a client sends it.
