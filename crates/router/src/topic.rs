@@ -87,7 +87,40 @@ impl fmt::Display for TopicErrorKind {
 }
 
 /// The levels of a topic or filter, in order.
-pub type Levels<'a> = std::str::Split<'a, char>;
+#[derive(Debug, Clone)]
+pub struct Levels<'a> {
+    /// What is left; `None` after the last level, which may be empty.
+    rest: Option<&'a str>,
+}
+
+impl<'a> Levels<'a> {
+    pub(crate) fn of(text: &'a str) -> Self {
+        Levels { rest: Some(text) }
+    }
+
+    /// The levels that are left as they were written.
+    pub(crate) fn rest(&self) -> &'a str {
+        self.rest.unwrap_or("")
+    }
+}
+
+impl<'a> Iterator for Levels<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let rest = self.rest?;
+        // Levels are short: a loop beats what finds a byte in long texts.
+        match rest.bytes().position(|byte| byte == b'/') {
+            Some(at) => {
+                self.rest = Some(&rest[at + 1..]);
+                Some(&rest[..at])
+            }
+            None => self.rest.take(),
+        }
+    }
+}
+
+impl std::iter::FusedIterator for Levels<'_> {}
 
 /// A valid topic: where a message is published.
 ///
@@ -133,7 +166,7 @@ impl<'a> Topic<'a> {
     /// The levels, at least one.
     #[must_use]
     pub fn levels(self) -> Levels<'a> {
-        self.0.split('/')
+        Levels::of(self.0)
     }
 
     /// Whether filters that start with a wildcard leave this topic out: it starts with `$`.
@@ -215,7 +248,7 @@ impl Filter {
     /// The levels to match, at least one; wildcards among them are `"+"` and `"#"`.
     #[must_use]
     pub fn levels(&self) -> Levels<'_> {
-        self.pattern().split('/')
+        Levels::of(self.pattern())
     }
 
     /// Whether there are no wildcards, so that it matches the one topic of the same levels.

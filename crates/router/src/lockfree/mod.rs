@@ -1,190 +1,291 @@
-//! The lock-free core: one atomic pointer to an immutable tree. See [`algorithm`](crate::algorithm).
+//! The lock-free core: atomic pointers to immutable trees. See [`algorithm`](crate::algorithm).
 //!
 //! Everything `unsafe` of this crate is below this module. It leans on four invariants:
 //!
-//! 1. *Published blocks never change.* What is reachable from the root pointer is only read.
+//! 1. *Published blocks never change.* What is reachable from a root pointer is only read.
 //! 2. *Blocks are reached only from a root, under a guard taken before the root was loaded.*
-//!    References are bound to the guard by `Live`, `LiveLevel` and [`Snapshot`].
-//! 3. *A version owns its blocks as a tree*: no block is linked to twice within one version. Two
-//!    versions share blocks; those of the older that the newer does not share are exactly what
-//!    the update between them retired.
+//!    References are bound to the guard by `Live`, `LiveLevel` and `LiveSubscriptions`.
+//! 3. *A version of a root owns its blocks as a tree*: no block is linked to twice within one
+//!    version, and roots share none. Two versions share blocks; those of the older that the newer
+//!    does not share are exactly what the update between them retired.
 //! 4. *What is retired is freed once*, after every guard that could have been taken while it was
 //!    reachable is gone; only the update that won the exchange retires.
 
 mod level;
+mod named;
 mod node;
+mod run;
+mod subscriptions;
 mod txn;
 
-use crossbeam_epoch::{self as epoch, Atomic, Guard, Owned};
-use crossbeam_utils::CachePadded;
+use std::hash::Hasher;
+use std::num::NonZeroU64;
+use std::ptr::{self, NonNull};
 
-use crate::sync::{NameState, Ordering};
+use crossbeam_epoch::{self as epoch, Guard};
+use crossbeam_utils::{Backoff, CachePadded};
+use foldhash::SharedSeed;
+use foldhash::quality::FoldHasher;
+
+use crate::sync::{AtomicPtr, AtomicUsize, Ordering, random_seed};
 use crate::topic::Levels;
-use level::{Entry, Level, LiveLevel};
-use txn::{Garbage, Txn};
+use level::{Level, LiveLevel};
+use named::{Link, Name, Named};
+use node::{Live, Node};
+use subscriptions::{Entry, LiveSubscriptions, Subscriptions};
+use txn::{Block, Garbage, Txn};
 
-/// The hash of a level's name; keyed, for the names come from strangers.
-pub(crate) struct NameHasher(NameState);
+/// The keyed hash of names.
+///
+/// Names come from strangers, and names of one hash are searched one by one, so the key is of the
+/// system's randomness. foldhash is no match for someone who learns hashes, but nobody is shown
+/// one; it takes a third of the time of SipHash.
+pub(crate) struct NameHasher {
+    seed: u64,
+    shared: SharedSeed,
+}
 
 impl NameHasher {
-    fn hash(&self, name: &str) -> u64 {
-        use std::hash::BuildHasher;
-        let hash = self.0.hash_one(name);
-        // While checking, names collide often.
-        if cfg!(any(test, loom)) { hash & 3 } else { hash }
-    }
-}
-
-/// One version: immutable once published.
-struct Root<S> {
-    top: Level<S>,
-    len: usize,
-}
-
-/// A set of subscriptions by filter that many threads read and change.
-pub(crate) struct Core<S: Clone + Send + Sync + 'static> {
-    root: CachePadded<Atomic<Root<S>>>,
-    hasher: NameHasher,
-}
-
-// SAFETY: a `Root` is a tree of boxes whose links are not shared with any other owner outside the
-// guards' protocol; it hands out `&S` to every thread and drops `S` on any.
-unsafe impl<S: Send + Sync> Send for Root<S> {}
-// SAFETY: the same.
-unsafe impl<S: Send + Sync> Sync for Root<S> {}
-
-impl<S: Clone + Send + Sync + 'static> Core<S> {
-    pub(crate) fn new() -> Self {
-        Core {
-            root: CachePadded::new(Atomic::new(Root {
-                top: Level::new(""),
-                len: 0,
-            })),
-            hasher: NameHasher(NameState::default()),
+    fn new() -> Self {
+        NameHasher {
+            seed: random_seed(),
+            shared: SharedSeed::from_u64(random_seed()),
         }
     }
 
-    /// The number of subscriptions.
+    fn name<'a>(&self, text: &'a str) -> Name<'a> {
+        let mut hasher = FoldHasher::with_seed(self.seed, &self.shared);
+        hasher.write(text.as_bytes());
+        let hash = hasher.finish();
+        // While checking, names collide often.
+        let hash = if cfg!(any(test, loom)) {
+            hash & (1 << 63 | 1)
+        } else {
+            hash
+        };
+        Name { hash, text }
+    }
+}
+
+/// How many bits of the hash choose a root. A root is one word: 256 are 2 KiB a router, few enough
+/// for many routers, and enough that readers of other topics seldom notice an update.
+#[cfg(not(any(test, loom)))]
+const ROOT_BITS: u32 = 8;
+#[cfg(any(test, loom))]
+const ROOT_BITS: u32 = 1;
+
+/// A set of subscriptions by filter that many threads read and change.
+pub(crate) struct Core<S: Clone + Send + Sync + 'static> {
+    /// The filters without wildcards: by the high bits of their hash a `Node<Link<Subscriptions>>`.
+    exact: Box<[AtomicPtr<()>]>,
+    /// The filters with wildcards. Never null, and never a level that was here before while anyone
+    /// is pinned who saw it.
+    wild: CachePadded<AtomicPtr<Named<Level<S>>>>,
+    /// The subscriptions: counted after each update took effect.
+    len: CachePadded<AtomicUsize>,
+    hasher: NameHasher,
+}
+
+// SAFETY: a core owns the trees below its roots; it hands out `&S` to every thread and drops `S` on
+// any, and so do the guards' deferred functions.
+unsafe impl<S: Clone + Send + Sync + 'static> Send for Core<S> {}
+// SAFETY: the same.
+unsafe impl<S: Clone + Send + Sync + 'static> Sync for Core<S> {}
+
+type Exacts<'g, S> = Live<'g, Link<Subscriptions<S>>>;
+
+impl<S: Clone + Send + Sync + 'static> Core<S> {
+    pub(crate) fn new() -> Self {
+        let top = Named::new(Level::NEW, 0, []);
+        Core {
+            exact: (0..1 << ROOT_BITS).map(|_| AtomicPtr::new(ptr::null_mut())).collect(),
+            wild: CachePadded::new(AtomicPtr::new(top.as_ptr())),
+            len: CachePadded::new(AtomicUsize::new(0)),
+            hasher: NameHasher::new(),
+        }
+    }
+
+    /// The number of subscriptions, of the updates that have returned and perhaps others.
     pub(crate) fn len(&self) -> usize {
-        let guard = epoch::pin();
-        self.load(&guard).0.len
+        self.len.load(Ordering::Acquire)
     }
 
     /// Visits the subscriptions that match a topic of these levels, as of one moment during the
     /// call. `wild`: filters that start with a wildcard take part.
     pub(crate) fn for_each_match(&self, names: Levels<'_>, wild: bool, f: &mut impl FnMut(&S)) {
+        let topic = self.hasher.name(names.rest());
         let guard = epoch::pin();
-        self.load(&guard).top().for_each_match(names, wild, &self.hasher, f);
+        let (exacts, top) = self.load(topic.hash, &guard);
+        if let Some(exact) = exacts.find(topic) {
+            // SAFETY: below a live node.
+            unsafe { LiveSubscriptions::new(exact.value) }.for_each(f);
+        }
+        top.for_each_match(names, wild, &self.hasher, f);
     }
 
-    /// Adds a subscription under an id that was never used before.
+    /// Adds a subscription under an id that was never used before and is not 0.
     pub(crate) fn insert(&self, filter: Levels<'_>, id: u64, subscriber: &S) {
-        let updated = self.update(|txn, old| {
-            let entry = Entry {
-                id,
-                subscriber: subscriber.clone(),
-            };
-            let top = level::insert(txn, old.top(), filter.clone(), &self.hasher, entry);
-            Some((
-                Root {
-                    top,
-                    len: old.0.len + 1,
-                },
-                (),
-            ))
-        });
-        debug_assert!(updated.is_some());
+        let id = NonZeroU64::new(id).expect("ids begin at 1");
+        let entry = || Entry {
+            id,
+            subscriber: subscriber.clone(),
+        };
+        let guard = epoch::pin();
+        let inserted = if is_exact(&filter) {
+            let name = self.hasher.name(filter.rest());
+            update(self.exact(name.hash), &guard, |txn, root| {
+                // SAFETY: as in `load`.
+                let set: Exacts<'_, S> = unsafe { Node::from_raw(root).live() };
+                let old = set.find(name);
+                let new = match &old {
+                    None => Subscriptions::One(entry()),
+                    // SAFETY: below a live node.
+                    Some(old) => unsafe { LiveSubscriptions::new(old.value) }.with(txn, entry()),
+                };
+                Some((named::put(txn, set, name, old, new).into_raw(), ()))
+            })
+        } else {
+            self.update_wild(&guard, |txn, top| {
+                Some((level::insert(txn, top, filter.clone(), &self.hasher, entry()), ()))
+            })
+        };
+        debug_assert!(inserted.is_some());
+        self.len.fetch_add(1, Ordering::Release);
     }
 
     /// Takes a subscription out; `None` if the filter has none of that id.
     pub(crate) fn remove(&self, filter: Levels<'_>, id: u64) -> Option<S> {
-        self.update(|txn, old| {
-            let (top, subscriber) = level::remove(txn, old.top(), filter.clone(), &self.hasher, id)?;
-            Some((
-                Root {
-                    top,
-                    len: old.0.len - 1,
-                },
-                subscriber,
-            ))
+        let id = NonZeroU64::new(id)?;
+        let guard = epoch::pin();
+        let subscriber = if is_exact(&filter) {
+            let name = self.hasher.name(filter.rest());
+            update(self.exact(name.hash), &guard, |txn, root| {
+                // SAFETY: as in `load`.
+                let set: Exacts<'_, S> = unsafe { Node::from_raw(root).live() };
+                let old = set.find(name)?;
+                // SAFETY: below a live node.
+                let (new, subscriber) = unsafe { LiveSubscriptions::new(old.value) }.without(txn, id)?;
+                let set = if new.is_empty() {
+                    named::take(txn, set, name, old)?
+                } else {
+                    named::put(txn, set, name, Some(old), new)
+                };
+                Some((set.into_raw(), subscriber))
+            })
+        } else {
+            self.update_wild(&guard, |txn, top| {
+                level::remove(txn, top, filter.clone(), &self.hasher, id)
+            })
+        }?;
+        self.len.fetch_sub(1, Ordering::Release);
+        Some(subscriber)
+    }
+
+    fn update_wild<R>(
+        &self,
+        guard: &Guard,
+        change: impl Fn(&mut Txn<S>, LiveLevel<'_, S>) -> Option<(Level<S>, R)>,
+    ) -> Option<R> {
+        update(&self.wild, guard, |txn, root| {
+            let old = NonNull::new(root)?;
+            // SAFETY: as in `load`.
+            let top = unsafe { LiveLevel::new(Named::header(old)) };
+            let (new, result) = change(txn, top)?;
+            txn.retire(Block::Level(old));
+            Some((named::make(txn, new, "").as_ptr(), result))
         })
     }
 
-    /// Replaces the current version by what `change` makes of it, trying again while others are
-    /// faster; gives up where `change` does.
-    fn update<T>(&self, change: impl Fn(&mut Txn<S>, Snapshot<'_, S>) -> Option<(Root<S>, T)>) -> Option<T> {
-        let guard = epoch::pin();
-        let backoff = crossbeam_utils::Backoff::new();
-        loop {
-            let mut txn = Txn::new();
-            let old = self.root.load(Ordering::Acquire, &guard);
-            // SAFETY: as in `load`.
-            let snapshot = Snapshot(unsafe { old.deref() });
-            let (new, result) = change(&mut txn, snapshot)?;
-            // Release: whoever loads the new root sees the blocks it leads to.
-            let exchange =
-                self.root
-                    .compare_exchange(old, Owned::new(new), Ordering::AcqRel, Ordering::Relaxed, &guard);
-            if exchange.is_ok() {
-                let garbage: Garbage<S> = txn.commit();
-                // SAFETY: the old root is no longer reachable, nor are the blocks that only it led
-                // to; whoever holds any of them was pinned before now. `S: Send + 'static`, so any
-                // thread may drop it at any time. Winning the exchange makes this the only one to
-                // retire the old version.
-                unsafe {
-                    guard.defer_unchecked(move || {
-                        drop(garbage);
-                        drop(old.into_owned());
-                    });
-                }
-                return Some(result);
-            }
-            backoff.spin();
-        }
+    /// The root of the exact filters of that hash.
+    fn exact(&self, hash: u64) -> &AtomicPtr<()> {
+        &self.exact[(hash >> (u64::BITS - ROOT_BITS)) as usize]
     }
 
-    fn load<'g>(&self, guard: &'g Guard) -> Snapshot<'g, S> {
-        let root = self.root.load(Ordering::Acquire, guard);
-        // SAFETY: the root is never null. It was published with Release and read with Acquire, and
-        // it is retired only after it was replaced, so it outlives the guard.
-        Snapshot(unsafe { root.deref() })
+    /// Both trees that may match a topic of that hash, as they are at one moment.
+    fn load<'g>(&self, hash: u64, _guard: &'g Guard) -> (Exacts<'g, S>, LiveLevel<'g, S>) {
+        let exact = self.exact(hash);
+        let mut wild = self.wild.load(ORDER);
+        let node = loop {
+            let node = exact.load(ORDER);
+            let again = self.wild.load(ORDER);
+            if wild == again {
+                break node;
+            }
+            wild = again;
+        };
+        // SAFETY: invariants 1 and 4: what the roots lead to was there when they were read, which
+        // is after the guard was taken. `wild` is never null.
+        unsafe {
+            let top = Named::header(NonNull::new_unchecked(wild));
+            (Node::from_raw(node).live(), LiveLevel::new(top))
+        }
     }
 }
 
 impl<S: Clone + Send + Sync + 'static> Drop for Core<S> {
     fn drop(&mut self) {
-        // SAFETY: `&mut self`: no other thread can load the root any more, and no guard's snapshot
-        // of it is left, for those borrow the core.
+        // SAFETY: `&mut self`: no other thread can load the roots any more, and no guard's view of
+        // them is left, for those borrow the core.
         let guard = unsafe { epoch::unprotected() };
-        let root = self.root.load(Ordering::Relaxed, guard);
-        // SAFETY: never null; owned by this core alone.
-        let snapshot = Snapshot(unsafe { root.deref() });
-        // SAFETY: a version is a tree, so each block is shown once, after those it links to.
-        snapshot
-            .top()
-            .for_each_block_below(&mut |block| unsafe { block.free() });
-        // SAFETY: as above; this is the last use.
-        drop(unsafe { root.into_owned() });
+        self.for_each_block(guard, &mut |block| {
+            // SAFETY: as above; a version is a tree, so each block is shown once, after those it
+            // links to.
+            unsafe { block.free() }
+        });
     }
 }
 
-/// One version, as long as its guard is held.
-struct Snapshot<'g, S>(&'g Root<S>);
-
-impl<S> Clone for Snapshot<'_, S> {
-    fn clone(&self) -> Self {
-        *self
+impl<S: Clone + Send + Sync + 'static> Core<S> {
+    /// Every block, each shown once, after those it links to.
+    fn for_each_block(&self, guard: &Guard, f: &mut impl FnMut(Block<S>)) {
+        for root in 0..self.exact.len() as u64 {
+            let (exacts, _) = self.load(root << (u64::BITS - ROOT_BITS), guard);
+            exacts.for_each_named(&mut |exact| {
+                // SAFETY: below a live node.
+                unsafe { LiveSubscriptions::new(exact.value) }.for_each_block(f);
+                f(Block::Exact(exact.to));
+            });
+            exacts.for_each_node(&mut |node| f(Block::Exacts(node)));
+        }
+        let (_, top) = self.load(0, guard);
+        top.for_each_block_below(f);
+        if let Some(top) = NonNull::new(self.wild.load(ORDER)) {
+            f(Block::Level(top));
+        }
     }
 }
 
-impl<S> Copy for Snapshot<'_, S> {}
+/// Of the roots: one order of all loads and exchanges, so that what a match finds in two of them
+/// was there at one moment, for every match the same. It also releases the blocks to whoever loads
+/// the root.
+const ORDER: Ordering = Ordering::SeqCst;
 
-impl<'g, S> Snapshot<'g, S> {
-    fn top(self) -> LiveLevel<'g, S> {
-        // SAFETY: invariants 1 and 4; a snapshot is bound to the guard under which its root was
-        // loaded.
-        unsafe { LiveLevel::new(&self.0.top) }
+/// Replaces what `root` points to by what `change` makes of it, trying again while others are
+/// faster; gives up where `change` does.
+fn update<S: Send + 'static, T, R>(
+    root: &AtomicPtr<T>,
+    guard: &Guard,
+    change: impl Fn(&mut Txn<S>, *mut T) -> Option<(*mut T, R)>,
+) -> Option<R> {
+    let backoff = Backoff::new();
+    loop {
+        let old = root.load(ORDER);
+        let mut txn = Txn::new();
+        let (new, result) = change(&mut txn, old)?;
+        if root.compare_exchange(old, new, ORDER, Ordering::Relaxed).is_ok() {
+            let garbage: Garbage<S> = txn.commit();
+            // SAFETY: the blocks that only the old version led to are no longer reachable; whoever
+            // holds any of them was pinned before now. They are `Send + 'static`, so any thread
+            // may drop them at any time. Winning the exchange makes this the only one to retire.
+            unsafe { guard.defer_unchecked(move || drop(garbage)) };
+            return Some(result);
+        }
+        backoff.spin();
     }
+}
+
+fn is_exact(filter: &Levels<'_>) -> bool {
+    !filter.rest().bytes().any(|byte| matches!(byte, b'+' | b'#'))
 }
 
 #[cfg(test)]
@@ -193,29 +294,36 @@ mod tests {
 
     use super::*;
 
-    /// The places of the current version, the root left out.
-    fn places(core: &Core<u8>) -> usize {
+    /// The places of the current version, the root left out, and the exact filters.
+    fn places(core: &Core<u8>) -> (usize, usize) {
         let guard = epoch::pin();
-        let mut places = 0;
-        core.load(&guard).top().for_each_block_below(&mut |block| {
-            places += usize::from(matches!(block, txn::Block::Level(_)));
+        let (mut places, mut exact) = (0, 0);
+        core.for_each_block(&guard, &mut |block| match block {
+            Block::Level(_) => places += 1,
+            Block::Exact(_) => exact += 1,
+            _ => {}
         });
-        places
+        (places - 1, exact)
     }
 
-    /// The places that filters lead to: their beginnings without a last `#`.
-    fn wanted_places<'a>(filters: impl Iterator<Item = &'a String>) -> usize {
-        let mut beginnings = BTreeSet::new();
+    /// The places that filters with wildcards lead to, which is their beginnings without a last
+    /// `#`, and the filters without.
+    fn wanted_places<'a>(filters: impl Iterator<Item = &'a String>) -> (usize, usize) {
+        let (mut beginnings, mut exact) = (BTreeSet::new(), BTreeSet::new());
         for filter in filters {
-            let mut levels: Vec<_> = filter.split('/').collect();
-            levels.pop_if(|last| *last == "#");
-            beginnings.extend((1..=levels.len()).map(|count| levels[..count].join("/")));
+            if filter.contains(['+', '#']) {
+                let mut levels: Vec<_> = filter.split('/').collect();
+                levels.pop_if(|last| *last == "#");
+                beginnings.extend((1..=levels.len()).map(|count| levels[..count].join("/")));
+            } else {
+                exact.insert(filter);
+            }
         }
-        beginnings.len()
+        (beginnings.len(), exact.len())
     }
 
     #[test]
-    fn there_is_a_place_for_each_beginning_of_a_filter_and_no_other() {
+    fn there_is_a_place_for_each_beginning_of_a_filter_with_wildcards_and_no_other() {
         let names = ["a", "b", "c", "d", "e", "", "+", "#"];
         let mut filters = Vec::new();
         for first in names {
@@ -225,19 +333,20 @@ mod tests {
             }
         }
         let core = Core::new();
-        for (id, filter) in (0..).zip(&filters) {
-            core.insert(filter.split('/'), id, &0);
-            assert_eq!(places(&core), wanted_places(filters[..=id as usize].iter()));
+        for (index, filter) in filters.iter().enumerate() {
+            core.insert(Levels::of(filter), index as u64 + 1, &0);
+            assert_eq!(places(&core), wanted_places(filters[..=index].iter()));
         }
         // 29 and the number of filters have no factor in common: every filter has its turn.
         let count = filters.len();
         let order: Vec<_> = (0..count).map(|step| step * 29 % count).collect();
         for (step, &index) in order.iter().enumerate() {
-            assert_eq!(core.remove(filters[index].split('/'), index as u64), Some(0));
+            assert_eq!(core.remove(Levels::of(&filters[index]), index as u64 + 1), Some(0));
             let left = order[step + 1..].iter().map(|&index| &filters[index]);
             assert_eq!(places(&core), wanted_places(left));
         }
-        let guard = epoch::pin();
-        assert!(core.load(&guard).0.top.is_empty());
+        let mut left = 0;
+        core.for_each_block(&epoch::pin(), &mut |_| left += 1);
+        assert_eq!(left, 1, "the root alone");
     }
 }

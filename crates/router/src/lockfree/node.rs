@@ -1,15 +1,16 @@
 //! Persistent sets: radix trees of buckets, copied along one path by every change.
 
 use std::marker::PhantomData;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
+use super::run::Run;
 use super::txn::{Block, Txn};
 
-/// How many bits of the key choose a child; a branch is 8 × 16 bytes, two cache lines.
+/// How many bits of the key choose a child; a branch is 16 words, two cache lines.
 #[cfg(not(any(test, loom)))]
-const BITS: u32 = 3;
+const BITS: u32 = 4;
 /// The most elements of a bucket that could still be split. Wider buckets are faster to walk and
-/// slower to copy; a full one of `Entry<u16>` is 512 bytes.
+/// slower to copy; a full one of two words each is half a kilobyte.
 #[cfg(not(any(test, loom)))]
 const BUCKET: usize = 32;
 
@@ -19,7 +20,7 @@ const BITS: u32 = 1;
 #[cfg(any(test, loom))]
 const BUCKET: usize = 2;
 
-pub(super) const FANOUT: usize = 1 << BITS;
+const FANOUT: usize = 1 << BITS;
 /// Below this depth the key has no bits left: a bucket holds whatever collides.
 const MAX_DEPTH: u32 = u64::BITS / BITS;
 
@@ -32,15 +33,26 @@ pub(super) trait Element<S>: Clone + 'static {
     fn block(node: Node<Self>) -> Block<S>;
 }
 
-/// A set, or a part of one: a bucket of elements in no order, or a branch by the next bits of the
-/// key. Empty if and only if it is a bucket of none. A link: copying it copies no element.
-pub(super) enum Node<E> {
-    Bucket(NonNull<[E]>),
-    Branch(NonNull<[Node<E>; FANOUT]>),
+/// A set, or a part of one, as a link of one word: copying it copies no element.
+pub(super) struct Node<E> {
+    /// Null for the empty set; the address of a bucket; or that of a branch, and one.
+    tagged: *mut (),
+    elements: PhantomData<*const E>,
 }
 
-// The tag hides in the null pointer a bucket never has.
-const _: () = assert!(size_of::<Node<u64>>() == 16);
+/// Elements in no order, at least one.
+type Bucket<E> = Run<(), E>;
+/// The nodes by the next bits of the key; never all empty.
+pub(super) type Branch<E> = [Node<E>; FANOUT];
+
+const _: () = assert!(align_of::<Bucket<u8>>() > BRANCH && align_of::<Branch<u8>>() > BRANCH);
+const BRANCH: usize = 1;
+
+enum Kind<E> {
+    Empty,
+    Bucket(NonNull<Bucket<E>>),
+    Branch(NonNull<Branch<E>>),
+}
 
 impl<E> Clone for Node<E> {
     fn clone(&self) -> Self {
@@ -50,20 +62,62 @@ impl<E> Clone for Node<E> {
 
 impl<E> Copy for Node<E> {}
 
+impl<E> PartialEq for Node<E> {
+    fn eq(&self, other: &Self) -> bool {
+        self.tagged == other.tagged
+    }
+}
+
 impl<E> Node<E> {
     /// The empty set; not an allocation.
-    pub(super) const EMPTY: Self = Node::Bucket(NonNull::slice_from_raw_parts(NonNull::dangling(), 0));
+    pub(super) const EMPTY: Self = Node {
+        tagged: ptr::null_mut(),
+        elements: PhantomData,
+    };
 
     pub(super) fn is_empty(self) -> bool {
-        matches!(self, Node::Bucket(elements) if elements.is_empty())
+        self.tagged.is_null()
     }
 
-    pub(super) fn bucket(elements: Box<[E]>) -> Self {
-        Node::Bucket(NonNull::from(Box::leak(elements)))
+    fn is_branch(self) -> bool {
+        self.tagged.addr() & BRANCH != 0
     }
 
-    pub(super) fn branch(children: [Node<E>; FANOUT]) -> Self {
-        Node::Branch(NonNull::from(Box::leak(Box::new(children))))
+    /// The node as a pointer, to be kept in an atomic one.
+    pub(super) fn into_raw(self) -> *mut () {
+        self.tagged
+    }
+
+    /// The node that `into_raw` gave.
+    pub(super) fn from_raw(raw: *mut ()) -> Self {
+        Node {
+            tagged: raw,
+            elements: PhantomData,
+        }
+    }
+
+    pub(super) fn bucket(len: usize, elements: impl IntoIterator<Item = E>) -> Self {
+        if len == 0 {
+            return Self::EMPTY;
+        }
+        Self::from_raw(Bucket::new((), len, elements).as_ptr().cast())
+    }
+
+    pub(super) fn branch(children: Branch<E>) -> Self {
+        let branch: *mut Branch<E> = Box::into_raw(Box::new(children));
+        Self::from_raw(branch.map_addr(|addr| addr | BRANCH).cast())
+    }
+
+    fn kind(self) -> Kind<E> {
+        match NonNull::new(self.tagged) {
+            None => Kind::Empty,
+            Some(_) if self.is_branch() => {
+                let branch = self.tagged.map_addr(|addr| addr & !BRANCH);
+                // The address of a box is not null.
+                NonNull::new(branch.cast()).map_or(Kind::Empty, Kind::Branch)
+            }
+            Some(bucket) => Kind::Bucket(bucket.cast()),
+        }
     }
 
     /// Frees this node and its elements, not the nodes below it.
@@ -71,12 +125,12 @@ impl<E> Node<E> {
     /// # Safety
     /// Nobody else can reach the node, and it is freed once.
     pub(super) unsafe fn free(self) {
-        match self {
-            // SAFETY: made by `bucket` from a box, or `EMPTY`, which is what a box of none is; the
-            // caller promises that this is the only use left.
-            Node::Bucket(elements) => drop(unsafe { Box::from_raw(elements.as_ptr()) }),
+        match self.kind() {
+            Kind::Empty => {}
+            // SAFETY: made by `bucket`; the caller promises that this is the only use left.
+            Kind::Bucket(bucket) => unsafe { Run::free(bucket) },
             // SAFETY: made by `branch` from a box; the same promise.
-            Node::Branch(children) => drop(unsafe { Box::from_raw(children.as_ptr()) }),
+            Kind::Branch(children) => drop(unsafe { Box::from_raw(children.as_ptr()) }),
         }
     }
 
@@ -108,47 +162,42 @@ impl<E> Copy for Live<'_, E> {}
 
 enum View<'g, E> {
     Bucket(&'g [E]),
-    Branch([Live<'g, E>; FANOUT]),
+    Branch(&'g Branch<E>),
 }
 
 impl<'g, E> Live<'g, E> {
     fn view(self) -> View<'g, E> {
-        match self.node {
-            // SAFETY: a live bucket is allocated, or dangling and empty, and unchanged during 'g.
-            Node::Bucket(elements) => View::Bucket(unsafe { elements.as_ref() }),
-            Node::Branch(children) => {
-                // SAFETY: a live branch is allocated and unchanged during 'g.
-                let children: &'g [Node<E>; FANOUT] = unsafe { children.as_ref() };
-                // SAFETY: being below a live node, the children are live for as long.
-                View::Branch(children.map(|child| unsafe { child.live() }))
-            }
+        match self.node.kind() {
+            Kind::Empty => View::Bucket(&[]),
+            // SAFETY: a live bucket is allocated and unchanged during 'g.
+            Kind::Bucket(bucket) => View::Bucket(unsafe { Run::slice(bucket) }),
+            // SAFETY: a live branch is allocated and unchanged during 'g.
+            Kind::Branch(children) => View::Branch(unsafe { children.as_ref() }),
         }
     }
 
-    /// The child that holds `key`, without looking at the others; the node itself if a bucket.
-    fn step(self, key: u64, depth: u32) -> Result<&'g [E], Live<'g, E>> {
-        match self.node {
-            // SAFETY: as in `view`.
-            Node::Bucket(elements) => Ok(unsafe { elements.as_ref() }),
-            Node::Branch(children) => {
-                // SAFETY: as in `view`.
-                let children: &'g [Node<E>; FANOUT] = unsafe { children.as_ref() };
-                // SAFETY: being below a live node, the child is live for as long.
-                Err(unsafe { children[slot(key, depth)].live() })
-            }
-        }
+    /// A child of this node.
+    ///
+    /// # Safety
+    /// `child` is among the children of this node.
+    unsafe fn child(self, child: Node<E>) -> Self {
+        // SAFETY: being below a live node, the child is live for as long.
+        unsafe { child.live() }
     }
 
     /// The elements among which those of `key` are.
     pub(super) fn candidates(self, key: u64) -> &'g [E] {
         let mut node = self;
-        let mut depth = 0;
+        let mut rest = key;
         loop {
-            match node.step(key, depth) {
-                Ok(elements) => return elements,
-                Err(child) => node = child,
+            match node.view() {
+                View::Bucket(elements) => return elements,
+                View::Branch(children) => {
+                    // SAFETY: one of its children.
+                    node = unsafe { node.child(children[rest as usize & (FANOUT - 1)]) };
+                    rest >>= BITS;
+                }
             }
-            depth += 1;
         }
     }
 
@@ -156,16 +205,26 @@ impl<'g, E> Live<'g, E> {
     pub(super) fn for_each(self, f: &mut impl FnMut(&'g E)) {
         match self.view() {
             View::Bucket(elements) => elements.iter().for_each(f),
-            View::Branch(children) => children.into_iter().for_each(|child| child.for_each(f)),
+            View::Branch(children) => {
+                for &child in children {
+                    // SAFETY: one of its children.
+                    unsafe { self.child(child) }.for_each(f);
+                }
+            }
         }
     }
 
-    /// Every node, from the leaves up, so that each may be freed when it is shown.
+    /// Every node that is an allocation, from the leaves up, so that each may be freed when it is shown.
     pub(super) fn for_each_node(self, f: &mut impl FnMut(Node<E>)) {
         if let View::Branch(children) = self.view() {
-            children.into_iter().for_each(|child| child.for_each_node(f));
+            for &child in children {
+                // SAFETY: one of its children.
+                unsafe { self.child(child) }.for_each_node(f);
+            }
         }
-        f(self.node);
+        if !self.node.is_empty() {
+            f(self.node);
+        }
     }
 }
 
@@ -175,34 +234,39 @@ pub(super) fn insert<S, E: Element<S>>(txn: &mut Txn<S>, set: Live<'_, E>, eleme
 }
 
 fn insert_at<S, E: Element<S>>(txn: &mut Txn<S>, node: Live<'_, E>, depth: u32, element: E) -> Node<E> {
-    txn.retire(E::block(node.node));
+    txn.retire_node(node.node);
     match node.view() {
+        View::Bucket(elements) if elements.len() < BUCKET || depth == MAX_DEPTH => {
+            let all = elements.iter().cloned().chain([element]);
+            txn.bucket(elements.len() + 1, all)
+        }
         View::Bucket(elements) => {
             let mut all = Vec::with_capacity(elements.len() + 1);
             all.extend_from_slice(elements);
             all.push(element);
-            build(txn, depth, all)
+            build(txn, depth, &all)
         }
         View::Branch(children) => {
             let slot = slot(element.key(), depth);
-            let child = insert_at(txn, children[slot], depth + 1, element);
-            let mut nodes = children.map(|child| child.node);
-            nodes[slot] = child;
+            let mut nodes = *children;
+            // SAFETY: one of its children.
+            let child = unsafe { node.child(nodes[slot]) };
+            nodes[slot] = insert_at(txn, child, depth + 1, element);
             txn.branch(nodes)
         }
     }
 }
 
 /// A tree of `elements`, all of which belong under the same node of `depth`.
-fn build<S, E: Element<S>>(txn: &mut Txn<S>, depth: u32, elements: Vec<E>) -> Node<E> {
+fn build<S, E: Element<S>>(txn: &mut Txn<S>, depth: u32, elements: &[E]) -> Node<E> {
     if elements.len() <= BUCKET || depth == MAX_DEPTH {
-        return txn.bucket(elements.into_boxed_slice());
+        return txn.bucket(elements.len(), elements.iter().cloned());
     }
     let mut parts: [Vec<E>; FANOUT] = std::array::from_fn(|_| Vec::new());
     for element in elements {
-        parts[slot(element.key(), depth)].push(element);
+        parts[slot(element.key(), depth)].push(element.clone());
     }
-    let children = parts.map(|part| build(txn, depth + 1, part));
+    let children = parts.map(|part| build(txn, depth + 1, &part));
     txn.branch(children)
 }
 
@@ -241,42 +305,48 @@ fn change_at<S, E: Element<S>>(
                 .iter()
                 .position(|element| element.key() == key && is_it(element))?;
             let (before, after) = (&elements[..index], &elements[index + 1..]);
-            let bucket = before.iter().cloned().chain(new).chain(after.iter().cloned()).collect();
-            txn.retire(E::block(node.node));
-            Some((txn.bucket(bucket), elements[index].clone()))
+            let len = elements.len() - 1 + usize::from(new.is_some());
+            let all = before.iter().cloned().chain(new).chain(after.iter().cloned());
+            let bucket = txn.bucket(len, all);
+            txn.retire_node(node.node);
+            Some((bucket, elements[index].clone()))
         }
         View::Branch(children) => {
             let slot = slot(key, depth);
-            let (child, old) = change_at(txn, children[slot], depth + 1, key, is_it, new)?;
-            txn.retire(E::block(node.node));
-            let mut nodes = children.map(|child| child.node);
+            let mut nodes = *children;
+            // SAFETY: one of its children.
+            let child = unsafe { node.child(nodes[slot]) };
+            let (child, old) = change_at(txn, child, depth + 1, key, is_it, new)?;
+            // Looking whether to merge fetches every child, so only a child that went does it: a
+            // branch has about as many elements as children at least.
+            let went = child.is_empty() || nodes[slot].is_branch() && !child.is_branch();
             nodes[slot] = child;
-            Some((merged(txn, nodes), old))
+            txn.retire_node(node.node);
+            let node = if went { merged(txn, nodes) } else { txn.branch(nodes) };
+            Some((node, old))
         }
     }
 }
 
 /// A branch of `nodes`, or one bucket where that is at most half full, so that an element coming
 /// and going at the edge does not split and merge every time.
-fn merged<S, E: Element<S>>(txn: &mut Txn<S>, nodes: [Node<E>; FANOUT]) -> Node<E> {
+fn merged<S, E: Element<S>>(txn: &mut Txn<S>, nodes: Branch<E>) -> Node<E> {
     let mut count = 0;
-    for node in nodes {
-        match node {
-            Node::Bucket(elements) => count += elements.len(),
-            Node::Branch(_) => return txn.branch(nodes),
-        }
-    }
-    if count > BUCKET / 2 {
-        return txn.branch(nodes);
-    }
-    let mut all = Vec::with_capacity(count);
     for node in nodes {
         // SAFETY: the node is part of the snapshot that the transaction reads, or made by the
         // transaction; neither is freed before it ends.
-        unsafe { node.live() }.for_each(&mut |element| all.push(E::clone(element)));
-        txn.retire(E::block(node));
+        match unsafe { node.live() }.view() {
+            View::Bucket(elements) if count + elements.len() <= BUCKET / 2 => count += elements.len(),
+            _ => return txn.branch(nodes),
+        }
     }
-    txn.bucket(all.into_boxed_slice())
+    let mut all = Vec::with_capacity(count);
+    for node in nodes {
+        // SAFETY: as above.
+        unsafe { node.live() }.for_each(&mut |element| all.push(E::clone(element)));
+        txn.retire_node(node);
+    }
+    txn.bucket(count, all)
 }
 
 fn slot(key: u64, depth: u32) -> usize {

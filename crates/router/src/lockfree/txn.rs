@@ -2,13 +2,18 @@
 
 use std::ptr::NonNull;
 
-use super::level::{Child, Entry, Level};
-use super::node::{Element, FANOUT, Node};
+use super::level::Level;
+use super::named::{Link, Named};
+use super::node::{Element, Node};
+use super::subscriptions::{Entry, Subscriptions};
 
 /// One allocation, to be freed by itself.
 pub(super) enum Block<S> {
-    Level(NonNull<Level<S>>),
-    Children(Node<Child<S>>),
+    /// The subscriptions of one exact filter.
+    Exact(NonNull<Named<Subscriptions<S>>>),
+    Level(NonNull<Named<Level<S>>>),
+    Exacts(Node<Link<Subscriptions<S>>>),
+    Levels(Node<Link<Level<S>>>),
     Entries(Node<Entry<S>>),
 }
 
@@ -18,13 +23,15 @@ impl<S> Block<S> {
     /// # Safety
     /// Nobody else can reach the block, and it is freed once.
     pub(super) unsafe fn free(self) {
-        match self {
-            // SAFETY: made by `Txn::level` from a box; the caller promises the rest.
-            Block::Level(level) => drop(unsafe { Box::from_raw(level.as_ptr()) }),
-            // SAFETY: the caller's promise.
-            Block::Children(node) => unsafe { node.free() },
-            // SAFETY: the caller's promise.
-            Block::Entries(node) => unsafe { node.free() },
+        // SAFETY: the caller's promise, of each.
+        unsafe {
+            match self {
+                Block::Exact(exact) => Named::free(exact),
+                Block::Level(level) => Named::free(level),
+                Block::Exacts(node) => node.free(),
+                Block::Levels(node) => node.free(),
+                Block::Entries(node) => node.free(),
+            }
         }
     }
 }
@@ -33,6 +40,10 @@ impl<S> Block<S> {
 ///
 /// Dropping it frees them: it is made where that is known.
 pub(super) struct Garbage<S>(Vec<Block<S>>);
+
+// SAFETY: the blocks are owned by this alone; they hold subscribers and names, and are dropped on
+// whatever thread drops the garbage.
+unsafe impl<S: Send> Send for Garbage<S> {}
 
 impl<S> Drop for Garbage<S> {
     fn drop(&mut self) {
@@ -55,35 +66,47 @@ pub(super) struct Txn<S> {
     stale: Vec<Block<S>>,
 }
 
+/// A path through a million elements, and what ends it.
+const USUAL: usize = 8;
+
 impl<S> Txn<S> {
     pub(super) fn new() -> Self {
         Txn {
-            fresh: Vec::new(),
-            stale: Vec::new(),
+            fresh: Vec::with_capacity(USUAL),
+            stale: Vec::with_capacity(USUAL),
         }
     }
 
-    pub(super) fn level(&mut self, level: Level<S>) -> NonNull<Level<S>> {
-        let level = NonNull::from(Box::leak(Box::new(level)));
-        self.fresh.push(Block::Level(level));
-        level
+    /// Takes over a block that was just made.
+    pub(super) fn made(&mut self, block: Block<S>) {
+        self.fresh.push(block);
     }
 
-    pub(super) fn bucket<E: Element<S>>(&mut self, elements: Box<[E]>) -> Node<E> {
-        let node = Node::bucket(elements);
-        self.fresh.push(E::block(node));
-        node
+    pub(super) fn bucket<E: Element<S>>(&mut self, len: usize, elements: impl IntoIterator<Item = E>) -> Node<E> {
+        self.node(Node::bucket(len, elements))
     }
 
-    pub(super) fn branch<E: Element<S>>(&mut self, children: [Node<E>; FANOUT]) -> Node<E> {
-        let node = Node::branch(children);
-        self.fresh.push(E::block(node));
+    pub(super) fn branch<E: Element<S>>(&mut self, children: super::node::Branch<E>) -> Node<E> {
+        self.node(Node::branch(children))
+    }
+
+    fn node<E: Element<S>>(&mut self, node: Node<E>) -> Node<E> {
+        if !node.is_empty() {
+            self.fresh.push(E::block(node));
+        }
         node
     }
 
     /// The block is not part of the new version.
     pub(super) fn retire(&mut self, block: Block<S>) {
         self.stale.push(block);
+    }
+
+    /// The node is not part of the new version.
+    pub(super) fn retire_node<E: Element<S>>(&mut self, node: Node<E>) {
+        if !node.is_empty() {
+            self.stale.push(E::block(node));
+        }
     }
 
     /// The new version is the current one: keeps what was made, and gives back what is out of use,
