@@ -83,6 +83,7 @@ impl Client {
     /// # Errors
     /// As for [`Client::send_text`].
     pub fn flush(&mut self) -> Result<(), Error> {
+        self.link.writable()?;
         while !self.link.poll_write().is_empty() {
             let error = match self.stream.write(self.link.poll_write()) {
                 Ok(count) if count > 0 => {
@@ -93,14 +94,14 @@ impl Client {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => error,
             };
-            self.link.handle_unwritten();
-            return Err(match error.kind() {
+            let error = match error.kind() {
                 io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Error::TimedOut {
                     what: "did not take what was sent",
                     timeout: self.timeout,
                 },
                 _ => Error::Lost(error),
-            });
+            };
+            return Err(self.link.handle_unwritten(error));
         }
         Ok(())
     }
@@ -145,6 +146,9 @@ impl Client {
         let message = self.link.poll(Instant::now());
         if message.is_err() {
             self.take_leave();
+        } else if self.link.owes_answer() {
+            // Before the message is handled, which may take its time. A failure is told when all that was read is.
+            let _ = self.flush();
         }
         message
     }

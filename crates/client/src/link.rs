@@ -30,7 +30,7 @@ pub enum Message {
 pub(crate) struct Link {
     connection: Connection,
     protocol: Option<String>,
-    /// Present if an extension compresses.
+    /// Present if an extension compresses, and the connection has no window of its own to do it with.
     deflater: Option<Box<Deflater>>,
     timing: Timing,
     keep_alive: Duration,
@@ -42,6 +42,10 @@ pub(crate) struct Link {
     /// What is to be written, from `written` on.
     out: Vec<u8>,
     written: usize,
+    /// Some of it answers the server, which should not be kept waiting.
+    owes_answer: bool,
+    /// Why nothing can be written any more: the last frame may be torn.
+    unwritable: Option<Error>,
     /// The server's Close, once it came.
     closed: Option<(Option<u16>, String)>,
 }
@@ -56,12 +60,19 @@ impl Link {
         let mut buffer = agreed.received;
         buffer.resize(buffer.len().max(READ), 0);
         let extension = agreed.accepted.extension;
+        let mut connection =
+            Connection::client(options.version, limits, masking_key, Millis(0)).with_extension(extension);
         let compression = options.compression.filter(|_| extension.is_some());
+        let has_window = compression.is_some_and(|with| {
+            with.context_takeover && connection.open_window(with.level.clamp(1, 9), with.min_payload)
+        });
         let silence = options.keep_alive.map_or(Millis::NEVER, |silence| silence.into());
         Link {
-            connection: Connection::client(options.version, limits, masking_key, Millis(0)).with_extension(extension),
+            connection,
             protocol: agreed.accepted.protocol,
-            deflater: compression.map(|with| Box::new(Deflater::new(with.level, with.min_payload))),
+            deflater: compression
+                .filter(|_| !has_window)
+                .map(|with| Box::new(Deflater::new(with.level, with.min_payload))),
             timing: Timing {
                 ping_interval: silence,
                 pong_timeout: silence,
@@ -74,6 +85,8 @@ impl Link {
             unread,
             out: Vec::new(),
             written: 0,
+            owes_answer: false,
+            unwritable: None,
             closed: None,
         }
     }
@@ -89,6 +102,11 @@ impl Link {
     /// Whether the closing handshake is over.
     pub(crate) fn is_closed(&self) -> bool {
         self.connection.state() == State::Closed
+    }
+
+    /// Whether something that answers the server is to be written.
+    pub(crate) fn owes_answer(&self) -> bool {
+        self.owes_answer
     }
 
     /// Whether enough is queued to be written now.
@@ -133,6 +151,7 @@ impl Link {
         if let Some(error) = self.closed() {
             return Err(error);
         }
+        self.writable()?;
         let sent = match self.deflater.as_deref_mut() {
             Some(deflater) => self.connection.send_deflated(opcode, payload, deflater, &mut self.out),
             None => self.connection.send(opcode, payload, &mut self.out),
@@ -154,12 +173,18 @@ impl Link {
     /// follows it.
     pub(crate) fn poll(&mut self, now: Instant) -> Result<Option<Message>, Error> {
         let now = self.millis(now);
+        let queued = self.out.len();
         let mut input = Input::new(&mut self.buffer[self.unread.clone()]);
+        // Inflated with memory of this connection's own, of 48 KiB, and not from a pool shared with other clients: as our
+        // offer lets the server refer to its earlier messages, an inflater is busy from the first compressed message to the
+        // last, so a pool would have nothing to lend, and a lock.
         let message = loop {
             match self.connection.poll(&mut input, now, &mut self.out) {
                 Ok(Some(Event::Text(text))) => break Ok(Some(Message::Text(text.to_owned()))),
                 Ok(Some(Event::Binary(bytes))) => break Ok(Some(Message::Binary(bytes.to_vec()))),
                 Ok(Some(Event::Ping(_) | Event::Pong(_))) => {}
+                // Not asked for.
+                Ok(Some(Event::TextPart { .. } | Event::BinaryPart { .. })) => {}
                 Ok(Some(Event::Close { code, reason })) => {
                     self.closed = Some((code, reason.to_owned()));
                     break Ok(None);
@@ -169,6 +194,7 @@ impl Link {
             }
         };
         self.unread.start += input.consumed();
+        self.owes_answer |= self.out.len() > queued;
         if let Err(error) = &message {
             self.connection.fail(error, now, &mut self.out);
         }
@@ -187,15 +213,27 @@ impl Link {
     pub(crate) fn handle_written(&mut self, count: usize) {
         self.written += count;
         if self.written == self.out.len() {
-            self.out.clear();
-            self.written = 0;
+            self.forget_queued();
         }
     }
 
-    /// Writing failed: what is left of it makes no sense any more.
-    pub(crate) fn handle_unwritten(&mut self) {
+    /// Writing failed: what is left of it makes no sense any more, nor does anything behind it.
+    pub(crate) fn handle_unwritten(&mut self, error: Error) -> Error {
+        self.forget_queued();
+        self.unwritable = Some(error.again());
+        error
+    }
+
+    fn forget_queued(&mut self) {
         self.out.clear();
         self.written = 0;
+        self.owes_answer = false;
+    }
+
+    /// # Errors
+    /// Writing failed before.
+    pub(crate) fn writable(&self) -> Result<(), Error> {
+        self.unwritable.as_ref().map_or(Ok(()), |error| Err(error.again()))
     }
 
     /// When [`Link::handle_silence`] is due.

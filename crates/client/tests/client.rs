@@ -87,6 +87,37 @@ fn a_ping_is_answered_while_waiting_for_a_message() {
 }
 
 #[test]
+fn a_ping_before_a_message_is_answered_before_the_message_is_handled() {
+    let (address, server) = serve_websocket(b"\x89\x04ping\x81\x02hi", |mut peer, _| peer.run_until_pong());
+    let mut client = connect(address);
+    assert_eq!(client.receive(soon()).unwrap(), Some(Message::Text("hi".into())));
+    // Whatever the program does now: the client is not called again.
+    assert_eq!(server.join().unwrap(), b"ping");
+}
+
+#[test]
+fn after_a_write_that_failed_nothing_is_sent_any_more() {
+    let (address, server) = serve_websocket(b"\x81\x02hi", |peer, _| peer);
+    let options = Options {
+        timeout: Duration::from_millis(100),
+        ..Options::default()
+    };
+    let mut client = Client::connect(&url(address), &options).unwrap();
+    let peer = server.join().unwrap();
+    // More than the kernel keeps for a server that does not read.
+    let error = client.send_binary(&vec![0; 64 << 20]).unwrap_err();
+    let words = "the server did not take what was sent within 100ms";
+    assert_eq!(error.to_string(), words);
+    // What would follow lies amid the frame that was torn.
+    let error = client.send_text("again").unwrap_err();
+    assert_eq!(error.to_string(), format!("the connection was lost: {words}"));
+    // What had come is given all the same.
+    assert_eq!(client.receive_buffered().unwrap(), Some(Message::Text("hi".into())));
+    assert!(matches!(client.receive(soon()), Err(Error::Lost(_))));
+    drop(peer);
+}
+
+#[test]
 fn a_deadline_without_a_message_gives_none_and_the_connection_goes_on() {
     let (address, server) = serve_websocket(b"", |mut peer, _| {
         peer.run(|peer, seen| {

@@ -84,6 +84,7 @@ impl Client {
     /// # Errors
     /// As for [`Client::send_text`].
     pub async fn flush(&mut self) -> Result<(), Error> {
+        self.link.writable()?;
         while !self.link.poll_write().is_empty() {
             let until = Instant::now() + self.timeout;
             let error = match before(Some(until), self.stream.write(self.link.poll_write())).await {
@@ -98,8 +99,7 @@ impl Client {
                     timeout: self.timeout,
                 },
             };
-            self.link.handle_unwritten();
-            return Err(error);
+            return Err(self.link.handle_unwritten(error));
         }
         Ok(())
     }
@@ -144,6 +144,8 @@ impl Client {
         let message = self.link.poll(Instant::now());
         if message.is_err() {
             self.take_leave().await;
+        } else if self.link.owes_answer() {
+            self.write_at_once();
         }
         message
     }
@@ -182,6 +184,17 @@ impl Client {
             self.flush().await
         } else {
             Ok(())
+        }
+    }
+
+    /// Writes what is queued as far as that takes no wait, which would lose a message if it was dropped. What is left, and
+    /// a failure, is for the next flush.
+    fn write_at_once(&mut self) {
+        while !self.link.poll_write().is_empty() {
+            match self.stream.try_write(self.link.poll_write()) {
+                Ok(count) if count > 0 => self.link.handle_written(count),
+                _ => return,
+            }
         }
     }
 

@@ -42,6 +42,21 @@ impl Peer {
         self.stream.write_all(&out).unwrap();
     }
 
+    /// The body of the Pong that the client says first.
+    pub(crate) fn run_until_pong(&mut self) -> Vec<u8> {
+        let (mut buffer, mut out) = ([0; 256], Vec::new());
+        loop {
+            let count = self.stream.read(&mut buffer).unwrap();
+            assert_ne!(count, 0, "the client ended it without a Pong");
+            let mut input = Input::new(&mut buffer[..count]);
+            match self.connection.poll(&mut input, Millis(0), &mut out).unwrap() {
+                Some(Event::Pong(body)) => return body.to_vec(),
+                Some(other) => panic!("{other:?} instead of a Pong"),
+                None => {}
+            }
+        }
+    }
+
     /// Everything the client says until the end of the stream; `react` may answer.
     pub(crate) fn run(&mut self, mut react: impl FnMut(&mut Self, &Seen)) -> Vec<Seen> {
         let (mut all, mut buffer, mut out) = (Vec::new(), vec![0; 1 << 16], Vec::new());
