@@ -44,17 +44,33 @@ impl Peer {
 
     /// The body of the Pong that the client says first.
     pub(crate) fn run_until_pong(&mut self) -> Vec<u8> {
+        self.next(|event| match event {
+            Event::Pong(body) => Some(body.to_vec()),
+            _ => None,
+        })
+    }
+
+    /// Waits for a Ping, which the connection answers.
+    pub(crate) fn answer_ping(&mut self) {
+        self.next(|event| matches!(event, Event::Ping(_)).then_some(()));
+    }
+
+    /// The next that the client says has to be of the kind that is `wanted`, and comes alone.
+    fn next<T>(&mut self, wanted: impl Fn(&Event<'_>) -> Option<T>) -> T {
         let (mut buffer, mut out) = ([0; 256], Vec::new());
-        loop {
+        let mut found = None;
+        while found.is_none() {
             let count = self.stream.read(&mut buffer).unwrap();
-            assert_ne!(count, 0, "the client ended it without a Pong");
+            assert_ne!(count, 0, "the client ended it");
             let mut input = Input::new(&mut buffer[..count]);
-            match self.connection.poll(&mut input, Millis(0), &mut out).unwrap() {
-                Some(Event::Pong(body)) => return body.to_vec(),
-                Some(other) => panic!("{other:?} instead of a Pong"),
-                None => {}
+            while let Some(event) = self.connection.poll(&mut input, Millis(0), &mut out).unwrap() {
+                let is_first = found.is_none();
+                found = wanted(&event);
+                assert!(is_first && found.is_some(), "{event:?}");
             }
         }
+        self.stream.write_all(&out).unwrap();
+        found.expect("just looked at")
     }
 
     /// Everything the client says until the end of the stream; `react` may answer.
