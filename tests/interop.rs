@@ -1,4 +1,5 @@
-//! Clients that nobody here wrote. `tests/setup.sh` installs them.
+//! Clients that nobody here wrote. `tests/setup.sh` installs them. Servers that nobody here wrote meet our client in
+//! `crates/client/tests/interop.rs`.
 
 mod support;
 

@@ -12,6 +12,31 @@ use crate::link::{Link, Message};
 use crate::options::Options;
 
 /// A WebSocket to a server, used by one thread.
+///
+/// ```
+/// # mod double { include!("../tests/double/mod.rs"); }
+/// use std::time::{Duration, Instant};
+/// use tidecast_client::{Client, Message, Options, code};
+///
+/// # fn main() -> Result<(), tidecast_client::Error> {
+/// # let broker = double::Double::start();
+/// # let url = broker.url();
+/// let options = Options {
+///     protocols: vec!["tidecast.json.v1".into()],
+///     ..Options::default()
+/// };
+/// let mut client = Client::connect(&url, &options)?;
+/// assert_eq!(client.protocol(), Some("tidecast.json.v1"));
+/// client.send_text(r#"["sub","weather/+",{"ref":1}]"#)?;
+/// let soon = Some(Instant::now() + Duration::from_secs(10));
+/// while let Some(Message::Text(text)) = client.receive(soon)? {
+///     if text.starts_with(r#"["ok",1"#) {
+///         break;
+///     }
+/// }
+/// client.close(code::NORMAL, "done")
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Client {
     stream: TcpStream,
@@ -108,7 +133,7 @@ impl Client {
 
     /// The next message; none if none came before `deadline`. Without a deadline it waits as long as it takes.
     ///
-    /// Pings are answered meanwhile.
+    /// Pings are answered meanwhile, and before the message that follows them is given.
     ///
     /// # Errors
     /// [`Error::Closed`], also when called again after it, [`Error::Lost`], or [`Error::Protocol`].
@@ -154,7 +179,8 @@ impl Client {
     }
 
     /// Closes the connection in order: sends a Close with `code` and `reason`, and waits for the server's. What the server
-    /// sends meanwhile is dropped.
+    /// sends meanwhile is dropped. Of `reason` at most 123 bytes are sent; a `code` that the version of WebSocket does not
+    /// have is replaced by the nearest that it has, or 1000.
     ///
     /// # Errors
     /// [`Error::TimedOut`] if the server does not answer within [`Options::timeout`], and those of

@@ -77,6 +77,8 @@ pub enum Error {
     Proxy {
         /// Its host and port.
         proxy: String,
+        /// The HTTP status that it answered, if it did.
+        status: Option<u16>,
         /// What it did instead.
         reason: String,
     },
@@ -96,7 +98,7 @@ pub enum Error {
         /// [`Options::timeout`](crate::Options::timeout).
         timeout: Duration,
     },
-    /// A header cannot be sent.
+    /// A header, a subprotocol or the credentials for a proxy cannot be sent as they were given. Nothing was sent.
     #[error("the request cannot be made: {0}")]
     Request(String),
     /// The server closed the connection.
@@ -113,19 +115,19 @@ pub enum Error {
     /// The server broke the WebSocket protocol; it was told so.
     #[error("the server broke the WebSocket protocol: {0}")]
     Protocol(#[from] tidecast_websocket::Error),
-    /// The server does not read what is sent, or does not answer a Close, in time.
+    /// The server does not read what is sent, or does not answer a command, a Ping or a Close, in time.
     #[error("the server {what} within {timeout:?}")]
     TimedOut {
         /// What it did not do.
         what: &'static str,
-        /// [`Options::timeout`](crate::Options::timeout).
+        /// [`Options::timeout`](crate::Options::timeout), or for a Ping [`Options::keep_alive`](crate::Options::keep_alive).
         timeout: Duration,
     },
     /// The broker refused a command; the connection goes on.
     #[error("the broker refused it: {0}")]
     Rejected(Refusal),
-    /// The broker says what is not `tidecast.json.v1`: is it a tidecast broker?
-    #[error("the broker sent what cannot be read: {0}")]
+    /// The broker says what is not `tidecast.json.v1`.
+    #[error("the broker sent what cannot be read: {0}; is it a tidecast broker, and the path its /ws?")]
     Unreadable(String),
     /// The payload is not of the kind it is said to be, or larger than the broker takes.
     #[error("this cannot be published: {0}")]
@@ -167,13 +169,12 @@ impl Error {
         match self {
             Error::Resolve { .. }
             | Error::Connect { .. }
-            | Error::Proxy { .. }
             | Error::Handshake { .. }
             | Error::HandshakeTimeout { .. }
             | Error::Lost(_)
             | Error::TimedOut { .. } => true,
-            // Request Timeout, Too Early, Too Many Requests.
-            Error::Refused { status, .. } => matches!(status, 408 | 425 | 429 | 500..=599),
+            Error::Refused { status, .. } => passes(*status),
+            Error::Proxy { status, .. } => status.is_none_or(passes),
             // A Close without a code is 1005 to those who need one.
             Error::Closed { code, .. } => tidecast_wire::close::may_come_back(code.unwrap_or(1005)),
             Error::Rejected(refusal) => matches!(refusal.known(), Some(Code::RateLimited | Code::Overloaded)),
@@ -212,6 +213,12 @@ impl Error {
             other => Error::Lost(io::Error::new(io::ErrorKind::NotConnected, other.to_string())),
         }
     }
+}
+
+/// Whether the same request may be answered otherwise later, by an HTTP status.
+fn passes(status: u16) -> bool {
+    // Request Timeout, Too Early, Too Many Requests, and what the server has to do with itself.
+    matches!(status, 408 | 425 | 429 | 500..=599)
 }
 
 /// What an `err` of the broker says.
@@ -376,7 +383,14 @@ mod tests {
             status,
             excerpt: String::new(),
         };
+        let proxied = |status| Error::Proxy {
+            proxy: String::new(),
+            status,
+            reason: String::new(),
+        };
         for error in [
+            proxied(None),
+            proxied(Some(502)),
             closed(Some(4001)),
             closed(Some(1012)),
             refused(503),
@@ -385,7 +399,14 @@ mod tests {
         ] {
             assert!(error.is_temporary(), "{error}");
         }
-        for error in [closed(Some(4100)), closed(Some(1000)), closed(None), refused(404)] {
+        for error in [
+            closed(Some(4100)),
+            closed(Some(1000)),
+            closed(None),
+            refused(404),
+            proxied(Some(407)),
+            proxied(Some(403)),
+        ] {
             assert!(!error.is_temporary(), "{error}");
         }
     }

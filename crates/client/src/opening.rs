@@ -172,6 +172,7 @@ impl Opening {
         match &self.tunnel {
             Some(proxy) => proxy_error(
                 proxy,
+                None,
                 "it closed the connection instead of answering CONNECT".to_owned(),
             ),
             None => self.unfit("it closed the connection before the handshake was complete".to_owned()),
@@ -185,8 +186,8 @@ impl Opening {
         }
         let late = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
         match &self.tunnel {
-            Some(proxy) if late => proxy_error(proxy, format!("it did not answer within {:?}", self.timeout)),
-            Some(proxy) => proxy_error(proxy, error.to_string()),
+            Some(proxy) if late => proxy_error(proxy, None, format!("it did not answer within {:?}", self.timeout)),
+            Some(proxy) => proxy_error(proxy, None, error.to_string()),
             None if late => Error::HandshakeTimeout {
                 url: self.url.to_string(),
                 timeout: self.timeout,
@@ -251,16 +252,18 @@ impl Opening {
                 Some(200..=299) => Ok(Some(length)),
                 Some(407) => Err(proxy_error(
                     proxy,
+                    response.code,
                     "it answered 407 to CONNECT: it wants other credentials in Proxy::authorization".to_owned(),
                 )),
                 status => Err(proxy_error(
                     proxy,
+                    status,
                     format!("it answered {} to CONNECT", status.unwrap_or_default()),
                 )),
             },
             Ok(httparse::Status::Partial) if self.received.len() < MAX_TUNNEL_HEAD => Ok(None),
-            Ok(httparse::Status::Partial) => Err(proxy_error(proxy, "its answer is too long".to_owned())),
-            Err(error) => Err(proxy_error(proxy, format!("its answer is not HTTP: {error}"))),
+            Ok(httparse::Status::Partial) => Err(proxy_error(proxy, None, "its answer is too long".to_owned())),
+            Err(error) => Err(proxy_error(proxy, None, format!("its answer is not HTTP: {error}"))),
         }
     }
 
@@ -317,9 +320,10 @@ fn offer(version: Version, compression: Compression) -> Offer {
     }
 }
 
-fn proxy_error(proxy: &Proxy, reason: String) -> Error {
+fn proxy_error(proxy: &Proxy, status: Option<u16>, reason: String) -> Error {
     Error::Proxy {
         proxy: format!("{}:{}", proxy.host, proxy.port),
+        status,
         reason,
     }
 }
