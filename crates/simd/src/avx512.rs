@@ -14,10 +14,17 @@ pub(crate) fn is_detected() -> bool {
     is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vbmi")
 }
 
+/// Octets that the first-level cache holds, where it is large. What comes from beyond it comes as fast to vectors of 32
+/// octets, and goes back a little faster: by 4 % on Sapphire Rapids.
+const FIRST_LEVEL_CACHE: usize = 48 << 10;
+
 /// XORs `data` in place with `key` repeated. Safe to call only where the CPU has AVX-512F.
 #[target_feature(enable = "avx512f")]
 pub(crate) fn unmask(data: &mut [u8], key: [u8; 4]) {
     // Where there is AVX-512F, there is AVX2.
+    if data.len() > FIRST_LEVEL_CACHE {
+        return avx2::unmask(data, key);
+    }
     let shorter: Unmask = |data, key| avx2::unmask(data, key);
     // SAFETY: this function is compiled for AVX-512F, and so called only where it is there.
     unsafe { vector::unmask::<__m512i, 64>(data, key, shorter) }

@@ -1,9 +1,8 @@
 //! SIMD kernels for tidecast: WebSocket unmasking.
 //!
 //! Masking XORs octet `i` of a payload with octet `i mod 4` of a key, so the same function masks and unmasks.
-//! There is one file per instruction set (`scalar`, `sse2`, `avx2`, `avx512`), and `vector` for what those of vectors
-//! share; [`unmask`] chooses. Other architectures
-//! have what the compiler makes of `scalar`: on those where every CPU has vectors, as on AArch64, it uses them.
+//! There is one file per instruction set (`scalar`, `sse2`, `avx2`, `avx512`), and `vector` for what those of
+//! vectors share; [`unmask`] chooses. Other architectures have what the compiler makes of `scalar`.
 //! This crate knows nothing of frames: which bytes to unmask, and with which key, is `tidecast-websocket`'s business.
 //!
 //! Start reading at [`unmask`].
@@ -20,11 +19,8 @@ mod tests;
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 mod vector;
 
-use std::sync::LazyLock;
-
-/// Inputs shorter than this are unmasked where they are called from: one vector register would not be filled, and
-/// asking which instruction set there is would cost more than the work.
-const SHORT: usize = 32;
+use std::mem;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// XORs `data` in place with `key` repeated, beginning with `key[0]`.
 ///
@@ -32,10 +28,13 @@ const SHORT: usize = 32;
 //# The same algorithm applies regardless of the direction of the translation
 #[inline]
 pub fn unmask(data: &mut [u8], key: [u8; 4]) {
-    if data.len() < SHORT {
-        scalar::unmask(data, key);
+    // Done here, as asking for the instruction set would cost more than the work.
+    if data.len() <= scalar::SHORT {
+        scalar::short(data, key);
     } else {
-        WIDEST(data, key);
+        // SAFETY: nothing but pointers to functions of this type is ever stored.
+        let widest = unsafe { mem::transmute::<*mut (), Unmask>(WIDEST.load(Ordering::Relaxed)) };
+        widest(data, key);
     }
 }
 
@@ -55,9 +54,20 @@ fn key_from(key: [u8; 4], offset: usize) -> [u8; 4] {
         .to_be_bytes()
 }
 
-/// The widest implementation this CPU has, looked for once.
-static WIDEST: LazyLock<Unmask> =
-    LazyLock::new(|| implementations().last().map_or(scalar::unmask, |&(_, widest)| widest));
+/// The widest implementation this CPU has, a function of type [`Unmask`]; to begin with, what looks for it. A load and a
+/// call are all that it costs to choose, where a lock would have to be looked at too.
+static WIDEST: AtomicPtr<()> = AtomicPtr::new(unmask_first as *mut ());
+
+/// Unmasks, and sees to it that from now on [`WIDEST`] does.
+#[cold]
+fn unmask_first(data: &mut [u8], key: [u8; 4]) {
+    let widest = implementations()
+        .last()
+        .map_or(scalar::unmask as Unmask, |&(_, widest)| widest);
+    // Code is there for every thread: nothing has to be visible before the pointer is.
+    WIDEST.store(widest as *mut (), Ordering::Relaxed);
+    widest(data, key);
+}
 
 /// What [`unmask`] is, and what it chooses from.
 pub type Unmask = fn(&mut [u8], [u8; 4]);

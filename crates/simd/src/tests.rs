@@ -4,6 +4,9 @@ use crate::{implementations, unmask, unmask_from};
 
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
+/// Lengths about that from which on narrower vectors are used.
+const LONG: [usize; 3] = [48 << 10, (48 << 10) + 1, 50_003];
+
 /// What the specification says, word for word.
 //= RFC 6455#section-5.3
 //= type=test
@@ -23,7 +26,7 @@ fn sample(length: usize) -> Vec<u8> {
 fn every_implementation_agrees_with_the_naive_one_at_every_length_and_alignment() {
     for (name, implementation) in implementations().into_iter().chain([("dispatched", unmask as _)]) {
         for alignment in 0..64 {
-            for length in 0..300 {
+            for length in (0..600).chain(LONG) {
                 let mut expected = sample(alignment + length + 8);
                 let mut actual = expected.clone();
                 naive(&mut expected[alignment..alignment + length], KEY);
@@ -66,5 +69,13 @@ fn every_key_offset_starts_at_that_octet_of_the_key_at_every_alignment() {
                 );
             }
         }
+    }
+}
+
+#[test]
+fn the_vectors_that_every_cpu_of_an_architecture_has_are_among_the_implementations() {
+    let on_every_cpu = [("scalar", true), ("sse2", cfg!(target_arch = "x86_64"))];
+    for (name, _) in on_every_cpu.into_iter().filter(|&(_, has_it)| has_it) {
+        assert!(implementations().iter().any(|&(found, _)| found == name), "{name}");
     }
 }
