@@ -1,9 +1,12 @@
 //! SIMD kernels for tidecast: WebSocket unmasking.
 //!
 //! Masking XORs octet `i` of a payload with octet `i mod 4` of a key, so the same function masks and unmasks.
-//! There is one file per instruction set (`scalar`, `sse2`, `avx2`, `avx512`), and `vector` for what those of
+//! There is one file per instruction set (`scalar`, `sse2`, `avx2`, `avx512`, `neon`), and `vector` for what those of
 //! vectors share; [`unmask`] chooses. Other architectures have what the compiler makes of `scalar`.
 //! This crate knows nothing of frames: which bytes to unmask, and with which key, is `tidecast-websocket`'s business.
+//!
+//! Every test runs every implementation that the CPU has. Those of NEON were run under an emulator, QEMU 7.2, which
+//! `aarch64.sh` repeats; how fast it is on a CPU that has it was not measured.
 //!
 //! Start reading at [`unmask`].
 
@@ -11,12 +14,14 @@
 mod avx2;
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 mod sse2;
 #[cfg(test)]
 mod tests;
-#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+#[cfg(any(target_arch = "aarch64", target_arch = "x86", target_arch = "x86_64"))]
 mod vector;
 
 use std::mem;
@@ -91,6 +96,11 @@ pub fn implementations() -> Vec<(&'static str, Unmask)> {
             // SAFETY: AVX-512F was detected in the line above.
             found.push(("avx512", |data, key| unsafe { avx512::unmask(data, key) }));
         }
+    }
+    #[cfg(target_arch = "aarch64")]
+    if std::arch::is_aarch64_feature_detected!("neon") {
+        // SAFETY: NEON was detected in the line above.
+        found.push(("neon", |data, key| unsafe { neon::unmask(data, key) }));
     }
     found
 }

@@ -74,7 +74,11 @@ fn every_key_offset_starts_at_that_octet_of_the_key_at_every_alignment() {
 
 #[test]
 fn the_vectors_that_every_cpu_of_an_architecture_has_are_among_the_implementations() {
-    let on_every_cpu = [("scalar", true), ("sse2", cfg!(target_arch = "x86_64"))];
+    let on_every_cpu = [
+        ("scalar", true),
+        ("sse2", cfg!(target_arch = "x86_64")),
+        ("neon", cfg!(target_arch = "aarch64")),
+    ];
     for (name, _) in on_every_cpu.into_iter().filter(|&(_, has_it)| has_it) {
         assert!(implementations().iter().any(|&(found, _)| found == name), "{name}");
     }
