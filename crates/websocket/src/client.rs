@@ -216,7 +216,7 @@ impl ClientHandshake<'_> {
     }
 
     //= RFC 6455#section-11.3.1
-    //# the |Sec-WebSocket-Key| header field MUST NOT appear more than once in an HTTP request.
+    //# The |Sec-WebSocket-Key| header field MUST NOT appear more than once in an HTTP request.
     //= RFC 6455#section-11.3.5
     //# the |Sec-WebSocket-Version| header field MUST NOT appear more than once in an HTTP request.
     fn check_headers(&self) -> Result<(), ClientHandshakeError> {

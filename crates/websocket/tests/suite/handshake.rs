@@ -530,7 +530,7 @@ fn a_client_writes_no_header_that_would_end_early() {
 
 //= RFC 6455#section-11.3.1
 //= type=test
-//# the |Sec-WebSocket-Key| header field MUST NOT appear more than once in an HTTP request.
+//# The |Sec-WebSocket-Key| header field MUST NOT appear more than once in an HTTP request.
 //= RFC 6455#section-11.3.5
 //= type=test
 //# the |Sec-WebSocket-Version| header field MUST NOT appear more than once in an HTTP request.
