@@ -1,5 +1,5 @@
-//! What the specifications require, and where it is proved: every requirement that binds a client or a server is quoted by
-//! a test, or has its reason in writing why not.
+//! What the specifications require, where it is obeyed, and where it is proved: every requirement that binds a client or a
+//! server is quoted by the code and by a test, or has its reason in writing why not.
 //!
 //! ```text
 //!   tests/spec/*.toml   what is required       --\
@@ -38,43 +38,38 @@ const SOURCES: [&str; 3] = ["crates", "tests", "benches"];
 /// What is quoted here and there, but is none of the specifications of WebSocket.
 const UNLISTED: [&str; 1] = ["RFC 6066"];
 
-/// The files below `directory` whose names end with `.extension`, in order of their names.
-fn files(directory: &Path, extension: &str, found: &mut Vec<Source>) {
-    let mut entries: Vec<_> = fs::read_dir(directory)
-        .unwrap_or_else(|error| panic!("{}: {error}", directory.display()))
-        .map(|entry| entry.unwrap().path())
+/// The files of `root` below `directory` whose names end with `.extension`, in order of their names.
+fn files(root: &Path, directory: &str, extension: &str, found: &mut Vec<Source>) {
+    let mut names: Vec<_> = fs::read_dir(root.join(directory))
+        .unwrap_or_else(|error| panic!("{directory}: {error}"))
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
-    entries.sort();
-    for path in entries {
-        if path.is_dir() {
-            if path
-                .file_name()
-                .is_some_and(|name| name != "target" && name != "node_modules")
-            {
-                files(&path, extension, found);
+    names.sort();
+    for name in names {
+        let path = format!("{directory}/{name}");
+        if root.join(&path).is_dir() {
+            if name != "target" && name != "node_modules" {
+                files(root, &path, extension, found);
             }
-        } else if path.extension().is_some_and(|found| found == extension) {
-            let text = fs::read_to_string(&path).unwrap();
-            found.push(Source {
-                path: path.display().to_string(),
-                text,
-            });
+        } else if Path::new(&name).extension().is_some_and(|found| found == extension) {
+            let text = fs::read_to_string(root.join(&path)).unwrap();
+            found.push(Source { path, text });
         }
     }
 }
 
 #[test]
-fn every_requirement_is_quoted_by_a_test_that_proves_it_or_has_its_reason_why_not() {
+fn every_requirement_is_quoted_by_code_and_by_a_test_or_has_its_reason_why_not() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut lists = Vec::new();
-    files(&root.join("tests/spec"), "toml", &mut lists);
+    files(root, "tests/spec", "toml", &mut lists);
     let documents: Vec<_> = lists
         .iter()
         .map(|list| Document::parse(&list.text).unwrap_or_else(|error| panic!("{}: {error}", list.path)))
         .collect();
     let mut sources = Vec::new();
     for directory in SOURCES {
-        files(&root.join(directory), "rs", &mut sources);
+        files(root, directory, "rs", &mut sources);
     }
     let audit = Audit::of(&documents, &UNLISTED, &sources);
     println!("{audit}");

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 use crate::citation::{Citation, Source};
-use crate::document::{Document, normalised, requires};
+use crate::document::{Document, Side, normalised, requires};
 
 /// What came of it.
 #[derive(Debug, Default)]
@@ -28,6 +28,8 @@ pub(crate) struct Row {
     pub(crate) gaps: usize,
     /// Quoted by a line that obeys it.
     pub(crate) at_code: usize,
+    /// With a reason why no line quotes it.
+    pub(crate) nowhere: usize,
 }
 
 impl Audit {
@@ -52,7 +54,8 @@ impl Audit {
         audit
     }
 
-    /// Every requirement is proved by a test, or says why not, and not both.
+    /// Every requirement is proved by a test, or says why not, and not both. If it is, a line obeys it, or it says why
+    /// there is none, and not both.
     fn requirements(&mut self, document: &Document, citations: &[Citation]) {
         let name = &document.name;
         let mut row = Row {
@@ -78,7 +81,17 @@ impl Audit {
                 citation.document == *name && citation.section == requirement.section && citation.words.contains(&words)
             };
             let (proofs, others): (Vec<_>, Vec<_>) = citations.iter().filter(quotes).partition(|quote| quote.is_test);
-            row.at_code += usize::from(!others.is_empty());
+            let obeyed = others.iter().find(|quote| quote.is_among_code);
+            let is_asked_for =
+                requirement.binds != Side::Others && requirement.exception.is_none() && requirement.gap.is_none();
+            row.at_code += usize::from(obeyed.is_some());
+            match (obeyed, &requirement.nowhere) {
+                (None, Some(_)) if is_asked_for => row.nowhere += 1,
+                (None, None) if is_asked_for => complain("no code quotes it, and there is no reason why not"),
+                (_, None) => {}
+                (None, Some(_)) => complain("nobody asks why no code quotes it"),
+                (Some(line), Some(_)) => complain(&format!("{} quotes it, so it is not nowhere", line.place)),
+            }
             match (proofs.first(), &requirement.exception, &requirement.gap) {
                 (Some(_), None, None) => row.tested += 1,
                 (None, Some(_), None) => row.exceptions += 1,
@@ -106,6 +119,9 @@ impl Audit {
         if citation.is_test && !citation.is_among_tests {
             complain("it stands in a file without tests");
         }
+        if !citation.is_test && !citation.is_among_code {
+            complain("it stands among tests, but does not say that one proves it");
+        }
         let mut listed = document.requirements.iter().filter(|requirement| {
             let words = normalised(&requirement.words);
             requirement.section == citation.section
@@ -122,14 +138,14 @@ impl fmt::Display for Audit {
         let width = self.rows.iter().map(|row| row.document.len()).max().unwrap_or(0);
         writeln!(
             f,
-            "{:width$}  required  tested  exceptions  gaps  quoted at code",
+            "{:width$}  required  tested  exceptions  gaps  quoted at code  nowhere",
             "document"
         )?;
         for row in &self.rows {
             writeln!(
                 f,
-                "{:width$}  {:8}  {:6}  {:10}  {:4}  {:14}",
-                row.document, row.requirements, row.tested, row.exceptions, row.gaps, row.at_code
+                "{:width$}  {:8}  {:6}  {:10}  {:4}  {:14}  {:7}",
+                row.document, row.requirements, row.tested, row.exceptions, row.gaps, row.at_code, row.nowhere
             )?;
         }
         Ok(())

@@ -4,7 +4,8 @@ use crate::audit::{Audit, Row};
 use crate::citation::Source;
 use crate::document::Document;
 
-/// A document with three requirements, of which the last has a reason not to be tested.
+/// A document with four requirements. No line of code quotes the first, and that has its reason; the last two have a reason
+/// not to be tested.
 const LIST: &str = r#"
     name = "RFC 1"
     sections = ["1", "1.1", "2"]
@@ -14,12 +15,20 @@ const LIST: &str = r#"
     section = "1.1"
     binds = "both"
     words = "A peer MUST be polite."
+    nowhere = "nothing here is rude"
 
     [[requirement]]
     id = "1.1-2"
     section = "1.1"
     binds = "server"
     words = "A server SHALL answer."
+
+    [[requirement]]
+    id = "1.1-3"
+    section = "1.1"
+    binds = "client"
+    words = "A client MUST NOT shout."
+    exception = "it has no voice"
 
     [[requirement]]
     id = "2-1"
@@ -70,30 +79,61 @@ fn a_tree_that_quotes_everything_is_counted_and_not_complained_about() {
     assert_eq!(audit.complaints, [""; 0]);
     let row = Row {
         document: "RFC 1".into(),
-        requirements: 3,
+        requirements: 4,
         tested: 2,
-        exceptions: 1,
+        exceptions: 2,
         gaps: 0,
         at_code: 1,
+        nowhere: 1,
     };
     assert_eq!(audit.rows, [row]);
     let table = audit.to_string();
     let cells: Vec<_> = table.lines().last().unwrap().split_whitespace().collect();
-    assert_eq!(cells, ["RFC", "1", "3", "2", "1", "0", "1"]);
+    assert_eq!(cells, ["RFC", "1", "4", "2", "2", "0", "1", "1"]);
 }
 
 #[test]
 fn whatever_is_missing_in_a_tree_is_complained_about() {
     let unproved = |id| format!("RFC 1, {id}: no test quotes it, and there is no reason why not");
     let unlisted = |line| format!("{line}: no requirement of that section has these words");
+    let unobeyed = |id| format!("RFC 1, {id}: no code quotes it, and there is no reason why not");
+    let unsaid = |line| format!("{line}: it stands among tests, but does not say that one proves it");
     let cases = [
         // A test that is none any more, or quotes other words.
-        ("    //= type=test\n", "", vec![unproved("1.1-1"), unproved("1.1-2")]),
+        (
+            "    //= type=test\n",
+            "",
+            vec![unproved("1.1-1"), unproved("1.1-2"), unsaid("tests/all.rs:1")],
+        ),
+        // A line of code that is none any more, quotes other words, or is one of a test.
+        (
+            "//= RFC 1#section-1.1\n//# A server SHALL\n//# answer.\n",
+            "",
+            vec![unobeyed("1.1-2")],
+        ),
+        (
+            "answer.\npub",
+            "ask.\npub",
+            vec![unobeyed("1.1-2"), unlisted("src/lib.rs:1")],
+        ),
+        (
+            "//# A server SHALL\n//# answer.\npub",
+            "//= type=test\n//# A server SHALL\n//# answer.\npub",
+            vec![
+                unobeyed("1.1-2"),
+                "src/lib.rs:1: it stands in a file without tests".into(),
+            ],
+        ),
+        (
+            "pub fn answer() {}",
+            "//= RFC 1#section-1.1\n//# A peer MUST be polite.\npub fn answer() {}",
+            vec!["RFC 1, 1.1-1: src/lib.rs:4 quotes it, so it is not nowhere".into()],
+        ),
         ("polite", "rude", vec![unproved("1.1-1")]),
         (
             "A server SHALL\n",
             "A server SHALL NOT\n",
-            vec![unlisted("src/lib.rs:1")],
+            vec![unobeyed("1.1-2"), unlisted("src/lib.rs:1")],
         ),
         // Headings.
         (
@@ -101,6 +141,7 @@ fn whatever_is_missing_in_a_tree_is_complained_about() {
             "RFC 2#",
             vec![
                 unproved("1.1-1"),
+                unobeyed("1.1-2"),
                 unproved("1.1-2"),
                 "src/lib.rs:1: there is no list of that document".into(),
                 "tests/all.rs:1: there is no list of that document".into(),
@@ -110,6 +151,7 @@ fn whatever_is_missing_in_a_tree_is_complained_about() {
             "//= RFC 1#section-1.1\n//#",
             "//= RFC 1#section-3\n//#",
             vec![
+                unobeyed("1.1-2"),
                 "src/lib.rs:1: there is no such section".into(),
                 unlisted("src/lib.rs:1"),
             ],
@@ -117,13 +159,16 @@ fn whatever_is_missing_in_a_tree_is_complained_about() {
         (
             "//= RFC 1#section-1.1\n//#",
             "//= RFC 1, 1.1\n//#",
-            vec!["src/lib.rs:1: \"RFC 1, 1.1\" is no document#section-number".into()],
+            vec![
+                "src/lib.rs:1: \"RFC 1, 1.1\" is no document#section-number".into(),
+                unobeyed("1.1-2"),
+            ],
         ),
         // Around them.
         (
             "//# A server SHALL\n//# answer.\n",
             "",
-            vec!["src/lib.rs:1: it quotes nothing".into()],
+            vec![unobeyed("1.1-2"), "src/lib.rs:1: it quotes nothing".into()],
         ),
         (
             "#[test]",
@@ -161,9 +206,19 @@ fn a_list_that_is_not_sound_is_complained_about() {
             "RFC 1, 2-1: an exception is no gap",
         ),
         (
-            "words = \"A peer MUST be polite.\"",
-            "words = \"A peer MUST be polite.\"\ngap = \"it is not\"",
-            "RFC 1, 1.1-1: tests/all.rs:1 proves it, so it needs no reason why not",
+            "words = \"A server SHALL answer.\"",
+            "words = \"A server SHALL answer.\"\ngap = \"it does not\"",
+            "RFC 1, 1.1-2: tests/all.rs:1 proves it, so it needs no reason why not",
+        ),
+        (
+            "nowhere = \"nothing here is rude\"",
+            "",
+            "RFC 1, 1.1-1: no code quotes it, and there is no reason why not",
+        ),
+        (
+            "exception = \"it has no voice\"",
+            "exception = \"it has no voice\"\nnowhere = \"it has no voice\"",
+            "RFC 1, 1.1-3: nobody asks why no code quotes it",
         ),
     ];
     for (from, to, complaint) in cases {

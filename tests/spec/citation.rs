@@ -5,6 +5,7 @@ use crate::document::normalised;
 /// A file of the workspace.
 #[derive(Debug)]
 pub(crate) struct Source {
+    /// From the root of the workspace.
     pub(crate) path: String,
     pub(crate) text: String,
 }
@@ -22,6 +23,8 @@ pub(crate) struct Citation {
     pub(crate) words: String,
     /// Whether its file has tests.
     pub(crate) is_among_tests: bool,
+    /// Whether its file is one of what is shipped.
+    pub(crate) is_among_code: bool,
 }
 
 impl Source {
@@ -31,6 +34,7 @@ impl Source {
         let is_among_tests = lines
             .iter()
             .any(|line| line.starts_with("#[") && line.ends_with("test]"));
+        let is_among_code = !self.path.split('/').any(|name| name == "tests" || name == "benches");
         let mut citations = Vec::new();
         let mut next = 0;
         while next < lines.len() {
@@ -56,6 +60,7 @@ impl Source {
                 is_test,
                 words: normalised(&quoted.join(" ")),
                 is_among_tests,
+                is_among_code,
             }));
         }
         citations

@@ -24,7 +24,6 @@ pub(crate) struct Requirement {
     /// Unique in its document.
     pub(crate) id: String,
     pub(crate) section: String,
-    #[expect(dead_code, reason = "for readers of the list; parsing it checks it")]
     pub(crate) binds: Side,
     /// The specification's own words.
     pub(crate) words: String,
@@ -32,10 +31,12 @@ pub(crate) struct Requirement {
     pub(crate) exception: Option<String>,
     /// Why it is not met.
     pub(crate) gap: Option<String>,
+    /// Why no line of code quotes it, though it is met.
+    pub(crate) nowhere: Option<String>,
 }
 
 /// Who has to do what is required.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Side {
     Client,

@@ -49,6 +49,13 @@ impl AcceptKey {
 }
 
 /// A client's key as its header has it.
+///
+//= RFC 6455#section-4.1
+//# The value of this header field MUST be a nonce consisting of a randomly selected 16-byte value that has been
+//# base64-encoded (see Section 4 of [RFC4648]).
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+//# The value of this header MUST be a nonce consisting of a randomly selected 16-byte value that has been
+//# base64-encoded [RFC3548].
 pub(crate) fn encode_key(key: [u8; 16]) -> String {
     BASE64.encode(key)
 }

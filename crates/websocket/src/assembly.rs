@@ -113,12 +113,19 @@ pub(crate) fn admit(header: &Header, assembly: Option<&Assembly>, limits: Limits
     }
     let begun = assembly.filter(|assembly| assembly.message.is_some());
     //= RFC 6455#section-5.4
-    //# The fragments of one message MUST NOT be interleaved between the fragments of another message
+    //# The fragments of one message MUST NOT be interleaved between the fragments of another message unless an extension
+    //# has been negotiated that can interpret the interleaving.
     match (header.opcode == Opcode::Continuation, begun.is_some()) {
         //= RFC 6455#section-5.4
         //# the type for all fragments in a message MUST be either text, binary, or one of the reserved opcodes.
+        //= draft-ietf-hybi-thewebsocketprotocol-07#section-4.4
+        //# the type for all fragments in a message MUST be either text or binary, or one of the reserved opcodes.
         (true, false) => return Err(Error::NothingToContinue),
         (false, true) => return Err(Error::UnfinishedMessage),
+        //= RFC 6455#section-5.4
+        //# Clients and servers MUST support receiving both fragmented and unfragmented messages.
+        //= draft-ietf-hybi-thewebsocketprotocol-07#section-4.4
+        //# Clients and servers MUST support receiving both fragmented and unfragmented messages.
         _ => {}
     }
     let (announced, fragments) = begun.map_or((0, 0), |assembly| (assembly.announced, assembly.fragments));
@@ -186,6 +193,9 @@ impl Assembly {
             self.fragments += 1;
             self.announced += header.payload;
             if header.opcode != Opcode::Continuation {
+                //= RFC 6455#section-6.2
+                //# the endpoint MUST note the /type/ of the data as defined by the opcode (frame-opcode) from Section
+                //# 5.2.
                 self.message = Some(header.opcode);
                 self.compressed = header.compressed;
             }
@@ -235,6 +245,8 @@ impl Assembly {
         let position = header.payload as usize - *missing;
         *missing -= chunk.len();
         let complete = *missing == 0;
+        //= RFC 6455#section-6.2
+        //# A server MUST remove masking for data frames received from a client as described in Section 5.3.
         if reader.masked {
             tidecast_simd::unmask_from(chunk, header.key, position);
         }
@@ -347,6 +359,8 @@ impl Assembly {
     /// Ends the message and gives its kind and octets. With that this assembly is done: the next
     /// [`Assembly::forget_delivered`] tells so.
     pub(crate) fn deliver_message(&mut self) -> (Opcode, &[u8]) {
+        //= RFC 6455#section-6.2
+        //# Subsequent data frames MUST be interpreted as belonging to a new WebSocket message.
         let kind = self.message.take();
         (
             kind.expect("a data frame that is complete has begun a message"),
@@ -372,6 +386,12 @@ impl Assembly {
     }
 
     /// Ends the control frame just completed, which is forgotten by the next [`Assembly::forget_delivered`].
+    //= RFC 6455#section-5.4
+    //# An endpoint MUST be capable of handling control frames in the middle of a fragmented message.
+    //= draft-ietf-hybi-thewebsocketprotocol-07#section-4.4
+    //# An endpoint MUST be capable of handling control frames in the middle of a fragmented message.
+    //= draft-ietf-hybi-thewebsocketprotocol-06#section-4.4
+    //# an endpoint MUST be capable of handling control frames in the middle of a fragmented message.
     pub(crate) fn deliver_control(&mut self) -> &[u8] {
         self.control_delivered = true;
         &self.buffer[self.kept..]
@@ -392,6 +412,8 @@ impl Assembly {
         if let (true, false, Some(messages)) = (self.compressed, header.opcode.is_control(), &mut reader.messages) {
             let room = if reader.in_parts { PART } else { usize::MAX };
             let last = header.fin && (position + chunk.len()) as u64 == header.payload;
+            //= RFC 7692#section-6.2
+            //# An endpoint MUST use the following algorithm to receive a message in the form of a compressed message.
             let inflated = messages.inflate(chunk, last, &mut self.buffer, room, reader.limits, reader.inflaters);
             if inflated.is_err() {
                 // Of two errors the first one counts, however the message is cut.
@@ -409,6 +431,10 @@ impl Assembly {
                 doubled
             });
         }
+        //= RFC 6455#section-5.4
+        //# Message fragments MUST be delivered to the recipient in the order sent by the sender.
+        //= RFC 7692#section-6.2
+        //# An endpoint MUST use the following algorithm to receive a message in the form of an uncompressed message.
         self.buffer.extend_from_slice(chunk);
         Ok(Inflated {
             consumed: chunk.len(),

@@ -248,8 +248,6 @@ impl Connection {
     /// The message is compressed only with the connection's own window, if it has one.
     pub fn send(&mut self, opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) -> bool {
         debug_assert!(!matches!(opcode, Opcode::Close | Opcode::Continuation));
-        //= RFC 6455#section-6.1
-        //# The endpoint MUST ensure the WebSocket connection is in the OPEN state (cf. Sections 4.1 and 4.2.2.)
         let open = self.state.may_send();
         if open {
             let encoder = self.encoder();
@@ -316,10 +314,6 @@ impl Connection {
     }
 
     /// Answers an error of [`Connection::poll`] with the Close it calls for. From now on all input is dropped.
-    ///
-    //= RFC 6455#section-7.1.7
-    //# An endpoint MUST NOT continue to attempt to process data (including a responding Close frame) from the remote
-    //# endpoint after being instructed to _Fail the WebSocket Connection_.
     pub fn fail(&mut self, error: &Error, now: Millis, out: &mut Vec<u8>) {
         self.end(error.close_code(), &error.to_string(), Step::Failed, now, out);
     }
@@ -422,6 +416,10 @@ impl Connection {
             if header.opcode != Opcode::Ping
                 && let Some(pong) = self.pong.take()
             {
+                //= draft-ietf-hybi-thewebsocketprotocol-06#section-4.5.2
+                //# The message bodies of the Ping and Pong MUST be the same.
+                //= draft-ietf-hybi-thewebsocketprotocol-07#section-4.5.2
+                //# of the Ping and Pong MUST be the same.
                 self.encoder().encode(Opcode::Pong, &pong, out);
             }
             //= RFC 6455#section-6.2
@@ -441,6 +439,8 @@ impl Connection {
                         //# If an endpoint receives a Close frame and did not previously send a Close frame, the
                         //# endpoint MUST send a Close frame in response.
                         if self.state.may_send() {
+                            //= draft-ietf-hybi-thewebsocketprotocol-07#section-4.5.1
+                            //# the endpoint MUST send a Close message in response.
                             encoder.close(self.version.dialect().close_reply(code), "", out);
                             self.waiting_since = now;
                         }
@@ -455,6 +455,8 @@ impl Connection {
                         //# Upon receipt of a Ping frame, an endpoint MUST send a Pong frame in response, unless it
                         //# already received a Close frame.
                         if self.state.may_send() {
+                            //= draft-ietf-hybi-thewebsocketprotocol-07#section-4.5.2
+                            //# Upon receipt of a Ping message, an endpoint MUST send a Pong message in response.
                             self.pong = Some(body.into());
                         }
                         Event::Ping(body)
@@ -775,6 +777,10 @@ impl Encoder {
     fn clear(self, opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
         //= RFC 6455#section-5.1
         //# a client MUST mask all frames that it sends to the server
+        //= RFC 6455#section-10.3
+        //# Clients MUST choose a new masking key for each frame
+        //= RFC 6455#section-5.3
+        //# the client MUST pick a fresh masking key from the set of allowed 32-bit values.
         let mask = self.masking_key.map(|key| key());
         encode_frame(self.version, opcode, payload, mask, out);
     }
@@ -821,6 +827,8 @@ fn parse_close<'a>(dialect: &Dialect, body: &'a [u8]) -> Result<(Option<u16>, &'
     let Some((code, reason)) = body.split_first_chunk() else {
         //= RFC 6455#section-5.5.1
         //# If there is a body, the first two bytes of the body MUST be a 2-byte unsigned integer
+        //= draft-ietf-hybi-thewebsocketprotocol-07#section-4.5.1
+        //# the first two bytes of the body MUST be a 2-byte integer (in network byte order)
         return if body.is_empty() {
             Ok((None, ""))
         } else {

@@ -11,6 +11,8 @@ use crate::permessage::TAIL;
 /// The smallest window that the compressor has, in bits. Of its 512 octets it uses the last 250 at most, so that what
 /// it makes can be read with a window of 8 bits as well.
 pub(crate) const MIN_WINDOW_BITS: u8 = 9;
+//= RFC 7692#section-7.2.1
+//# An endpoint MUST NOT use an LZ77 sliding window longer than 32,768 bytes to compress messages to send.
 const MAX_WINDOW_BITS: u8 = 15;
 const WINDOWS: usize = (MAX_WINDOW_BITS - MIN_WINDOW_BITS + 1) as usize;
 

@@ -133,6 +133,8 @@ static DIALECTS: [Dialect; 4] = [
     },
     Dialect {
         version: Version::V13,
+        //= RFC 6455#section-4.1
+        //# The value of this header field MUST be 13.
         number: 13,
         opcodes: OPCODES,
         canonical: inverse(OPCODES),

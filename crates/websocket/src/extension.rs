@@ -30,6 +30,9 @@ pub enum Extension {
     PerMessageDeflate(Params),
 }
 
+//= RFC 7692#section-5
+//# To accept the use of an offered PMCE, a server MUST include the extension name of the PMCE in the
+//# "Sec-WebSocket-Extensions" header field of its opening handshake of the WebSocket connection.
 impl fmt::Display for Extension {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -85,11 +88,12 @@ impl Default for Accept {
 
 impl Accept {
     /// The first of the `values` of the header fields that can be accepted, as it is then to be answered.
-    //= RFC 6455#section-9
-    //# A server MUST NOT respond with any extension not requested by the client.
     //= RFC 6455#section-4.2.2
     //# If the server supports multiple extensions, then the value MUST be derived from the client's handshake,
     //# specifically by selecting one or more of the values from the |Sec-WebSocket-Extensions| field.
+    //= draft-ietf-hybi-thewebsocketprotocol-07#section-5.2.2
+    //# If the server supports multiple extensions, then the value MUST be derived from the client's handshake,
+    //# specifically by selecting one or more of the values from the "Sec-WebSocket-Extensions" field.
     pub(crate) fn choose<'v>(
         &self,
         version: Version,
@@ -100,6 +104,13 @@ impl Accept {
         for value in values {
             for item in Items::new(value) {
                 match item {
+                    //= RFC 7692#section-5
+                    //# A server MUST NOT accept a PMCE extension negotiation offer together with another extension if
+                    //# the PMCE will conflict with the extension on their use of the RSV1 bit.
+                    //= RFC 7692#section-5
+                    //# A server MUST NOT accept a PMCE extension negotiation offer together with another extension if
+                    //# the PMCE will be applied to the output of the extension and any of the following conditions
+                    //# applies to the extension
                     Ok(item) if chosen.is_none() => chosen = self.judge(version, &item),
                     // The rest is read all the same: it may be malformed.
                     Ok(_) => {}
@@ -112,8 +123,18 @@ impl Accept {
         Ok(chosen)
     }
 
+    //= RFC 6455#section-9
+    //# A server MUST NOT respond with any extension not requested by the client.
+    //= draft-ietf-hybi-thewebsocketprotocol-07#section-8
+    //# A server MUST NOT respond with any extension not requested by the client.
+    //= RFC 6455#section-4.2.2
+    //# Extensions not listed by the client MUST NOT be listed.
+    //= draft-ietf-hybi-thewebsocketprotocol-07#section-5.2.2
+    //# Extensions not listed by the client MUST NOT be listed.
     fn judge(&self, version: Version, item: &Item<'_>) -> Option<Extension> {
         match item.name {
+            //= draft-ietf-hybi-thewebsocketprotocol-07#section-8.1
+            //# The parameters supplied with any given extension MUST be defined for that extension.
             DEFLATE_STREAM if item.parameters.is_empty() && self.deflate_stream.contains(version) => {
                 Some(Extension::DeflateStream)
             }
@@ -135,6 +156,9 @@ pub enum Offer {
     PerMessageDeflate(PerMessageOffer),
 }
 
+//= RFC 7692#section-5
+//# To offer use of a PMCE, a client MUST include the extension name of the PMCE in the "Sec-WebSocket-Extensions"
+//# header field of its opening handshake of the WebSocket connection.
 impl fmt::Display for Offer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -165,19 +189,37 @@ pub(crate) fn check_answer<'v>(
     let mut agreed = None;
     for value in values {
         for item in Items::new(value) {
+            //= RFC 6455#section-4.1
+            //# If the server's response does not conform to the requirements for the server's handshake as defined in
+            //# this section and in Section 4.2.2, the client MUST _Fail the WebSocket Connection_.
             let item = item.map_err(|Malformed| BadAnswer::Unfit(value.into()))?;
             let mut known = offers.iter().filter(|offer| offer.name() == item.name).peekable();
+            //= RFC 7692#section-5
+            //# If a server gives an invalid response, such as accepting a PMCE that the client did not offer, the
+            //# client MUST _Fail the WebSocket Connection_.
             if known.peek().is_none() {
                 return Err(BadAnswer::NotOffered(item.text.into()));
             }
             // The offers of the same name are alternatives; an answer must fit one of them.
             let fits = known.find_map(|offer| offer.check(&item));
             match fits {
+                //= RFC 7692#section-5
+                //# A client that received a response accepting a PMCE extension negotiation offer together with such an
+                //# extension MUST _Fail the WebSocket Connection_.
+                //= RFC 7692#section-5
+                //# A client that receives a response accepting a PMCE extension negotiation offer together with such an
+                //# extension MUST _Fail the WebSocket Connection_.
                 Some(extension) if agreed.is_none() => agreed = Some(extension),
                 _ => return Err(BadAnswer::Unfit(item.text.into())),
             }
         }
     }
+    //= RFC 6455#section-9.1
+    //# the client is only offering to use any advertised extensions and MUST NOT use them unless the server indicates
+    //# that it wishes to use the extension.
+    //= draft-ietf-hybi-thewebsocketprotocol-07#section-8.1
+    //# the client is only offering to use any advertised extensions, and MUST NOT use them unless the server indicates
+    //# that it wishes to use the extension.
     Ok(agreed)
 }
 
@@ -263,6 +305,9 @@ impl<'v> Items<'v> {
                 (_, octet) => value.push(octet),
             }
         }
+        //= RFC 6455#section-4.3
+        //# When using the quoted-string syntax variant, the value after quoted-string unescaping MUST conform to the
+        //# 'token' ABNF.
         //= RFC 6455#section-9.1
         //# When using the quoted-string syntax variant, the value after quoted-string unescaping MUST conform to the
         //# 'token' ABNF.
@@ -366,6 +411,10 @@ mod tests {
     }
 
     //= RFC 6455#section-9.1
+    //= type=test
+    //# When using the quoted-string syntax variant, the value after quoted-string unescaping MUST conform to the
+    //# 'token' ABNF.
+    //= RFC 6455#section-4.3
     //= type=test
     //# When using the quoted-string syntax variant, the value after quoted-string unescaping MUST conform to the
     //# 'token' ABNF.

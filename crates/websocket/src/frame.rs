@@ -112,6 +112,8 @@ pub fn encode_header(
     payload_len: usize,
     mask: Option<[u8; 4]>,
 ) -> HeaderBytes {
+    //= RFC 6455#section-6.1
+    //# The FIN bit (frame-fin) of the last frame containing the data MUST be set to 1 as defined in Section 5.2.
     header_bytes(version, opcode, if fin { FIN } else { 0 }, payload_len, mask)
 }
 
@@ -144,8 +146,23 @@ fn header_bytes(version: Version, opcode: Opcode, bits: u8, payload_len: usize, 
         header.push(&key);
     }
     let start = usize::from(header.len);
+    //= RFC 6455#section-5.2
+    //# MUST be 0 unless an extension is negotiated that defines meanings for non-zero values.
+    //= draft-ietf-hybi-thewebsocketprotocol-06#section-4.1
+    //# In the absence of extensions negotiated during the opening handshake (Section 5), all reserved bits MUST be 0
+    //# and reserved opcode values MUST NOT be used.
+    //= draft-ietf-hybi-thewebsocketprotocol-07#section-4.1
+    //# in the absence of extensions negotiated during the opening handshake (Section 5), all reserved bits MUST be 0
+    //# and reserved opcode values MUST NOT be used.
+    //= RFC 6455#section-6.1
+    //# The opcode (frame-opcode) of the first frame containing the data MUST be set to the appropriate value from
+    //# Section 5.2 for data that is to be interpreted by the recipient as text or binary data.
     let first = version.dialect().wire_opcode(opcode) | bits;
     let mask_bit = match masking {
+        //= RFC 6455#section-5.3
+        //# A masked frame MUST have the field frame-masked set to 1, as defined in Section 5.2.
+        //= draft-ietf-hybi-thewebsocketprotocol-07#section-4.3
+        //# A masked frame MUST have the field frame-masked set to 1, as defined in Section 4.2.
         Masking::Payload if mask.is_some() => MASK,
         _ => 0,
     };
@@ -161,9 +178,9 @@ fn header_bytes(version: Version, opcode: Opcode, bits: u8, payload_len: usize, 
         header.push(&(payload_len as u64).to_be_bytes());
     }
     match (masking, mask) {
+        //= RFC 6455#section-5.1
+        //# A server MUST NOT mask any frames that it sends to the client.
         (_, None) => {}
-        //= RFC 6455#section-5.3
-        //# A masked frame MUST have the field frame-masked set to 1, as defined in Section 5.2.
         (Masking::Payload, Some(key)) => header.push(&key),
         //= draft-ietf-hybi-thewebsocketprotocol-06#section-4.2
         //# The client MUST mask all frames sent to the server.
@@ -181,6 +198,8 @@ fn header_bytes(version: Version, opcode: Opcode, bits: u8, payload_len: usize, 
 ///
 /// A client gives the masking key, which must be fresh and unpredictable for every frame; a server gives none.
 pub fn encode_frame(version: Version, opcode: Opcode, payload: &[u8], mask: Option<[u8; 4]>, out: &mut Vec<u8>) {
+    //= RFC 7692#section-6.1
+    //# An endpoint MUST use the following algorithm to send a message in the form of an uncompressed message.
     encode_fragment(version, opcode, true, payload, mask, out);
 }
 
@@ -194,6 +213,8 @@ pub fn encode_fragment(
     out: &mut Vec<u8>,
 ) {
     debug_assert!(!opcode.is_control() || (fin && payload.len() <= MAX_CONTROL));
+    //= RFC 6455#section-6.1
+    //# An endpoint MUST encapsulate the /data/ in a WebSocket frame as defined in Section 5.2.
     append(encode_header(version, opcode, fin, payload.len(), mask), payload, out);
 }
 
@@ -205,6 +226,8 @@ pub(crate) fn encode_compressed(
     mask: Option<[u8; 4]>,
     out: &mut Vec<u8>,
 ) {
+    //= RFC 7692#section-6.1
+    //# An endpoint MUST use the following algorithm to send a message in the form of a compressed message.
     let header = encode_compressed_header(version, opcode, true, payload.len(), mask);
     append(header, payload, out);
 }
@@ -214,6 +237,10 @@ fn append(header: HeaderBytes, payload: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&header);
     let start = out.len();
     out.extend_from_slice(payload);
+    //= RFC 6455#section-6.1
+    //# If the data is being sent by the client, the frame(s) MUST be masked as defined in Section 5.3.
+    //= draft-ietf-hybi-thewebsocketprotocol-07#section-4.3
+    //# The client MUST mask all frames sent to the server.
     if let Some(key) = header.payload_key {
         tidecast_simd::unmask(&mut out[start..], key);
     }
@@ -254,6 +281,10 @@ pub(crate) fn decode_header(
     compression: bool,
     octets: &[u8],
 ) -> Result<Decoded, Error> {
+    //= RFC 6455#section-6.2
+    //# Incoming data MUST be parsed as WebSocket frames as defined in Section 5.2.
+    //= RFC 6455#section-10.7
+    //# Incoming data MUST always be validated by both clients and servers.
     match dialect.masking {
         Masking::Payload => {
             let mut decoded = decode_clear(dialect, masked, compression, octets)?;
@@ -343,6 +374,12 @@ fn decode_clear(dialect: &Dialect, masked: bool, compression: bool, octets: &[u8
     //= RFC 6455#section-5.2
     //# If a nonzero value is received and none of the negotiated extensions defines the meaning of such a nonzero
     //# value, the receiving endpoint MUST _Fail the WebSocket Connection_.
+    //= RFC 6455#section-5.2
+    //# 1 bit in length, MUST be 0 unless negotiated otherwise
+    //= draft-ietf-hybi-thewebsocketprotocol-07#section-4.2
+    //# frame-rsv1 = %x0 ; 1 bit, MUST be 0
+    //# frame-rsv2 = %x0 ; 1 bit, MUST be 0
+    //# frame-rsv3 = %x0 ; 1 bit, MUST be 0
     let reserved = first & RSV;
     if reserved != 0 && !(compression && reserved == RSV1) {
         return Err(Error::ReservedBits);
@@ -361,6 +398,10 @@ fn decode_clear(dialect: &Dialect, masked: bool, compression: bool, octets: &[u8
     }
     //= RFC 6455#section-5.1
     //# The server MUST close the connection upon receiving a frame that is not masked.
+    //= draft-ietf-hybi-thewebsocketprotocol-07#section-4.3
+    //# A server MUST close the connection upon receiving a frame with the MASK bit set to 0.
+    //= RFC 6455#section-5.1
+    //# A client MUST close a connection if it detects a masked frame.
     if masked != (second & MASK != 0) {
         return Err(match dialect.masking {
             Masking::Frame => Error::ReservedBits,
@@ -373,11 +414,17 @@ fn decode_clear(dialect: &Dialect, masked: bool, compression: bool, octets: &[u8
     if opcode.is_control() {
         //= RFC 6455#section-5.4
         //# Control frames themselves MUST NOT be fragmented.
+        //= draft-ietf-hybi-thewebsocketprotocol-07#section-4.4
+        //# Control frames themselves MUST NOT be fragmented.
         if !fin {
             return Err(Error::FragmentedControl);
         }
         //= RFC 6455#section-5.5
         //# All control frames MUST have a payload length of 125 bytes or less and MUST NOT be fragmented.
+        //= draft-ietf-hybi-thewebsocketprotocol-07#section-4.5
+        //# All control frames MUST have a payload length of 125 bytes or less and MUST NOT be fragmented.
+        //= draft-ietf-hybi-thewebsocketprotocol-06#section-4.5
+        //# All control frames MUST be 125 bytes or less in length and MUST NOT be fragmented.
         if usize::from(short) > MAX_CONTROL {
             return Err(Error::LongControl);
         }
@@ -399,6 +446,8 @@ fn decode_clear(dialect: &Dialect, masked: bool, compression: bool, octets: &[u8
             };
             let length = u64::from_be_bytes(*length);
             //= RFC 6455#section-5.2
+            //# (the most significant bit MUST be 0)
+            //= draft-ietf-hybi-thewebsocketprotocol-07#section-4.2
             //# (the most significant bit MUST be 0)
             if length > i64::MAX as u64 {
                 return Err(Error::LengthSign);

@@ -58,7 +58,11 @@ impl From<httparse::Error> for HttpError {
     }
 }
 
-/// Header fields, borrowed from what was received. Names are compared without regard to case.
+/// Header fields, borrowed from what was received. Names are compared without regard to case, and what nobody asks for
+/// does not matter.
+///
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-5.2.1
+//# Unknown headers MUST be ignored.
 #[derive(Clone, Copy)]
 pub(crate) struct Headers<'b, 'h>(pub(crate) &'h [httparse::Header<'b>]);
 

@@ -87,6 +87,10 @@ impl InflatePool {
 }
 
 /// A raw stream, with the window that every stream can be read with.
+//= RFC 7692#section-7.2.2
+//# Otherwise, the client MUST use a 32,768-byte LZ77 sliding window to decompress received messages.
+//= RFC 7692#section-7.2.2
+//# Otherwise, the server MUST use a 32,768-byte LZ77 sliding window to decompress received messages.
 fn fresh() -> Box<Decompress> {
     Box::new(Decompress::new(false))
 }

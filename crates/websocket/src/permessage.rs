@@ -66,7 +66,10 @@ const CLIENT_MAX_WINDOW_BITS: &str = "client_max_window_bits";
 const MAX_WINDOW_BITS: u8 = 15;
 
 //= RFC 7692#section-7.1.2.1
-//# a decimal integer value without leading zeroes between 8 to 15, inclusive
+//# This parameter has a decimal integer value without leading zeroes between 8 to 15, inclusive, indicating the base-2
+//# logarithm of the LZ77 sliding window size, and MUST conform to the ABNF below.
+//= RFC 7692#section-7.1.2.2
+//# If a value is specified for this parameter, the value MUST conform to the ABNF below.
 fn window_bits(value: &str) -> Option<u8> {
     match *value.as_bytes() {
         [digit @ b'8'..=b'9'] => Some(digit - b'0'),
@@ -96,6 +99,8 @@ impl PerMessageOffer {
                     };
                     std::mem::replace(&mut offer.client_max_window_bits, window) == ClientWindow::Fixed
                 }
+                //= RFC 6455#section-9.1
+                //# The parameters supplied with any given extension MUST be defined for that extension.
                 _ => false,
             };
             if !fresh {
@@ -106,11 +111,24 @@ impl PerMessageOffer {
     }
 
     /// The server's answer.
+    //= RFC 7692#section-5
+    //# The element MUST represent a PMCE that is fully supported by the server.
+    //= RFC 6455#section-9
+    //# those parameters MUST be chosen in accordance with the specification of the extension to which the parameters
+    //# apply.
     pub(crate) fn accept(&self, policy: &Accept) -> Params {
+        //= RFC 7692#section-7.1.2.2
+        //# The "client_max_window_bits" extension parameter in an extension negotiation response has a decimal integer
+        //# value without leading zeroes between 8 to 15 inclusive indicating the base-2 logarithm of the LZ77 sliding
+        //# window size and MUST conform to the ABNF below.
         let most = policy.max_client_window_bits.clamp(8, MAX_WINDOW_BITS);
         Params {
             server_no_context_takeover: self.server_no_context_takeover,
             client_no_context_takeover: self.client_no_context_takeover || !policy.client_context_takeover,
+            //= RFC 7692#section-7.1.2.1
+            //# The "server_max_window_bits" extension parameter in an extension negotiation response has a decimal
+            //# integer value without leading zeroes between 8 to 15, inclusive, indicating the base-2 logarithm of the
+            //# LZ77 sliding window size, and MUST conform to the ABNF below.
             server_max_window_bits: self.server_max_window_bits,
             //= RFC 7692#section-7.1.2.2
             //# If a received extension negotiation offer doesn't have the "client_max_window_bits" extension parameter,
@@ -158,6 +176,9 @@ impl Params {
         let answer = PerMessageOffer::parse(parameters)?;
         Some(Self {
             server_no_context_takeover: answer.server_no_context_takeover,
+            //= RFC 7692#section-7.1.1.2
+            //# A client MUST support the "client_no_context_takeover" extension parameter in an extension negotiation
+            //# response.
             client_no_context_takeover: answer.client_no_context_takeover,
             server_max_window_bits: answer.server_max_window_bits,
             client_max_window_bits: match answer.client_max_window_bits {
@@ -217,6 +238,9 @@ impl fmt::Display for PerMessageOffer {
                 (self.client_no_context_takeover, CLIENT_NO_CONTEXT_TAKEOVER),
             ],
             [
+                //= RFC 7692#section-5
+                //# In a PMCE negotiation offer, the client MUST inform the server of its LZ77 window size so that the
+                //# server uses an LZ77 window size that is not greater than the LZ77 window size of the client.
                 (self.server_max_window_bits, SERVER_MAX_WINDOW_BITS),
                 (client_bits, CLIENT_MAX_WINDOW_BITS),
             ],
@@ -273,6 +297,10 @@ struct Window {
 }
 
 impl PerMessage {
+    //= RFC 7692#section-5
+    //# both endpoints MUST use the algorithm described in Section 6 and the message payload transformation (compressing
+    //# and decompressing) procedure of the PMCE configured with the "agreed parameters" returned by the server to
+    //# exchange messages.
     pub(crate) fn new(params: Params, server: bool) -> Self {
         Self {
             params,
@@ -295,6 +323,9 @@ impl PerMessage {
     //= RFC 7692#section-7.2.1
     //# If the "agreed parameters" contain the "server_max_window_bits" extension parameter with a value of w, the
     //# server MUST NOT use an LZ77 sliding window longer than the w-th power of 2 bytes to compress messages to send.
+    //= RFC 7692#section-7.2.2
+    //# the client MUST use an LZ77 sliding window of a size that conforms the "agreed parameters" to compress messages
+    //# to send.
     pub(crate) fn sending_window_bits(&self) -> u8 {
         if self.server {
             self.params.server_window_bits()
@@ -575,6 +606,9 @@ mod tests {
     //= type=test
     //# A client MUST _Fail the WebSocket Connection_ if the peer server accepted an extension negotiation offer for
     //# this extension with an extension negotiation response meeting any of the following conditions
+    //= RFC 7692#section-7.1.1.2
+    //= type=test
+    //# A client MUST support the "client_no_context_takeover" extension parameter in an extension negotiation response.
     #[test]
     fn a_client_takes_the_answers_that_its_offer_allows() {
         let plain = PerMessageOffer::default();

@@ -76,6 +76,11 @@ impl UpgradeError {
 
     /// Appends the response: what was wrong in a line of plain text, and in headers what would be right. The
     /// connection is to be closed after it.
+    ///
+    //= RFC 6455#section-7.2.2
+    //# To do so, the server MUST simply _Close the WebSocket Connection_ (Section 7.1.1).
+    //= draft-ietf-hybi-thewebsocketprotocol-07#section-7.2.2
+    //# To do so, the server MUST simply _close the WebSocket connection_ (Section 7.1.1).
     pub fn write_response(&self, out: &mut Vec<u8>) {
         let response = Response::new(out, self.status());
         let response = match self {
@@ -107,6 +112,10 @@ impl<'b, 'r> Upgrade<'b, 'r> {
     ///
     //= RFC 6455#section-4.2.1
     //# the server MUST stop processing the client's handshake and return an HTTP response with an appropriate error code
+    //# (such as 400 Bad Request).
+    //= draft-ietf-hybi-thewebsocketprotocol-07#section-5.2.1
+    //# If the server, while reading the handshake, finds that the client did not send a handshake that matches the
+    //# description below, the server MUST abort the WebSocket connection.
     ///
     /// # Errors
     /// It does not; [`UpgradeError::write_response`] answers it.
@@ -180,6 +189,10 @@ impl<'b, 'r> Upgrade<'b, 'r> {
     ///
     /// [`Connection::with_extension`]: crate::Connection::with_extension
     pub fn negotiate(&self, accept: &Accept) -> Result<Option<Extension>, UpgradeError> {
+        //= RFC 6455#section-5.8
+        //# The endpoints of a connection MUST negotiate the use of any extensions during the opening handshake.
+        //= draft-ietf-hybi-thewebsocketprotocol-07#section-4.8
+        //# The endpoints of a connection MUST negotiate the use of any extensions during the handshake.
         let offers = self.headers.all("Sec-WebSocket-Extensions");
         accept
             .choose(self.version, offers)
@@ -196,28 +209,50 @@ impl<'b, 'r> Upgrade<'b, 'r> {
     /// Appends the 101 response, without an extension. `protocol` is the subprotocol chosen, one of
     /// [`Upgrade::protocols`]. What follows it is frames: see [`Version::frames_may_follow_101`] before sending any
     /// together with it.
-    ///
-    //= RFC 6455#section-4.2.2
-    //# If the server chooses to accept the incoming connection, it MUST reply with a valid HTTP response
     pub fn write_response(&self, protocol: Option<&str>, out: &mut Vec<u8>) {
         self.write_response_with(protocol, None, out);
     }
 
     /// Appends the 101 response, with the extension that [`Upgrade::negotiate`] gave.
+    ///
+    //= RFC 6455#section-4.2.2
+    //# the server MUST complete the following steps to accept the connection and send the server's opening handshake.
+    //= draft-ietf-hybi-thewebsocketprotocol-07#section-5.2.2
+    //# the server MUST complete the following steps to accept the connection and send the server's opening handshake.
     pub fn write_response_with(&self, protocol: Option<&str>, extension: Option<Extension>, out: &mut Vec<u8>) {
+        //= RFC 6455#section-4.2.2
+        //# The value chosen MUST be derived from the client's handshake, specifically by selecting one of the values
+        //# from the |Sec-WebSocket-Protocol| field that the server is willing to use for this connection (if any).
+        //= draft-ietf-hybi-thewebsocketprotocol-07#section-5.2.2
+        //# If the server supports multiple subprotocols, then the value MUST be derived from the client's handshake,
+        //# specifically by selecting one of the values from the "Sec-WebSocket-Protocol" field.
         debug_assert!(protocol.is_none_or(|chosen| self.protocols().any(|offer| offer == chosen)));
+        //= RFC 6455#section-4.2.2
+        //# If the server chooses to accept the incoming connection, it MUST reply with a valid HTTP response indicating
+        //# the following.
+        //= draft-ietf-hybi-thewebsocketprotocol-07#section-5.2.2
+        //# If the server chooses to accept the incoming connection, it MUST reply with a valid HTTP response indicating
+        //# the following.
         // Clients of 2011 compare names by case, and want "Upgrade" to be all there is in Connection.
         let mut response = Response::new(out, 101)
             .header("Upgrade", "websocket")
             .header("Connection", "Upgrade")
+            //= RFC 6455#section-11.3.3
+            //# The |Sec-WebSocket-Accept| header MUST NOT appear more than once in an HTTP response.
             .header("Sec-WebSocket-Accept", self.accept);
         //= RFC 6455#section-4.2.2
         //# if the server does not wish to agree to one of the suggested subprotocols, it MUST NOT send back a
         //# |Sec-WebSocket-Protocol| header field in its response
+        //= RFC 6455#section-11.3.4
+        //# the |Sec-WebSocket-Protocol| header field MUST NOT appear more than once in an HTTP response.
         if let Some(protocol) = protocol {
             response = response.header("Sec-WebSocket-Protocol", protocol);
         }
         // Never an empty one: clients of 2011 fail on that.
+        //= RFC 6455#section-11.3.2
+        //# the |Sec-WebSocket-Extensions| header field MUST NOT appear more than once in an HTTP response.
+        //= RFC 7692#section-5
+        //# A server declining all offered PMCEs MUST NOT include any element with PMCE names.
         if let Some(extension) = extension {
             response = response.header("Sec-WebSocket-Extensions", extension);
         }

@@ -27,6 +27,12 @@ pub enum State {
     CloseSent,
     /// Both Closes are exchanged, or the peer failed and was told so. Flush, shut the sending side down, and keep
     /// reading until the peer ends the transport too.
+    ///
+    //= RFC 6455#section-5.5.1
+    //# After both sending and receiving a Close message, an endpoint considers the WebSocket connection closed and MUST
+    //# close the underlying TCP connection.
+    //= RFC 6455#section-5.5.1
+    //# The server MUST close the underlying TCP connection immediately
     Draining,
     /// The transport ended, or was waited for long enough.
     Closed,
@@ -36,12 +42,36 @@ pub enum State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
     /// We start the closing handshake.
+    ///
+    //= RFC 6455#section-7.1.2
+    //# an endpoint MUST send a Close control frame, as described in Section 5.5.1, whose status code is set to /code/
+    //# and whose close reason is set to /reason/.
+    //= draft-ietf-hybi-thewebsocketprotocol-07#section-7.1.2
+    //# To _start the WebSocket closing handshake_, an endpoint MUST send a Close control frame, as described in Section
+    //# 4.5.1.
+    //= draft-ietf-hybi-thewebsocketprotocol-06#section-7.1.2
+    //# To _start the WebSocket closing handshake_, and endpoint MUST send a Close control frame, as described in
+    //# Section 4.5.1.
     CloseSent,
     /// The peer's Close came. If it was the first one, ours went out in answer.
     CloseReceived,
     /// The peer broke the protocol or went silent: no more is read from it.
+    ///
+    //= RFC 6455#section-7.1.7
+    //# To do so, the client MUST _Close the WebSocket Connection_
+    //= RFC 6455#section-7.1.7
+    //# Similarly, to do so, the server MUST _Close the WebSocket Connection_
+    //= RFC 6455#section-7.1.7
+    //# An endpoint MUST NOT continue to attempt to process data (including a responding Close frame) from the remote
+    //# endpoint after being instructed to _Fail the WebSocket Connection_.
+    //= draft-ietf-hybi-thewebsocketprotocol-07#section-7.1.4
+    //# To do so, the user agent MUST _Close the WebSocket Connection_
     Failed,
     /// The transport ended, or what remained to be read of it is not waited for any longer.
+    ///
+    //= RFC 6455#section-7.2.1
+    //# If at any point the underlying transport layer connection is unexpectedly lost, the client MUST _Fail the
+    //# WebSocket Connection_.
     Ended,
 }
 
@@ -60,6 +90,14 @@ impl State {
     ///
     //= RFC 6455#section-5.5.1
     //# The application MUST NOT send any more data frames after sending a Close frame.
+    //= draft-ietf-hybi-thewebsocketprotocol-07#section-4.5.1
+    //# The application MUST NOT send any more data frames after sending a close message.
+    //= draft-ietf-hybi-thewebsocketprotocol-06#section-4.5.1
+    //# The application MUST NOT send any more data messages after sending a close message.
+    //= RFC 6455#section-6.1
+    //# The endpoint MUST ensure the WebSocket connection is in the OPEN state
+    //= RFC 6455#section-6.1
+    //# If at any point the state of the WebSocket connection changes, the endpoint MUST abort the following steps.
     #[must_use]
     pub fn may_send(self) -> bool {
         self == State::Open

@@ -5,7 +5,17 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-/// Where a WebSocket is: `ws://host[:port][/path][?query]`, or `wss:` where it runs over TLS.
+/// Where a WebSocket is: `ws://host[:port][/path][?query]`, or `wss:` where it runs over TLS. Always a valid one, so
+/// whoever needs this to connect cannot connect to another.
+///
+//= RFC 6455#section-4.1
+//# If any of the components are invalid, the client MUST _Fail the WebSocket Connection_ and abort these steps.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-3.3
+//# A client MUST NOT attempt to make a connection to an invalid WebSocket URI.
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-3.3
+//# MUST NOT attempt to connect with such an unparsed URI
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+//# If any of the requirements are not met, the client MUST fail the WebSocket connection and abort these steps.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Url {
     secure: bool,
@@ -45,6 +55,11 @@ impl Url {
     ///
     /// # Errors
     /// The text is not the URL of a WebSocket.
+    //= RFC 6455#section-4.1
+    //# (/host/, /port/, /resource name/, and /secure/ flag) MUST be valid according to the specification of WebSocket
+    //# URIs specified in Section 3.
+    //= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+    //# MUST be valid according to Section 3.3.
     pub fn parse(text: &str) -> Result<Self, UrlError> {
         let (scheme, rest) = text.split_once("://").ok_or(UrlError::Scheme)?;
         let secure = match scheme {
@@ -86,6 +101,9 @@ impl Url {
             },
             Some(_) => return Err(UrlError::Port),
         };
+        //= draft-ietf-hybi-thewebsocketprotocol-07#section-3.3
+        //# The /resource name/ string MUST be a non-empty string of characters in the range U+0021 to U+007E and MUST
+        //# start with a U+002F SOLIDUS character (/).
         let slash = if resource.starts_with('/') { "" } else { "/" };
         Ok(Self {
             secure,
@@ -123,6 +141,9 @@ impl Url {
     }
 
     /// The value of the `Host` header.
+    ///
+    //= draft-ietf-hybi-thewebsocketprotocol-06#section-5.1
+    //# The request MUST contain a "Host" header whose value is equal to the authority component of the WebSocket URI.
     pub(crate) fn authority(&self) -> Authority<'_> {
         Authority(self)
     }

@@ -243,6 +243,9 @@ fn bad_inputs_06() -> Vec<(&'static str, Error, u16)> {
 //= draft-ietf-hybi-thewebsocketprotocol-06#section-4.5
 //= type=test
 //# All control frames MUST be 125 bytes or less in length and MUST NOT be fragmented.
+//= RFC 6455#section-5.2
+//= type=test
+//# 1 bit in length, MUST be 0 unless negotiated otherwise
 #[test]
 fn every_bad_frame_has_its_name_and_its_close_code_however_it_is_cut() {
     for (version, segmentation) in segmented(&RFC_FRAMES) {

@@ -1,8 +1,10 @@
 //! permessage-deflate: the examples of RFC 7692, what is compressed here, and every way it can go wrong.
 
+use tidecast_websocket::http::Request;
 use tidecast_websocket::{
-    Connection, Deflater, Error, Extension, InflatePool, Limits, Opcode, Params, State, Version,
-    encode_compressed_header, encode_fragment,
+    Accept, ClientHandshake, ClientHandshakeError, ClientWindow, Connection, Deflater, Error, Extension, InflatePool,
+    Limits, Offer, Opcode, Params, PerMessageOffer, State, Upgrade, Url, Version, Versions, encode_compressed_header,
+    encode_fragment,
 };
 
 use crate::oracle;
@@ -64,6 +66,9 @@ fn everywhere() -> impl Iterator<Item = (Version, Segmentation)> {
 //= RFC 7692#section-7.2.3.1
 //= type=test
 //# 0xc1 0x07 0xf2 0x48 0xcd 0xc9 0xc9 0x07 0x00
+//= RFC 7692#section-6.2
+//= type=test
+//# An endpoint MUST use the following algorithm to receive a message in the form of a compressed message.
 #[test]
 fn the_examples_of_the_specification_are_heard() {
     // The payloads of the frames of one message.
@@ -176,6 +181,9 @@ fn the_bit_is_refused_where_it_means_nothing() {
     }
 }
 
+//= RFC 7692#section-6.2
+//= type=test
+//# An endpoint MUST use the following algorithm to receive a message in the form of an uncompressed message.
 #[test]
 fn control_frames_and_plain_messages_mix_with_compressed_ones() {
     let tide = "the tide rises, the tide falls, ".repeat(100);
@@ -377,6 +385,9 @@ fn prose(len: usize) -> Vec<u8> {
 //= type=test
 //# If the "agreed parameters" contain the "server_max_window_bits" extension parameter with a value of w, the server
 //# MUST NOT use an LZ77 sliding window longer than the w-th power of 2 bytes to compress messages to send.
+//= RFC 7692#section-7.2.1
+//= type=test
+//# An endpoint MUST NOT use an LZ77 sliding window longer than 32,768 bytes to compress messages to send.
 #[test]
 fn what_is_deflated_for_many_stays_within_the_window_and_is_what_it_was() {
     for level in 1..=9 {
@@ -399,6 +410,9 @@ fn what_is_deflated_for_many_stays_within_the_window_and_is_what_it_was() {
     }
 }
 
+//= RFC 7692#section-6.1
+//= type=test
+//# An endpoint MUST use the following algorithm to send a message in the form of an uncompressed message.
 #[test]
 fn a_message_that_deflating_does_not_make_smaller_is_sent_as_it_is() {
     let mut deflater = Deflater::new(6, 32);
@@ -421,6 +435,9 @@ fn a_message_that_deflating_does_not_make_smaller_is_sent_as_it_is() {
 //= type=test
 //# If the "agreed parameters" contain the "server_no_context_takeover" extension parameter, the server MUST start
 //# compressing each new message with an empty LZ77 sliding window.
+//= RFC 7692#section-6.1
+//= type=test
+//# An endpoint MUST use the following algorithm to send a message in the form of a compressed message.
 #[test]
 fn one_deflated_message_is_heard_by_every_listener_at_any_point_of_its_stream() {
     let tide = "the tide rises, the tide falls, ".repeat(50);
@@ -488,4 +505,320 @@ fn a_window_of_its_own_makes_repeated_messages_small_where_takeover_is_allowed()
         assert!(!speaker.open_window(6, 8));
     }
     assert!(!crate::support::server(Version::V13).open_window(6, 8));
+}
+
+/// What a client that offers `offers` says, what a server of policy `accept` answers, and what each of them then uses: the
+/// client, and the server.
+fn negotiate(
+    offers: &[Offer],
+    accept: &Accept,
+) -> (
+    String,
+    String,
+    Result<Option<Extension>, ClientHandshakeError>,
+    Option<Extension>,
+) {
+    let mut request = Vec::new();
+    let url = Url::parse("ws://h/").unwrap();
+    let handshake = handshake(&url, offers);
+    handshake.write_request(&mut request).unwrap();
+    let (parsed, _) = Request::parse(&request, 4096).unwrap().unwrap();
+    let upgrade = Upgrade::from_request(&parsed, Versions::ALL).unwrap();
+    let at_server = upgrade.negotiate(accept).unwrap();
+    let mut response = Vec::new();
+    upgrade.write_response_with(None, at_server, &mut response);
+    let at_client = handshake
+        .check_response(&response)
+        .map(|complete| complete.unwrap().0.extension);
+    let [request, response] = [request, response].map(|octets| String::from_utf8(octets).unwrap());
+    (request, response, at_client, at_server)
+}
+
+fn handshake<'a>(url: &'a Url, offers: &'a [Offer]) -> ClientHandshake<'a> {
+    ClientHandshake {
+        url,
+        version: Version::V13,
+        key: [7; 16],
+        protocols: &[],
+        extensions: offers,
+        origin: None,
+        headers: &[],
+    }
+}
+
+//= RFC 7692#section-5
+//= type=test
+//# To offer use of a PMCE, a client MUST include the extension name of the PMCE in the "Sec-WebSocket-Extensions"
+//# header field of its opening handshake of the WebSocket connection.
+//= RFC 7692#section-5
+//= type=test
+//# In a PMCE negotiation offer, the client MUST inform the server of its LZ77 window size so that the server uses an
+//# LZ77 window size that is not greater than the LZ77 window size of the client.
+//= RFC 7692#section-5
+//= type=test
+//# To accept the use of an offered PMCE, a server MUST include the extension name of the PMCE in the
+//# "Sec-WebSocket-Extensions" header field of its opening handshake of the WebSocket connection.
+//= RFC 7692#section-5
+//= type=test
+//# A server declining all offered PMCEs MUST NOT include any element with PMCE names.
+//= RFC 7692#section-7.1.2.1
+//= type=test
+//# This parameter has a decimal integer value without leading zeroes between 8 to 15, inclusive, indicating the base-2
+//# logarithm of the LZ77 sliding window size, and MUST conform to the ABNF below.
+//= RFC 7692#section-7.1.2.1
+//= type=test
+//# The "server_max_window_bits" extension parameter in an extension negotiation response has a decimal integer value
+//# without leading zeroes between 8 to 15, inclusive, indicating the base-2 logarithm of the LZ77 sliding window size,
+//# and MUST conform to the ABNF below.
+//= RFC 7692#section-7.1.2.2
+//= type=test
+//# If a value is specified for this parameter, the value MUST conform to the ABNF below.
+//= RFC 7692#section-7.1.2.2
+//= type=test
+//# The "client_max_window_bits" extension parameter in an extension negotiation response has a decimal integer value
+//# without leading zeroes between 8 to 15 inclusive indicating the base-2 logarithm of the LZ77 sliding window size and
+//# MUST conform to the ABNF below.
+#[test]
+fn an_offer_and_its_answer_name_the_extension_and_its_windows_and_a_refusal_names_nothing() {
+    for bits in 8..=15 {
+        let offers = [Offer::PerMessageDeflate(PerMessageOffer {
+            server_max_window_bits: Some(bits),
+            client_max_window_bits: ClientWindow::AtMost(bits),
+            ..PerMessageOffer::default()
+        })];
+        let windows = format!("; server_max_window_bits={bits}; client_max_window_bits={bits}\r\n");
+        let (request, response, at_client, at_server) = negotiate(&offers, &Accept::default());
+        for head in [request, response] {
+            let (_, extensions) = head.split_once("\r\nSec-WebSocket-Extensions: ").unwrap();
+            assert!(extensions.starts_with("permessage-deflate;"), "{head}");
+            assert!(extensions.contains(&windows), "{head}");
+        }
+        let Some(Extension::PerMessageDeflate(params)) = at_server else {
+            panic!("{bits} bits were declined");
+        };
+        assert_eq!((params.server_window_bits(), params.client_window_bits()), (bits, bits));
+        assert_eq!(at_client, Ok(at_server));
+
+        let (_, response, at_client, at_server) = negotiate(&offers, &Accept::NONE);
+        assert!(!response.contains("permessage-deflate"), "{response}");
+        assert_eq!((at_client, at_server), (Ok(None), None));
+    }
+}
+
+//= RFC 7692#section-5
+//= type=test
+//# A server MUST NOT accept a PMCE extension negotiation offer together with another extension if the PMCE will
+//# conflict with the extension on their use of the RSV1 bit.
+//= RFC 7692#section-5
+//= type=test
+//# A client that received a response accepting a PMCE extension negotiation offer together with such an extension MUST
+//# _Fail the WebSocket Connection_.
+//= RFC 7692#section-5
+//= type=test
+//# A server MUST NOT accept a PMCE extension negotiation offer together with another extension if the PMCE will be
+//# applied to the output of the extension and any of the following conditions applies to the extension
+//= RFC 7692#section-5
+//= type=test
+//# A client that receives a response accepting a PMCE extension negotiation offer together with such an extension MUST
+//# _Fail the WebSocket Connection_.
+//= RFC 7692#section-5
+//= type=test
+//# If a server gives an invalid response, such as accepting a PMCE that the client did not offer, the client MUST _Fail
+//# the WebSocket Connection_.
+#[test]
+fn two_extensions_are_never_used_together_and_none_that_was_not_offered() {
+    let stream = Offer::DeflateStream;
+    let messages = Offer::PerMessageDeflate(PerMessageOffer::default());
+    let accept = Accept {
+        deflate_stream: Versions::ALL,
+        ..Accept::default()
+    };
+    let url = Url::parse("ws://h/").unwrap();
+    for offers in [[stream, messages], [messages, stream], [messages, messages]] {
+        let (_, response, at_client, at_server) = negotiate(&offers, &accept);
+        let (head, answer) = response.split_once("\r\nSec-WebSocket-Extensions: ").unwrap();
+        let answer = answer.trim_end();
+        assert!(!answer.contains([',', '\r']), "{answer}");
+        assert!(at_server.is_some() && at_client == Ok(at_server), "{answer}");
+
+        // A server that answers both, in one field or in two.
+        let [first, second] = offers.map(|offer| offer.to_string());
+        for both in [
+            format!("{first}, {second}"),
+            format!("{first}\r\nSec-WebSocket-Extensions: {second}"),
+        ] {
+            let response = format!("{head}\r\nSec-WebSocket-Extensions: {both}\r\n\r\n");
+            let refused = handshake(&url, &offers).check_response(response.as_bytes());
+            assert_eq!(
+                refused,
+                Err(ClientHandshakeError::UnfitExtension(second.clone())),
+                "{both}"
+            );
+        }
+        // One that answers what was not offered.
+        let refused = handshake(&url, &[]).check_response(response.as_bytes());
+        assert_eq!(refused, Err(ClientHandshakeError::ExtensionNotOffered(answer.into())));
+    }
+}
+
+//= RFC 7692#section-5
+//= type=test
+//# The element MUST represent a PMCE that is fully supported by the server.
+//= RFC 7692#section-5
+//= type=test
+//# both endpoints MUST use the algorithm described in Section 6 and the message payload transformation (compressing and
+//# decompressing) procedure of the PMCE configured with the "agreed parameters" returned by the server to exchange
+//# messages.
+//= RFC 7692#section-7.1.1.2
+//= type=test
+//# A client MUST support the "client_no_context_takeover" extension parameter in an extension negotiation response.
+#[test]
+fn whatever_is_agreed_on_is_what_both_ends_use() {
+    let tide = "the tide rises, the tide falls, ".repeat(50);
+    let windows = [ClientWindow::Fixed, ClientWindow::Limitable, ClientWindow::AtMost(9)];
+    for (window, server_bits, flags) in windows
+        .into_iter()
+        .flat_map(|window| [None, Some(8), Some(15)].map(|bits| (window, bits)))
+        .flat_map(|(window, bits)| (0..8).map(move |flags| (window, bits, flags)))
+    {
+        let offer = PerMessageOffer {
+            server_no_context_takeover: flags & 1 != 0,
+            client_no_context_takeover: flags & 2 != 0,
+            server_max_window_bits: server_bits,
+            client_max_window_bits: window,
+        };
+        let accept = Accept {
+            client_context_takeover: flags & 4 != 0,
+            ..Accept::default()
+        };
+        let (_, response, at_client, at_server) = negotiate(&[Offer::PerMessageDeflate(offer)], &accept);
+        let Ok(Some(Extension::PerMessageDeflate(params))) = at_client else {
+            panic!("{response}");
+        };
+        assert_eq!(Ok(at_server), at_client);
+        let (mut client, mut server) = (client(Version::V13, params), self::server(Version::V13, params));
+        assert_eq!(
+            client.open_window(6, 0),
+            !params.client_no_context_takeover,
+            "{response}"
+        );
+        assert_eq!(
+            server.open_window(6, 0),
+            !params.server_no_context_takeover,
+            "{response}"
+        );
+        let (mut speaker, mut listener) = (&mut client, &mut server);
+        for _ in 0..2 {
+            for _ in 0..3 {
+                let mut octets = Vec::new();
+                speaker.send_deflated(Opcode::Text, tide.as_bytes(), &mut Deflater::default(), &mut octets);
+                assert!(octets.len() < tide.len() / 2, "it was compressed");
+                // Too short to be compressed for many, so it goes with the speaker's own window, or as it is.
+                speaker.send(Opcode::Binary, b"tide", &mut octets);
+                let heard = listen(listener, &octets, Segmentation::Random(1));
+                assert_eq!(heard.said, [text(&tide), Said::Binary(b"tide".into())], "{response}");
+            }
+            (speaker, listener) = (listener, speaker);
+        }
+    }
+}
+
+//= RFC 7692#section-7.2.1
+//= type=test
+//# An endpoint MUST NOT use an LZ77 sliding window longer than 32,768 bytes to compress messages to send.
+//= RFC 7692#section-7.2.1
+//= type=test
+//# If the "agreed parameters" contain the "client_max_window_bits" extension parameter with a value of w, the client
+//# MUST NOT use an LZ77 sliding window longer than the w-th power of 2 bytes to compress messages to send.
+//= RFC 7692#section-7.2.1
+//= type=test
+//# If the "agreed parameters" contain the "server_max_window_bits" extension parameter with a value of w, the server
+//# MUST NOT use an LZ77 sliding window longer than the w-th power of 2 bytes to compress messages to send.
+//= RFC 7692#section-7.2.2
+//= type=test
+//# the client MUST use an LZ77 sliding window of a size that conforms the "agreed parameters" to compress messages to
+//# send.
+#[test]
+fn a_window_of_its_own_reaches_back_no_farther_than_agreed() {
+    let messages = prose(90_000);
+    for bits in 8..=15 {
+        let params = Params {
+            client_max_window_bits: Some(bits),
+            server_max_window_bits: Some(bits),
+            ..TAKEOVER
+        };
+        // The key of zeros leaves the payload as it is.
+        let extension = Extension::PerMessageDeflate(params);
+        let client = Connection::client(Version::V13, Limits::default(), || [0; 4], NOW);
+        for (mut speaker, header) in [
+            (client.with_extension(Some(extension)), 8),
+            (server(Version::V13, params), 4),
+        ] {
+            assert!(speaker.open_window(6, 0));
+            let mut stream = Vec::new();
+            for message in messages.chunks(30_000) {
+                let mut frame = Vec::new();
+                assert!(speaker.send(Opcode::Binary, message, &mut frame));
+                assert_eq!(
+                    (frame[0], frame[1] & 0x7f),
+                    (0xc2, 126),
+                    "compressed, with a length of 16 bits"
+                );
+                stream.extend_from_slice(&frame[header..]);
+                stream.extend([0, 0, 0xff, 0xff]);
+            }
+            let (inflated, farthest) = oracle::inflate(&stream);
+            assert!(inflated == messages, "{bits}");
+            assert!(farthest <= 1 << bits, "{bits}: {farthest}");
+            assert!(
+                bits < 15 || farthest > 1 << 14,
+                "no message refers to one before it: {farthest}"
+            );
+        }
+    }
+}
+
+//= RFC 7692#section-7.2.2
+//= type=test
+//# Otherwise, the client MUST use a 32,768-byte LZ77 sliding window to decompress received messages.
+//= RFC 7692#section-7.2.2
+//= type=test
+//# Otherwise, the server MUST use a 32,768-byte LZ77 sliding window to decompress received messages.
+#[test]
+fn a_match_may_reach_back_by_all_of_the_largest_window() {
+    const LEN: u16 = 1 << 15;
+    let first: Vec<u8> = prose(usize::from(LEN));
+    // A stored block; a block of one match, 258 octets from 32,768 back; and what is left of two sync flushes.
+    let stored = [&[0][..], &LEN.to_le_bytes(), &(!LEN).to_le_bytes(), &first].concat();
+    let far = hex("1abdff1f00");
+    let copied = &first[..258];
+    let (_, farthest) = oracle::inflate(&[&stored[..], &far, &[0, 0, 0xff, 0xff]].concat());
+    assert_eq!(farthest, usize::from(LEN));
+    let message = |payload: &[u8], mask| compressed(Version::V13, Opcode::Binary, true, payload, mask);
+    for segmentation in SEGMENTATIONS {
+        for (mask, params) in [
+            (Some(KEY), TAKEOVER),
+            (Some(KEY), NO_TAKEOVER),
+            (None, TAKEOVER),
+            (None, NO_TAKEOVER),
+        ] {
+            let mut listener = match mask {
+                Some(_) => server(Version::V13, params),
+                None => client(Version::V13, params),
+            };
+            let heard = listen(
+                &mut listener,
+                &message(&[&stored[..], &far].concat(), mask),
+                segmentation,
+            );
+            assert_eq!(heard.error, None);
+            assert!(heard.said == [Said::Binary([&first[..], copied].concat())]);
+            if params == TAKEOVER {
+                let octets = [message(&[&stored[..], &[0]].concat(), mask), message(&far, mask)].concat();
+                let heard = listen(&mut listener, &octets, segmentation);
+                assert_eq!(heard.error, None);
+                assert!(heard.said == [Said::Binary(first.clone()), Said::Binary(copied.into())]);
+            }
+        }
+    }
 }
