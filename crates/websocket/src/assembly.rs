@@ -158,6 +158,11 @@ impl Assembly {
         !matches!(self.progress, Progress::BetweenFrames)
     }
 
+    /// Whether nothing is left to be kept.
+    pub(crate) fn is_done(&self) -> bool {
+        self.message.is_none() && !self.is_amid_frame()
+    }
+
     /// Forgets what was delivered, and tells whether nothing is left to be kept.
     pub(crate) fn forget_delivered(&mut self) -> bool {
         if self.control_delivered {
@@ -167,7 +172,7 @@ impl Assembly {
         self.buffer.drain(..self.part);
         self.kept -= self.part;
         self.part = 0;
-        self.message.is_none() && !self.is_amid_frame()
+        self.is_done()
     }
 
     /// Whether something may be left to be delivered of octets that are used up.

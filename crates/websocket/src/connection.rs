@@ -203,6 +203,14 @@ impl Connection {
         self.state
     }
 
+    /// Whether the next octets begin a message, and nothing is owed to those before. What such octets mean is known from
+    /// an earlier connection that got the same ones, unless an extension refers to earlier messages.
+    #[inline]
+    #[must_use]
+    pub fn is_between_messages(&self) -> bool {
+        self.state.reads() && self.pong.is_none() && self.assembly.as_deref().is_none_or(Assembly::is_done)
+    }
+
     /// When the peer was last heard.
     #[must_use]
     pub fn heard_at(&self) -> Millis {

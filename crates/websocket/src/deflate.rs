@@ -22,8 +22,9 @@ const MAX_STORED: usize = u16::MAX as usize;
 /// A compressor for what is sent to many. One per thread will do: it keeps nothing from one call to the next but its
 /// memory, of 250 to 380 KB for every size of window that was asked for.
 ///
-/// A message of 1 KiB takes it about 12 µs at level 6 and 5 µs at level 1, of which 4 µs are spent on forgetting the
-/// last one.
+/// 1 KiB of JSON takes it about 13 µs at level 4 and 6 µs at level 1, of which 4 µs are spent on forgetting the last one.
+/// Level 1 does not fit its codes to the data: it leaves a quarter to a third more octets, and what has no repetitions
+/// as long as it was.
 #[derive(Debug)]
 pub struct Deflater {
     level: Compression,

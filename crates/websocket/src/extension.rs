@@ -60,6 +60,11 @@ pub struct Accept {
     ///
     /// [`InflatePool::INFLATER_BYTES`]: crate::InflatePool::INFLATER_BYTES
     pub client_context_takeover: bool,
+    /// Whether we may refer to our earlier messages ([`Connection::open_window`]). If not, every client is told so, and
+    /// need not keep a window for us: what is deflated once for all has no references.
+    ///
+    /// [`Connection::open_window`]: crate::Connection::open_window
+    pub server_context_takeover: bool,
     /// The largest window of a client that lets us choose, in bits: 8 to 15.
     pub max_client_window_bits: u8,
 }
@@ -70,13 +75,15 @@ impl Accept {
         deflate_stream: Versions::NONE,
         permessage_deflate: Versions::NONE,
         client_context_takeover: false,
+        server_context_takeover: false,
         max_client_window_bits: 15,
     };
 }
 
 impl Default for Accept {
     /// deflate-stream for the versions whose specification has it or whose clients offer it (6, 7, 8);
-    /// permessage-deflate for RFC 6455 and for version 8, some clients of which offer it; no context takeover.
+    /// permessage-deflate for RFC 6455 and for version 8, some clients of which offer it; no context takeover in either
+    /// direction.
     fn default() -> Self {
         Self {
             deflate_stream: Versions::ALL.without(Version::V13),
@@ -361,6 +368,7 @@ mod tests {
         let accept = Accept {
             deflate_stream: Versions::ALL,
             client_context_takeover: true,
+            server_context_takeover: true,
             ..Accept::default()
         };
         let chosen = accept.choose(version, values.iter().copied())?;
@@ -459,7 +467,7 @@ mod tests {
         for version in [Version::V6, Version::V7, Version::V8] {
             assert_eq!(by_default(version).as_deref(), Some("deflate-stream"));
         }
-        let required = "permessage-deflate; client_no_context_takeover";
+        let required = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
         assert_eq!(by_default(Version::V13).as_deref(), Some(required));
         for version in Version::ALL {
             assert_eq!(Accept::NONE.choose(version, [offer].into_iter()), Ok(None));

@@ -101,7 +101,8 @@ pub fn extensions(input: &[u8]) {
         deflate_stream: Versions::ALL,
         permessage_deflate: Versions::ALL,
         client_context_takeover: choice & 1 != 0,
-        max_client_window_bits: choice >> 1,
+        server_context_takeover: choice & 2 != 0,
+        max_client_window_bits: choice >> 2,
     };
     let Ok(value) = std::str::from_utf8(value) else {
         return;

@@ -123,7 +123,7 @@ impl PerMessageOffer {
         //# window size and MUST conform to the ABNF below.
         let most = policy.max_client_window_bits.clamp(8, MAX_WINDOW_BITS);
         Params {
-            server_no_context_takeover: self.server_no_context_takeover,
+            server_no_context_takeover: self.server_no_context_takeover || !policy.server_context_takeover,
             client_no_context_takeover: self.client_no_context_takeover || !policy.client_context_takeover,
             //= RFC 7692#section-7.1.2.1
             //# The "server_max_window_bits" extension parameter in an extension negotiation response has a decimal
@@ -533,6 +533,7 @@ mod tests {
     fn each_offer_is_answered_with_exactly_what_is_agreed_or_not_at_all() {
         let lavish = Accept {
             client_context_takeover: true,
+            server_context_takeover: true,
             ..Accept::default()
         };
         let thrifty = Accept {
@@ -541,7 +542,7 @@ mod tests {
         };
         // The offer, and the answers of both.
         let agreed = [
-            ("", "", "; client_no_context_takeover"),
+            ("", "", "; server_no_context_takeover; client_no_context_takeover"),
             (
                 "; server_no_context_takeover",
                 "; server_no_context_takeover",
@@ -550,22 +551,22 @@ mod tests {
             (
                 "; client_no_context_takeover",
                 "; client_no_context_takeover",
-                "; client_no_context_takeover",
+                "; server_no_context_takeover; client_no_context_takeover",
             ),
             (
                 "; client_max_window_bits",
                 "; client_max_window_bits=15",
-                "; client_no_context_takeover; client_max_window_bits=10",
+                "; server_no_context_takeover; client_no_context_takeover; client_max_window_bits=10",
             ),
             (
                 "; client_max_window_bits=8",
                 "; client_max_window_bits=8",
-                "; client_no_context_takeover; client_max_window_bits=8",
+                "; server_no_context_takeover; client_no_context_takeover; client_max_window_bits=8",
             ),
             (
                 "; client_max_window_bits=12; server_max_window_bits=15",
                 "; server_max_window_bits=15; client_max_window_bits=12",
-                "; client_no_context_takeover; server_max_window_bits=15; client_max_window_bits=10",
+                "; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=15; client_max_window_bits=10",
             ),
         ];
         for (offer, to_lavish, to_thrifty) in agreed {
@@ -663,7 +664,7 @@ mod tests {
         let windows = [ClientWindow::Fixed, ClientWindow::Limitable, ClientWindow::AtMost(9)];
         for client_max_window_bits in windows {
             for server_max_window_bits in [None, Some(8), Some(15)] {
-                for flags in 0..16 {
+                for flags in 0..32 {
                     let offer = PerMessageOffer {
                         server_no_context_takeover: flags & 1 != 0,
                         client_no_context_takeover: flags & 2 != 0,
@@ -672,6 +673,7 @@ mod tests {
                     };
                     let accept = Accept {
                         client_context_takeover: flags & 4 != 0,
+                        server_context_takeover: flags & 16 != 0,
                         max_client_window_bits: if flags & 8 != 0 { 8 } else { 15 },
                         ..Accept::default()
                     };

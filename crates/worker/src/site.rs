@@ -293,7 +293,7 @@ mod tests {
                 "13",
                 "permessage-deflate; client_max_window_bits",
                 "",
-                "permessage-deflate; client_no_context_takeover; client_max_window_bits=15",
+                "permessage-deflate; server_no_context_takeover; client_no_context_takeover; client_max_window_bits=15",
             ),
             ("13", "deflate-stream", "User-Agent: x", ""),
             ("8", "deflate-stream", "User-Agent: x", "deflate-stream"),

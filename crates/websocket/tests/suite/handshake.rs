@@ -628,8 +628,8 @@ fn a_browser_gets_what_it_offers_and_what_the_server_asks_for() {
         "Sec-WebSocket-Extensions: permessage-deflate",
     ];
     let answers = [
-        "permessage-deflate; client_no_context_takeover; client_max_window_bits=15",
-        "permessage-deflate; client_no_context_takeover",
+        "permessage-deflate; server_no_context_takeover; client_no_context_takeover; client_max_window_bits=15",
+        "permessage-deflate; server_no_context_takeover; client_no_context_takeover",
     ];
     for (offer, expected) in offers.into_iter().zip(answers) {
         let (response, extension) = answer_with(&with(offer), &Accept::default()).unwrap();
