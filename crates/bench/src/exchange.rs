@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::error::Error;
 use crate::peer::{Answer, Peer, Stage, Target};
 use crate::plan::{Plan, Protocol, Role};
+use crate::recall::Recall;
 use crate::tally::Tally;
 
 /// Errors that are told one by one; of more of the same kind the number is enough.
@@ -48,6 +49,7 @@ pub(crate) struct Exchange<'a> {
     errors: Vec<String>,
     untold: usize,
     inflaters: InflatePool,
+    recall: Recall,
 }
 
 /// What a message that is no delivery of the run means.
@@ -85,6 +87,7 @@ impl<'a> Exchange<'a> {
             untold: 0,
             // The broker's messages need none of what came before, but a stream keeps its inflater.
             inflaters: InflatePool::new(usize::MAX, 16),
+            recall: Recall::default(),
         }
     }
 
@@ -345,27 +348,42 @@ impl<'a> Exchange<'a> {
             plan,
             foreign,
             inflaters,
+            recall,
             ..
         } = self;
         let peer = &mut peers[slot as usize];
         let subscriber = peer.role == Role::Subscriber;
         let length = bytes.len();
-        let mut input = Input::new(bytes);
+        let mut position = 0;
         let (mut subscribed, mut trouble) = (false, None);
         tally.begin_batch(now);
         loop {
+            let between = peer.connection.is_between_messages();
+            if let (Some(next), true) = (&mut peer.recalls, between)
+                && let Some((length, message)) = recall.find(next, &bytes[position..])
+                && tally.deliver(peer.number, message).is_ok()
+            {
+                position += length;
+                continue;
+            }
+            let start = position;
+            let mut input = Input::new(&mut bytes[start..]);
             let message = match peer
                 .connection
                 .poll_pooled(&mut input, millis(now), inflaters, &mut peer.out.bytes)
             {
                 Ok(Some(Event::Binary(message))) => message,
                 Ok(Some(Event::Text(message))) => message.as_bytes(),
-                Ok(Some(Event::Ping(_) | Event::Pong(_))) => continue,
+                // Messages in parts are not asked for.
+                Ok(Some(Event::Ping(_) | Event::Pong(_) | Event::TextPart { .. } | Event::BinaryPart { .. })) => {
+                    continue;
+                }
                 Ok(Some(Event::Close { code, reason })) => {
                     if peer.stage != Stage::Closing {
                         let code = code.map_or_else(|| "no code".to_owned(), |code| code.to_string());
                         trouble = Some(format!("the server closed it with {code} {reason}"));
                     }
+                    position += input.consumed();
                     continue;
                 }
                 Ok(None) => break,
@@ -375,7 +393,16 @@ impl<'a> Exchange<'a> {
                     break;
                 }
             };
+            position += input.consumed();
             if subscriber && tally.deliver(peer.number, message).is_ok() {
+                match &mut peer.recalls {
+                    Some(next) if between => {
+                        let message: Box<[u8]> = message.into();
+                        recall.learn(next, &bytes[start..position], &message);
+                    }
+                    Some(next) => recall.skip(next, message),
+                    None => {}
+                }
                 continue;
             }
             match other(plan.protocol, message) {

@@ -30,6 +30,7 @@ mod plan;
 mod process;
 mod progress;
 mod publisher;
+mod recall;
 mod report;
 mod run;
 mod schedule;

@@ -1,7 +1,7 @@
 //! One connection of the generator.
 
 use tidecast_client::masking_key;
-use tidecast_websocket::{ClientHandshake, Connection, Limits, Millis, Offer, Url, Version, code};
+use tidecast_websocket::{ClientHandshake, Connection, Extension, Limits, Millis, Offer, Url, Version, code};
 
 use crate::plan::Role;
 
@@ -65,6 +65,10 @@ pub(crate) struct Peer {
     pub(crate) stage: Stage,
     pub(crate) connection: Connection,
     pub(crate) out: Outgoing,
+    /// Frames are compressed, each by itself, and this is the number of the next one in the thread's [`Recall`].
+    ///
+    /// [`Recall`]: crate::recall::Recall
+    pub(crate) recalls: Option<u64>,
     /// The key of the handshake, and what came of its answer.
     key: [u8; 16],
     head: Vec<u8>,
@@ -96,6 +100,7 @@ impl Peer {
             stage: Stage::Opening,
             connection: Connection::client(handshake.version, limits(), masking_key, now),
             out,
+            recalls: None,
             key: handshake.key,
             head: Vec::new(),
         })
@@ -117,6 +122,10 @@ impl Peer {
             Some((accepted, length)) => {
                 let frames = self.head.split_off(length);
                 self.head = Vec::new();
+                self.recalls = match accepted.extension {
+                    Some(Extension::PerMessageDeflate(params)) if params.server_no_context_takeover => Some(0),
+                    _ => None,
+                };
                 self.connection =
                     Connection::client(target.version, limits(), masking_key, now).with_extension(accepted.extension);
                 Ok(Answer::Open(frames))

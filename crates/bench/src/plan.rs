@@ -57,7 +57,8 @@ impl Compression {
     /// What is offered in the handshake.
     pub(crate) fn offers(self) -> &'static [Offer] {
         const PER_MESSAGE: &[Offer] = &[Offer::PerMessageDeflate(PerMessageOffer {
-            server_no_context_takeover: false,
+            // What the server deflates for one subscriber is then what it may send to all.
+            server_no_context_takeover: true,
             client_no_context_takeover: false,
             server_max_window_bits: None,
             client_max_window_bits: ClientWindow::Fixed,

@@ -128,7 +128,7 @@ impl Server {
                         other => panic!("{other:?}"),
                     },
                     Event::Close { .. } => closed = true,
-                    Event::Ping(_) | Event::Pong(_) => {}
+                    Event::Ping(_) | Event::Pong(_) | Event::TextPart { .. } | Event::BinaryPart { .. } => {}
                 }
             }
             // One lock for the whole fan-out, so that all subscribers see one order.
