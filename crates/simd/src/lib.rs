@@ -86,21 +86,31 @@ pub fn implementations() -> Vec<(&'static str, Unmask)> {
     {
         if is_x86_feature_detected!("sse2") {
             // SAFETY: SSE2 was detected in the line above.
-            found.push(("sse2", |data, key| unsafe { sse2::unmask(data, key) }));
+            found.push(("sse2", unsafe { detected(sse2::unmask) }));
         }
         if is_x86_feature_detected!("avx2") {
             // SAFETY: AVX2 was detected in the line above.
-            found.push(("avx2", |data, key| unsafe { avx2::unmask(data, key) }));
+            found.push(("avx2", unsafe { detected(avx2::unmask) }));
         }
         if avx512::is_detected() {
             // SAFETY: AVX-512F was detected in the line above.
-            found.push(("avx512", |data, key| unsafe { avx512::unmask(data, key) }));
+            found.push(("avx512", unsafe { detected(avx512::unmask) }));
         }
     }
     #[cfg(target_arch = "aarch64")]
     if std::arch::is_aarch64_feature_detected!("neon") {
         // SAFETY: NEON was detected in the line above.
-        found.push(("neon", |data, key| unsafe { neon::unmask(data, key) }));
+        found.push(("neon", unsafe { detected(neon::unmask) }));
     }
     found
+}
+
+/// `unmask` as a function that may be called from anywhere, without one around it that would only jump there.
+///
+/// # Safety
+/// This CPU has the instruction set that `unmask` is compiled for: nothing else makes it unsafe.
+#[cfg(any(target_arch = "aarch64", target_arch = "x86", target_arch = "x86_64"))]
+unsafe fn detected(unmask: unsafe fn(&mut [u8], [u8; 4])) -> Unmask {
+    // SAFETY: the two types differ in who has to know of the instruction set, and the caller vouches for it.
+    unsafe { mem::transmute(unmask) }
 }
