@@ -6,8 +6,9 @@ use std::ptr::NonNull;
 
 use super::NameHasher;
 use super::named::{self, Link, LiveNamed, Nameable, Named};
-use super::node::{Live, Node};
-use super::subscriptions::{Entry, LiveSubscriptions, Subscriptions};
+use super::node::Node;
+use super::set::{LiveSet, Set};
+use super::subscription::{Subscription, Subscriptions};
 use super::txn::{Block, Txn};
 use crate::topic::Levels;
 
@@ -18,7 +19,7 @@ use crate::topic::Levels;
 #[derive(Clone)]
 pub(super) struct Level<S> {
     /// The places one named level further.
-    children: Node<Link<Level<S>>>,
+    children: Set<Link<Level<S>>>,
     /// The place one `+` further.
     any: Option<NonNull<Named<Level<S>>>>,
     /// The subscriptions of the filter that ends here.
@@ -40,10 +41,10 @@ impl<S: Clone + 'static> Nameable<S> for Level<S> {
 impl<S> Level<S> {
     /// A place where nothing is subscribed.
     pub(super) const NEW: Self = Level {
-        children: Node::EMPTY,
+        children: Set::EMPTY,
         any: None,
-        here: Subscriptions::NONE,
-        below: Subscriptions::NONE,
+        here: Set::EMPTY,
+        below: Set::EMPTY,
     };
 
     pub(super) fn is_empty(&self) -> bool {
@@ -62,26 +63,26 @@ impl<S> Clone for LiveLevel<'_, S> {
 
 impl<S> Copy for LiveLevel<'_, S> {}
 
-impl<'g, S> LiveLevel<'g, S> {
+impl<'g, S: Clone + 'static> LiveLevel<'g, S> {
     /// # Safety
     /// The level and all below it are neither freed nor changed during `'g`.
     pub(super) unsafe fn new(level: &'g Level<S>) -> Self {
         LiveLevel(level)
     }
 
-    fn children(self) -> Live<'g, Link<Level<S>>> {
-        // SAFETY: below a live level.
+    fn children(self) -> LiveSet<'g, Link<Level<S>>> {
+        // SAFETY: part of a live level.
         unsafe { self.0.children.live() }
     }
 
-    fn here(self) -> LiveSubscriptions<'g, S> {
+    fn here(self) -> LiveSet<'g, Subscription<S>> {
         // SAFETY: part of a live level.
-        unsafe { LiveSubscriptions::new(&self.0.here) }
+        unsafe { self.0.here.live() }
     }
 
-    fn below(self) -> LiveSubscriptions<'g, S> {
+    fn below(self) -> LiveSet<'g, Subscription<S>> {
         // SAFETY: part of a live level.
-        unsafe { LiveSubscriptions::new(&self.0.below) }
+        unsafe { self.0.below.live() }
     }
 
     fn any(self) -> Option<LiveNamed<'g, Level<S>>> {
@@ -95,11 +96,12 @@ impl<'g, S> LiveLevel<'g, S> {
     ///
     /// `wild`: whether filters may go on with a wildcard here.
     pub(super) fn for_each_match(self, mut names: Levels<'_>, wild: bool, hasher: &NameHasher, f: &mut impl FnMut(&S)) {
+        let mut visit = |subscription: &Subscription<S>| f(&subscription.subscriber);
         if wild {
-            self.below().for_each(f);
+            self.below().for_each(&mut visit);
         }
         let Some(name) = names.next() else {
-            return self.here().for_each(f);
+            return self.here().for_each(&mut visit);
         };
         // Many places have no named children; hashing is a good part of a step.
         if !self.0.children.is_empty()
@@ -124,11 +126,11 @@ impl<'g, S> LiveLevel<'g, S> {
             LiveLevel(child.value).for_each_block_below(f);
             f(Block::Level(child.to));
         });
-        self.children().for_each_node(&mut |node| f(Block::Levels(node)));
+        self.children().for_each_block(f);
     }
 }
 
-/// `level` with `entry` added under the filter of which `rest` is left.
+/// `level` with `new` added under the filter of which `rest` is left.
 ///
 /// The caller replaces the block of `level`, if it is one, by the copy returned.
 pub(super) fn insert<S: Clone + 'static>(
@@ -136,15 +138,15 @@ pub(super) fn insert<S: Clone + 'static>(
     level: LiveLevel<'_, S>,
     mut rest: Levels<'_>,
     hasher: &NameHasher,
-    entry: Entry<S>,
+    new: Subscription<S>,
 ) -> Level<S> {
     let mut copy = level.0.clone();
     match rest.next() {
-        None => copy.here = level.here().with(txn, entry),
-        Some("#") => copy.below = level.below().with(txn, entry),
+        None => copy.here = level.here().with(txn, new),
+        Some("#") => copy.below = level.below().with(txn, new),
         Some("+") => {
             let old = level.any();
-            let any = insert_below(txn, old.as_ref(), rest, hasher, entry);
+            let any = insert_below(txn, old.as_ref(), rest, hasher, new);
             if let Some(old) = old {
                 txn.retire(Block::Level(old.to));
             }
@@ -153,7 +155,7 @@ pub(super) fn insert<S: Clone + 'static>(
         Some(name) => {
             let name = hasher.name(name);
             let old = level.children().find(name);
-            let child = insert_below(txn, old.as_ref(), rest, hasher, entry);
+            let child = insert_below(txn, old.as_ref(), rest, hasher, new);
             copy.children = named::put(txn, level.children(), name, old, child);
         }
     }
@@ -166,15 +168,15 @@ fn insert_below<S: Clone + 'static>(
     old: Option<&LiveNamed<'_, Level<S>>>,
     rest: Levels<'_>,
     hasher: &NameHasher,
-    entry: Entry<S>,
+    new: Subscription<S>,
 ) -> Level<S> {
-    let new = Level::NEW;
-    let level = LiveLevel(old.map_or(&new, |old| old.value));
-    insert(txn, level, rest, hasher, entry)
+    let nothing = Level::NEW;
+    let level = LiveLevel(old.map_or(&nothing, |old| old.value));
+    insert(txn, level, rest, hasher, new)
 }
 
-/// `level` without the entry `id` of the filter of which `rest` is left, and the subscriber;
-/// `None` if there is no such entry.
+/// `level` without the subscription `id` of the filter of which `rest` is left, and the subscriber;
+/// `None` if there is no such subscription.
 ///
 /// The caller replaces the block of `level`, if it is one, by the copy returned, or prunes it if
 /// that is empty.
@@ -203,7 +205,7 @@ pub(super) fn remove<S: Clone + 'static>(
             let child;
             (child, subscriber) = remove(txn, LiveLevel(old.value), rest, hasher, id)?;
             copy.children = if child.is_empty() {
-                named::take(txn, level.children(), name, old)?
+                named::take(txn, level.children(), name, old)
             } else {
                 named::put(txn, level.children(), name, Some(old), child)
             };

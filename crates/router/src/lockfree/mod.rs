@@ -4,7 +4,7 @@
 //!
 //! 1. *Published blocks never change.* What is reachable from a root pointer is only read.
 //! 2. *Blocks are reached only from a root, under a guard taken before the root was loaded.*
-//!    References are bound to the guard by `Live`, `LiveLevel` and `LiveSubscriptions`.
+//!    References are bound to the guard by `Live`, `LiveSet` and `LiveLevel`.
 //! 3. *A version of a root owns its blocks as a tree*: no block is linked to twice within one
 //!    version, and roots share none. Two versions share blocks; those of the older that the newer
 //!    does not share are exactly what the update between them retired.
@@ -15,7 +15,8 @@ mod level;
 mod named;
 mod node;
 mod run;
-mod subscriptions;
+mod set;
+mod subscription;
 mod txn;
 
 use std::hash::Hasher;
@@ -31,8 +32,9 @@ use crate::sync::{AtomicPtr, AtomicUsize, Ordering, random_seed};
 use crate::topic::Levels;
 use level::{Level, LiveLevel};
 use named::{Link, Name, Named};
-use node::{Live, Node};
-use subscriptions::{Entry, LiveSubscriptions, Subscriptions};
+use node::Node;
+use set::{LiveSet, Set};
+use subscription::{Subscription, Subscriptions};
 use txn::{Block, Garbage, Txn};
 
 /// The keyed hash of names.
@@ -92,7 +94,7 @@ unsafe impl<S: Clone + Send + Sync + 'static> Send for Core<S> {}
 // SAFETY: the same.
 unsafe impl<S: Clone + Send + Sync + 'static> Sync for Core<S> {}
 
-type Exacts<'g, S> = Live<'g, Link<Subscriptions<S>>>;
+type Exacts<'g, S> = LiveSet<'g, Link<Subscriptions<S>>>;
 
 impl<S: Clone + Send + Sync + 'static> Core<S> {
     pub(crate) fn new() -> Self {
@@ -117,8 +119,8 @@ impl<S: Clone + Send + Sync + 'static> Core<S> {
         let guard = epoch::pin();
         let (exacts, top) = self.load(topic.hash, &guard);
         if let Some(exact) = exacts.find(topic) {
-            // SAFETY: below a live node.
-            unsafe { LiveSubscriptions::new(exact.value) }.for_each(f);
+            // SAFETY: below a live set.
+            unsafe { exact.value.live() }.for_each(&mut |subscription| f(&subscription.subscriber));
         }
         top.for_each_match(names, wild, &self.hasher, f);
     }
@@ -126,7 +128,7 @@ impl<S: Clone + Send + Sync + 'static> Core<S> {
     /// Adds a subscription under an id that was never used before and is not 0.
     pub(crate) fn insert(&self, filter: Levels<'_>, id: u64, subscriber: &S) {
         let id = NonZeroU64::new(id).expect("ids begin at 1");
-        let entry = || Entry {
+        let new = || Subscription {
             id,
             subscriber: subscriber.clone(),
         };
@@ -135,18 +137,19 @@ impl<S: Clone + Send + Sync + 'static> Core<S> {
             let name = self.hasher.name(filter.rest());
             update(self.exact(name.hash), &guard, |txn, root| {
                 // SAFETY: as in `load`.
-                let set: Exacts<'_, S> = unsafe { Node::from_raw(root).live() };
+                let set: Exacts<'_, S> = LiveSet::Many(unsafe { Node::from_raw(root).live() });
                 let old = set.find(name);
-                let new = match &old {
-                    None => Subscriptions::One(entry()),
-                    // SAFETY: below a live node.
-                    Some(old) => unsafe { LiveSubscriptions::new(old.value) }.with(txn, entry()),
+                let all = match &old {
+                    None => Set::One(new()),
+                    // SAFETY: below a live set.
+                    Some(old) => unsafe { old.value.live() }.with(txn, new()),
                 };
-                Some((named::put(txn, set, name, old, new).into_raw(), ()))
+                let set = named::put(txn, set, name, old, all);
+                Some((set.into_node(txn).into_raw(), ()))
             })
         } else {
             self.update_wild(&guard, |txn, top| {
-                Some((level::insert(txn, top, filter.clone(), &self.hasher, entry()), ()))
+                Some((level::insert(txn, top, filter.clone(), &self.hasher, new()), ()))
             })
         };
         debug_assert!(inserted.is_some());
@@ -161,16 +164,16 @@ impl<S: Clone + Send + Sync + 'static> Core<S> {
             let name = self.hasher.name(filter.rest());
             update(self.exact(name.hash), &guard, |txn, root| {
                 // SAFETY: as in `load`.
-                let set: Exacts<'_, S> = unsafe { Node::from_raw(root).live() };
+                let set: Exacts<'_, S> = LiveSet::Many(unsafe { Node::from_raw(root).live() });
                 let old = set.find(name)?;
-                // SAFETY: below a live node.
-                let (new, subscriber) = unsafe { LiveSubscriptions::new(old.value) }.without(txn, id)?;
-                let set = if new.is_empty() {
-                    named::take(txn, set, name, old)?
+                // SAFETY: below a live set.
+                let (left, subscriber) = unsafe { old.value.live() }.without(txn, id)?;
+                let set = if left.is_empty() {
+                    named::take(txn, set, name, old)
                 } else {
-                    named::put(txn, set, name, Some(old), new)
+                    named::put(txn, set, name, Some(old), left)
                 };
-                Some((set.into_raw(), subscriber))
+                Some((set.into_node(txn).into_raw(), subscriber))
             })
         } else {
             self.update_wild(&guard, |txn, top| {
@@ -217,7 +220,7 @@ impl<S: Clone + Send + Sync + 'static> Core<S> {
         // is after the guard was taken. `wild` is never null.
         unsafe {
             let top = Named::header(NonNull::new_unchecked(wild));
-            (Node::from_raw(node).live(), LiveLevel::new(top))
+            (LiveSet::Many(Node::from_raw(node).live()), LiveLevel::new(top))
         }
     }
 }
@@ -241,11 +244,11 @@ impl<S: Clone + Send + Sync + 'static> Core<S> {
         for root in 0..self.exact.len() as u64 {
             let (exacts, _) = self.load(root << (u64::BITS - ROOT_BITS), guard);
             exacts.for_each_named(&mut |exact| {
-                // SAFETY: below a live node.
-                unsafe { LiveSubscriptions::new(exact.value) }.for_each_block(f);
+                // SAFETY: below a live set.
+                unsafe { exact.value.live() }.for_each_block(f);
                 f(Block::Exact(exact.to));
             });
-            exacts.for_each_node(&mut |node| f(Block::Exacts(node)));
+            exacts.for_each_block(f);
         }
         let (_, top) = self.load(0, guard);
         top.for_each_block_below(f);

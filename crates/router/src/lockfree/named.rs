@@ -2,8 +2,9 @@
 
 use std::ptr::NonNull;
 
-use super::node::{self, Element, Live, Node};
+use super::node::{Element, Node};
 use super::run::Run;
+use super::set::{LiveSet, Set};
 use super::txn::{Block, Txn};
 
 /// Something, and its name in the same allocation: comparing the name fetches the thing.
@@ -55,7 +56,7 @@ pub(super) struct Name<'a> {
     pub(super) text: &'a str,
 }
 
-impl<'g, T> Live<'g, Link<T>> {
+impl<'g, T> LiveSet<'g, Link<T>> {
     /// The thing of that name.
     pub(super) fn find(self, name: Name<'_>) -> Option<LiveNamed<'g, T>> {
         let Name { hash, text } = name;
@@ -63,7 +64,7 @@ impl<'g, T> Live<'g, Link<T>> {
             .iter()
             .filter(|link| link.hash == hash)
             .find_map(|link| {
-                // SAFETY: below a live node.
+                // SAFETY: below a live set.
                 let (own, value) = unsafe { (Run::slice(link.to), Run::header(link.to)) };
                 (own == text.as_bytes()).then_some(LiveNamed { to: link.to, value })
             })
@@ -73,7 +74,7 @@ impl<'g, T> Live<'g, Link<T>> {
     pub(super) fn for_each_named(self, f: &mut impl FnMut(LiveNamed<'g, T>)) {
         self.for_each(&mut |link| {
             let to = link.to;
-            // SAFETY: below a live node.
+            // SAFETY: below a live set.
             let value = unsafe { Run::header(to) };
             f(LiveNamed { to, value });
         });
@@ -90,32 +91,40 @@ pub(super) fn make<S, T: Nameable<S>>(txn: &mut Txn<S>, value: T, name: &str) ->
 /// The set in which `value` stands in the place of `old`, or is added if there is none.
 pub(super) fn put<S, T: Nameable<S>>(
     txn: &mut Txn<S>,
-    set: Live<'_, Link<T>>,
+    set: LiveSet<'_, Link<T>>,
     name: Name<'_>,
     old: Option<LiveNamed<'_, T>>,
     value: T,
-) -> Node<Link<T>> {
+) -> Set<Link<T>> {
     let link = Link {
         hash: name.hash,
         to: make(txn, value, name.text),
     };
     match old {
-        None => node::insert(txn, set, link),
-        Some(old) => {
-            txn.retire(T::block(old.to));
-            node::replace(txn, set, |other| other.to == old.to, link)
-        }
+        None => set.with(txn, link),
+        Some(old) => change(txn, set, name, old, Some(link)),
     }
 }
 
 /// The set without `old`, which is in it.
 pub(super) fn take<S, T: Nameable<S>>(
     txn: &mut Txn<S>,
-    set: Live<'_, Link<T>>,
+    set: LiveSet<'_, Link<T>>,
     name: Name<'_>,
     old: LiveNamed<'_, T>,
-) -> Option<Node<Link<T>>> {
+) -> Set<Link<T>> {
+    change(txn, set, name, old, None)
+}
+
+fn change<S, T: Nameable<S>>(
+    txn: &mut Txn<S>,
+    set: LiveSet<'_, Link<T>>,
+    name: Name<'_>,
+    old: LiveNamed<'_, T>,
+    new: Option<Link<T>>,
+) -> Set<Link<T>> {
     txn.retire(T::block(old.to));
-    let (node, _) = node::remove(txn, set, name.hash, |other| other.to == old.to)?;
-    Some(node)
+    let changed = set.change(txn, name.hash, |link| link.to == old.to, new);
+    let (set, _) = changed.expect("what was found in the set is in it");
+    set
 }

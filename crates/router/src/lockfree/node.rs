@@ -166,6 +166,10 @@ enum View<'g, E> {
 }
 
 impl<'g, E> Live<'g, E> {
+    pub(super) fn is_empty(self) -> bool {
+        self.node.is_empty()
+    }
+
     fn view(self) -> View<'g, E> {
         match self.node.kind() {
             Kind::Empty => View::Bucket(&[]),
@@ -270,25 +274,16 @@ fn build<S, E: Element<S>>(txn: &mut Txn<S>, depth: u32, elements: &[E]) -> Node
     txn.branch(children)
 }
 
-/// The set with the element of `key` that `is_it` replaced; as it is if there is none.
-pub(super) fn replace<S, E: Element<S>>(
-    txn: &mut Txn<S>,
-    set: Live<'_, E>,
-    is_it: impl Fn(&E) -> bool,
-    element: E,
-) -> Node<E> {
-    let key = element.key();
-    change_at(txn, set, 0, key, &is_it, Some(element)).map_or(set.node, |(node, _)| node)
-}
-
-/// The set without the element of `key` that `is_it`, and the element; `None` if there is none.
-pub(super) fn remove<S, E: Element<S>>(
+/// The set with the element of `key` that `is_it` replaced by `new`, or left out if that is `None`,
+/// and the element; `None` if there is none.
+pub(super) fn change<S, E: Element<S>>(
     txn: &mut Txn<S>,
     set: Live<'_, E>,
     key: u64,
     is_it: impl Fn(&E) -> bool,
+    new: Option<E>,
 ) -> Option<(Node<E>, E)> {
-    change_at(txn, set, 0, key, &is_it, None)
+    change_at(txn, set, 0, key, &is_it, new)
 }
 
 fn change_at<S, E: Element<S>>(

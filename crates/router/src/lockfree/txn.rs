@@ -4,8 +4,8 @@ use std::ptr::NonNull;
 
 use super::level::Level;
 use super::named::{Link, Named};
-use super::node::{Element, Node};
-use super::subscriptions::{Entry, Subscriptions};
+use super::node::{Branch, Element, Node};
+use super::subscription::{Subscription, Subscriptions};
 
 /// One allocation, to be freed by itself.
 pub(super) enum Block<S> {
@@ -14,7 +14,7 @@ pub(super) enum Block<S> {
     Level(NonNull<Named<Level<S>>>),
     Exacts(Node<Link<Subscriptions<S>>>),
     Levels(Node<Link<Level<S>>>),
-    Entries(Node<Entry<S>>),
+    Subscriptions(Node<Subscription<S>>),
 }
 
 impl<S> Block<S> {
@@ -30,7 +30,7 @@ impl<S> Block<S> {
                 Block::Level(level) => Named::free(level),
                 Block::Exacts(node) => node.free(),
                 Block::Levels(node) => node.free(),
-                Block::Entries(node) => node.free(),
+                Block::Subscriptions(node) => node.free(),
             }
         }
     }
@@ -86,7 +86,7 @@ impl<S> Txn<S> {
         self.node(Node::bucket(len, elements))
     }
 
-    pub(super) fn branch<E: Element<S>>(&mut self, children: super::node::Branch<E>) -> Node<E> {
+    pub(super) fn branch<E: Element<S>>(&mut self, children: Branch<E>) -> Node<E> {
         self.node(Node::branch(children))
     }
 
