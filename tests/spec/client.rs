@@ -1,18 +1,18 @@
 //! What a client owes to the connection below: fresh keys, and its end.
 
 use std::collections::HashSet;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use tidecast_client::{Client, Error, Message, Options};
+use tidecast_client::{Client, Error, Message, Options, Proxy};
 use tidecast_websocket::http::Request;
 use tidecast_websocket::{Upgrade, Version, Versions};
 
-use crate::support::{DEADLINE, hex};
+use crate::support::{DEADLINE, eventually, hex};
 
 /// A server that hands each of `count` connections to `script` as soon as its handshake is done. What `visit` gives is
 /// dropped only after that, so that it is not the end of a `Client` that ends its connection.
@@ -234,6 +234,51 @@ fn connections_to_one_address_are_opened_one_after_the_other() {
         assert!(first.join().unwrap().is_err());
         let _server = Server::accept(&listener);
         assert!(second.join().unwrap().is_ok());
+    });
+}
+
+//= RFC 6455#section-4.1
+//= type=test
+//# then the client MUST assume for the purposes of this step that each host name refers to a distinct remote host
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+//= type=test
+//# then the user agent MUST assume for the purposes of this step that each host name refers to a distinct remote host
+#[test]
+fn behind_a_proxy_hosts_are_told_apart_by_their_names() {
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    proxy.set_nonblocking(true).unwrap();
+    let address = proxy.local_addr().unwrap();
+    let through = |timeout| Options {
+        timeout,
+        proxy: Some(Proxy {
+            host: address.ip().to_string(),
+            port: address.port(),
+            authorization: None,
+        }),
+        ..Options::default()
+    };
+    let asked = || {
+        let (stream, _) = eventually("a connection", || proxy.accept().ok());
+        stream.set_nonblocking(false).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        let mut line = String::new();
+        let mut stream = BufReader::new(stream);
+        stream.read_line(&mut line).unwrap();
+        (line, stream)
+    };
+    thread::scope(|scope| {
+        let one = scope.spawn(|| Client::connect("ws://one.test/ws", &through(DEADLINE)));
+        let (line, pending) = asked();
+        assert_eq!(line, "CONNECT one.test:80 HTTP/1.1\r\n");
+        // While it waits for its answer, another host is asked for, and the same one is not.
+        let other = scope.spawn(|| Client::connect("ws://other.test/ws", &through(DEADLINE)));
+        let (line, pending_too) = asked();
+        assert_eq!(line, "CONNECT other.test:80 HTTP/1.1\r\n");
+        let error = Client::connect("ws://one.test/ws", &through(Duration::from_millis(200))).unwrap_err();
+        assert!(error.is_connect(), "{error}");
+        assert_eq!(proxy.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+        drop((pending, pending_too));
+        assert!(one.join().unwrap().is_err() && other.join().unwrap().is_err());
     });
 }
 

@@ -49,6 +49,12 @@ fn an_empty_fragment_is_no_part_unless_it_is_the_last() {
     assert_eq!(heard.said, [some, last]);
 }
 
+//= RFC 6455#section-5.4
+//= type=test
+//# Message fragments MUST be delivered to the recipient in the order sent by the sender.
+//= RFC 6455#section-5.4
+//= type=test
+//# An endpoint MUST be capable of handling control frames in the middle of a fragmented message.
 #[test]
 fn no_character_is_cut_and_none_is_lost() {
     let said = "Grüße, 世界, 🌊! ".repeat(3);
@@ -72,6 +78,10 @@ fn no_character_is_cut_and_none_is_lost() {
     }
 }
 
+//= RFC 6455#section-8.1
+//= type=test
+//# When an endpoint is to interpret a byte stream as UTF-8 but finds that the byte stream is not, in fact, a valid
+//# UTF-8 stream, that endpoint MUST _Fail the WebSocket Connection_.
 #[test]
 fn text_that_is_not_utf_8_is_refused_where_it_comes() {
     let sequences: [&[u8]; 4] = [b"\xed\xa0\x80", b"\xff", b"\xc3x", b"\xf4\x90\x80\x80"];
@@ -134,6 +144,10 @@ fn a_part_is_borrowed_from_the_input_where_it_lies_there() {
     }
 }
 
+//= RFC 6455#section-10.4
+//= type=test
+//# Implementations that have implementation- and/or platform-specific limitations regarding the frame size or total
+//# message size after reassembly from multiple frames MUST protect themselves against exceeding those limits.
 #[test]
 fn the_limits_of_a_message_hold_for_all_its_parts() {
     let limits = Limits {
@@ -199,6 +213,9 @@ fn sixty_four_mebibytes_of_zeros_come_in_parts_of_sixty_four_kibibytes() {
     }
 }
 
+//= RFC 7692#section-6.2
+//= type=test
+//# An endpoint MUST use the following algorithm to receive a message in the form of a compressed message.
 #[test]
 fn compressed_parts_are_the_message_in_every_segmentation() {
     let said = "die Flut steigt, 世界 🌊, die Flut fällt; ".repeat(5000);
