@@ -110,6 +110,8 @@ impl Client {
     pub fn flush(&mut self) -> Result<(), Error> {
         self.link.writable()?;
         while !self.link.poll_write().is_empty() {
+            //= RFC 6455#section-6.1
+            //# The frame(s) that have been formed MUST be transmitted over the underlying network connection.
             let error = match self.stream.write(self.link.poll_write()) {
                 Ok(count) if count > 0 => {
                     self.link.handle_written(count);

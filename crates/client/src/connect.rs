@@ -12,6 +12,8 @@ use crate::options::Options;
 use crate::turn::Turn;
 
 /// Connects and shakes hands.
+//= RFC 6455#section-4.1
+//# it MUST open a connection, send an opening handshake, and read the server's handshake in response.
 pub(crate) fn open(url: &str, options: &Options) -> Result<(TcpStream, Agreed), Error> {
     let mut opening = Opening::new(url, options)?;
     let deadline = Instant::now() + options.timeout;
@@ -56,6 +58,10 @@ fn connect(opening: &Opening, options: &Options, deadline: Instant) -> Result<(T
             }
         }
     }
+    //= RFC 6455#section-4.1
+    //# then the client MUST _Fail the WebSocket Connection_ and abort the connection attempt.
+    //= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+    //# then the user agent MUST fail the WebSocket connection and abort the connection attempt.
     Err(failure)
 }
 
@@ -93,6 +99,10 @@ fn shake_hands(stream: &mut TcpStream, opening: &mut Opening, deadline: Instant)
             return Err(opening.handle_end());
         }
         let was_refused = opening.is_refused();
+        //= RFC 6455#section-7.2.1
+        //# To do so, the client MUST _Fail the WebSocket Connection_ as defined in Section 7.1.7.
+        //= draft-ietf-hybi-thewebsocketprotocol-07#section-7.2.1
+        //# To do so, the user agent MUST _Close the WebSocket connection_ as previously defined
         if let Some(agreed) = opening.handle_received(&buffer[..count])? {
             return Ok(agreed);
         }

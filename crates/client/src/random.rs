@@ -19,6 +19,10 @@ thread_local! {
 /// The kernel has no random numbers for this process.
 pub fn handshake_key() -> Result<[u8; 16], getrandom::Error> {
     let mut key = [0; 16];
+    //= RFC 6455#section-4.1
+    //# The nonce MUST be selected randomly for each connection.
+    //= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+    //# The nonce MUST be selected randomly for each connection.
     getrandom::fill(&mut key)?;
     Ok(key)
 }

@@ -26,6 +26,9 @@ pub(crate) enum Peer {
     //# If the client cannot determine the IP address of the remote host (for example, because all communication is being
     //# done through a proxy server that performs DNS queries itself), then the client MUST assume for the purposes of
     //# this step that each host name refers to a distinct remote host
+    //= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+    //# then the user agent MUST assume for the purposes of this step that each host name refers to a distinct remote
+    //# host
     Name(String, u16),
 }
 
@@ -85,6 +88,18 @@ impl Future for Waiting {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Turn> {
         let mut busy = busy();
         match busy.get_mut(&self.0) {
+            //= RFC 6455#section-4.1
+            //# the client MUST wait until that connection has been established or for that connection to have failed.
+            //= RFC 6455#section-4.1
+            //# There MUST be no more than one connection in a CONNECTING state.
+            //= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+            //# the user agent MUST wait until that connection has been established or for that connection to have
+            //# failed.
+            //= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+            //# There MUST be no more than one connection in a CONNECTING state.
+            //= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+            //# the user agent MUST serialize them so that there is no more than one connection at a time running
+            //# through the following steps.
             Some(waiting) => {
                 if !waiting.iter().any(|waker| waker.will_wake(context.waker())) {
                     waiting.push_back(context.waker().clone());

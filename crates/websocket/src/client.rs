@@ -144,6 +144,8 @@ impl ClientHandshake<'_> {
     ///
     /// # Errors
     /// A header field or a subprotocol cannot be sent; then nothing is appended.
+    //= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+    //# the client MUST send a handshake to the server.
     pub fn write_request(&self, out: &mut Vec<u8>) -> Result<(), ClientHandshakeError> {
         self.check_protocols()?;
         self.check_headers()?;
@@ -152,19 +154,34 @@ impl ClientHandshake<'_> {
         //# The method of the request MUST be GET, and the HTTP version MUST be at least 1.1.
         //= RFC 6455#section-4.1
         //# The "Request-URI" part of the request MUST match the /resource name/ defined in Section 3
+        //= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+        //# The Method of the request MUST be GET and the HTTP version MUST be at least 1.1.
+        //= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+        //# The request MUST contain a "Request-URI" as part of the GET method. This MUST match the /resource name/
+        //# Section 3.
         line(format_args!("GET {} HTTP/1.1", self.url.resource()));
         //= RFC 6455#section-4.1
         //# The request MUST contain a |Host| header field whose value contains /host/ plus optionally ":" followed by
         //# /port/ (when not using the default port).
-        line(format_args!("Host: {}", self.url.authority()));
+        if self.version.dialect().host_has_port {
+            line(format_args!("Host: {}", self.url.authority()));
+        } else {
+            line(format_args!("Host: {}", self.url.bracketed_host()));
+        }
         //= RFC 6455#section-4.1
         //# The request MUST contain an |Upgrade| header field whose value MUST include the "websocket" keyword.
+        //= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+        //# The request MUST contain an "Upgrade" header whose value is equal to "websocket".
         line(format_args!("Upgrade: websocket"));
         //= RFC 6455#section-4.1
         //# The request MUST contain a |Connection| header field whose value MUST include the "Upgrade" token.
+        //= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+        //# The request MUST contain a "Connection" header whose value MUST include the "Upgrade" token.
         line(format_args!("Connection: Upgrade"));
         //= RFC 6455#section-4.1
         //# The request MUST include a header field with the name |Sec-WebSocket-Key|.
+        //= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+        //# The request MUST include a header with the name "Sec-WebSocket-Key".
         line(format_args!("Sec-WebSocket-Key: {}", encode_key(self.key)));
         //= RFC 6455#section-4.1
         //# The request MUST include a header field with the name |Sec-WebSocket-Version|.
@@ -219,6 +236,10 @@ impl ClientHandshake<'_> {
     //# The |Sec-WebSocket-Key| header field MUST NOT appear more than once in an HTTP request.
     //= RFC 6455#section-11.3.5
     //# the |Sec-WebSocket-Version| header field MUST NOT appear more than once in an HTTP request.
+    //= RFC 6455#section-4.1
+    //# The handshake MUST be a valid HTTP request as specified by [RFC2616].
+    //= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+    //# The handshake MUST be a valid HTTP request as specified by [RFC2616].
     fn check_headers(&self) -> Result<(), ClientHandshakeError> {
         let ours = self.origin.map(|origin| ("Origin", origin));
         for &(name, value) in ours.iter().chain(self.headers) {
@@ -249,7 +270,11 @@ impl ClientHandshake<'_> {
         };
         //= RFC 6455#section-4.1
         //# The client MUST validate the server's response as follows
+        //= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+        //# The client MUST validate the server's response as follows
         let status = response.code.unwrap_or_default();
+        //= draft-ietf-hybi-thewebsocketprotocol-06#section-5.1
+        //# If the status code received from the server is not 101, the client MUST fail the WebSocket connection.
         if status != 101 {
             let body = &buf[length..];
             let body = &body[..body.len().min(EXCERPT)];
@@ -262,6 +287,9 @@ impl ClientHandshake<'_> {
         //= RFC 6455#section-4.1
         //# If the response lacks an |Upgrade| header field or the |Upgrade| header field contains a value that is not an
         //# ASCII case-insensitive match for the value "websocket", the client MUST _Fail the WebSocket Connection_.
+        //= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+        //# If the response lacks an Upgrade header or the Upgrade header contains a value that is not an ASCII
+        //# case-insensitive match for the value "websocket", the client MUST fail the WebSocket connection.
         match headers.only("Upgrade") {
             Only::One(value) if value.eq_ignore_ascii_case("websocket") => {}
             _ => return Err(ClientHandshakeError::NotSwitched("Upgrade")),
@@ -270,6 +298,9 @@ impl ClientHandshake<'_> {
         //# If the response lacks a |Connection| header field or the |Connection| header field doesn't contain a token
         //# that is an ASCII case-insensitive match for the value "Upgrade", the client MUST _Fail the WebSocket
         //# Connection_.
+        //= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+        //# If the response lacks a Connection header or the Connection header contains a value that is not an ASCII
+        //# case-insensitive match for the value "Upgrade", the client MUST fail the WebSocket connection.
         if !headers.has_token("Connection", "Upgrade") {
             return Err(ClientHandshakeError::NotSwitched("Connection"));
         }
@@ -278,6 +309,10 @@ impl ClientHandshake<'_> {
         //# other than the base64-encoded SHA-1 of the concatenation of the |Sec-WebSocket-Key| (as a string, not
         //# base64-decoded) with the string "258EAFA5-E914-47DA-95CA-C5AB0DC85B11" but ignoring any leading and trailing
         //# whitespace, the client MUST _Fail the WebSocket Connection_.
+        //= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+        //# If the response lacks a Sec-WebSocket-Accept header or the Sec-WebSocket-Accept contains a value other than
+        //# the base64-encoded SHA-1 of the concatenation of the Sec-WebSocket-Key (as a string, not base64-decoded)
+        //# with the string "258EAFA5-E914-47DA-95CA-C5AB0DC85B11", the client MUST fail the WebSocket connection.
         let expected = AcceptKey::of(&encode_key(self.key));
         match (headers.only("Sec-WebSocket-Accept"), expected) {
             (Only::One(accept), Some(expected)) if expected == *accept => {}

@@ -44,6 +44,8 @@ pub(crate) struct Dialect {
     pub(crate) masking: Masking,
     /// A length must take the shortest of its three forms.
     pub(crate) minimal_length: bool,
+    /// `Host` names the port too, where it is not the default of the URL's scheme.
+    pub(crate) host_has_port: bool,
     /// The request headers that may tell the origin, the preferred one first.
     pub(crate) origin_headers: &'static [&'static str],
     /// The close codes this version allows on the wire.
@@ -86,6 +88,7 @@ static DIALECTS: [Dialect; 4] = [
         canonical: inverse(OPCODES_06),
         masking: Masking::Frame,
         minimal_length: false,
+        host_has_port: true,
         origin_headers: &["Sec-WebSocket-Origin", "Origin"],
         close_codes: CLOSE_CODES_07,
         close_code_stand_ins: STAND_INS_07,
@@ -100,6 +103,9 @@ static DIALECTS: [Dialect; 4] = [
         canonical: inverse(OPCODES),
         masking: Masking::Payload,
         minimal_length: false,
+        //= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+        //# The request MUST contain a "Host" header whose value is equal to /host/
+        host_has_port: false,
         // Browsers of the time send the first; pywebsocket's client sends the second.
         origin_headers: &["Sec-WebSocket-Origin", "Origin"],
         close_codes: CLOSE_CODES_07,
@@ -117,6 +123,7 @@ static DIALECTS: [Dialect; 4] = [
         canonical: inverse(OPCODES),
         masking: Masking::Payload,
         minimal_length: false,
+        host_has_port: true,
         origin_headers: &["Sec-WebSocket-Origin", "Origin"],
         close_codes: &[1000..=1004, 1007..=1007, 3000..=4999],
         close_code_stand_ins: &[
@@ -142,6 +149,7 @@ static DIALECTS: [Dialect; 4] = [
         //= RFC 6455#section-5.2
         //# the minimal number of bytes MUST be used to encode the length
         minimal_length: true,
+        host_has_port: true,
         origin_headers: &["Origin"],
         // 1012 to 1014 were registered after the RFC.
         close_codes: &[1000..=1003, 1007..=1014, 3000..=4999],

@@ -128,6 +128,11 @@ impl Url {
             .unwrap_or(&self.host)
     }
 
+    /// The same as in the URL: IPv6 addresses in their brackets.
+    pub(crate) fn bracketed_host(&self) -> &str {
+        &self.host
+    }
+
     /// The port to connect to: 80, or 443 over TLS, unless the URL names one.
     #[must_use]
     pub fn port(&self) -> u16 {

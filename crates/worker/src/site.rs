@@ -57,6 +57,9 @@ impl Site {
             self.raw(request, topic, out)
         } else {
             let hint = "Nothing is here. The page is at /, WebSockets are at /ws and /t/<topic>.";
+            //= RFC 6455#section-4.2.2
+            //# If the requested service is not available, the server MUST send an appropriate HTTP error code (such as
+            //# 404 Not Found) and abort the WebSocket handshake.
             refuse(404, hint, out)
         }
     }
