@@ -101,15 +101,26 @@ fn large_messages_come_back_whole_in_any_pieces() {
 
 #[test]
 fn compressed_messages_come_back_whatever_was_agreed() {
-    let broker = Broker::start(&[]);
-    let offers = compressed::offers();
-    let failures: Vec<_> = offers
-        .iter()
-        .enumerate()
-        .filter_map(|(number, offer)| Some(format!("{offer}: {}", compressed::run(&broker, offer, number).err()?)))
-        .collect();
-    let summary = format!("{} of {} offers failed", failures.len(), offers.len());
-    assert!(failures.is_empty(), "{summary}:\n{}", failures.join("\n"));
+    for arguments in [&[][..], &["--client-context-takeover"]] {
+        let broker = Broker::start(arguments);
+        let offers = compressed::offers();
+        let failures: Vec<_> = offers
+            .iter()
+            .enumerate()
+            .filter_map(|(number, offer)| Some(format!("{offer}: {}", compressed::run(&broker, offer, number).err()?)))
+            .collect();
+        let summary = format!("{arguments:?}: {} of {} offers failed", failures.len(), offers.len());
+        assert!(failures.is_empty(), "{summary}:\n{}", failures.join("\n"));
+    }
+}
+
+#[test]
+fn a_client_may_refer_to_its_earlier_messages_where_the_broker_says_so() {
+    let offer = "permessage-deflate; client_max_window_bits";
+    for (arguments, may) in [(&[][..], false), (&["--client-context-takeover"], true)] {
+        let agreed = compressed::agreed(&Broker::start(arguments), offer).expect("the offer is valid");
+        assert_eq!(!agreed.contains("client_no_context_takeover"), may, "{agreed}");
+    }
 }
 
 #[test]

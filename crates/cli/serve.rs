@@ -68,11 +68,15 @@ pub(crate) struct ServeArgs {
     )]
     versions: Vec<u8>,
     /// Compression of messages for clients that offer it, once for all of them: 1 (fast) to 9 (small), 0 for none
-    #[arg(long, value_name = "LEVEL", default_value_t = 1, env = "TIDECAST_COMPRESSION")]
+    #[arg(long, value_name = "LEVEL", default_value_t = 4, env = "TIDECAST_COMPRESSION")]
     compression: u8,
     /// Messages of fewer bytes are not compressed
     #[arg(long, value_name = "BYTES", default_value = "100", value_parser = size, env = "TIDECAST_COMPRESS_MIN")]
     compress_min: usize,
+    /// Let clients compress with references to their earlier messages; each that does takes 48 KiB of --inflate-memory for
+    /// as long as it is connected
+    #[arg(long, env = "TIDECAST_CLIENT_CONTEXT_TAKEOVER")]
+    client_context_takeover: bool,
     /// Memory of a worker for inflating what clients compress; one that finds none left is closed
     #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = size, env = "TIDECAST_INFLATE_MEMORY")]
     inflate_memory: usize,
@@ -119,6 +123,7 @@ impl ServeArgs {
             versions: self.versions,
             compression: self.compression,
             compress_min: self.compress_min,
+            client_context_takeover: self.client_context_takeover,
             inflate_memory: self.inflate_memory,
             max_head: self.max_head,
             handshake_timeout: self.handshake_timeout,
@@ -187,6 +192,7 @@ mod tests {
             "9",
             "--compress-min",
             "12",
+            "--client-context-takeover",
             "--inflate-memory",
             "13M",
             "--max-head",
@@ -219,6 +225,7 @@ mod tests {
             versions: vec![13, 7],
             compression: 9,
             compress_min: 12,
+            client_context_takeover: true,
             inflate_memory: 13 << 20,
             max_head: 9 << 10,
             handshake_timeout: Duration::from_secs(1),

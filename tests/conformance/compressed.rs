@@ -131,11 +131,11 @@ pub(crate) fn run(broker: &Broker, offer: &str, number: usize) -> Result<(), Str
     ];
     let mut compressed = 0;
     for (i, message) in messages.iter().enumerate() {
-        let deflated = codec.deflate(message);
         let mut fragments: Vec<Frame> = match i % 3 {
-            0 => vec![Frame::new(Opcode::Binary, deflated)],
+            0 => vec![Frame::new(Opcode::Binary, codec.deflate(message))],
             // The bit stands on the first fragment only; an empty one and a ping come between.
             1 => {
+                let deflated = codec.deflate(message);
                 let (one, two) = deflated.split_at(deflated.len() / 2);
                 vec![
                     Frame::new(Opcode::Binary, one).unfinished(),
@@ -144,7 +144,7 @@ pub(crate) fn run(broker: &Broker, offer: &str, number: usize) -> Result<(), Str
                     Frame::new(Opcode::Continuation, two),
                 ]
             }
-            // A message may be sent as it is at any time.
+            // A message may be sent as it is at any time, and is no part of the window then.
             _ => vec![Frame::new(Opcode::Binary, &**message)],
         };
         if i % 3 != 2 {

@@ -50,6 +50,9 @@ pub struct Config {
     pub compression: u8,
     /// Messages of fewer bytes are not compressed.
     pub compress_min: usize,
+    /// Whether clients may compress with references to their earlier messages, for an inflater each as long as they are
+    /// connected.
+    pub client_context_takeover: bool,
     /// The memory that a worker may use to inflate what clients compress, in bytes.
     pub inflate_memory: usize,
     /// The longest HTTP request head, in bytes.
@@ -87,6 +90,7 @@ impl Default for Config {
             compression: 4,
             // Around 100 bytes a text begins to shrink by more than a deflated block costs.
             compress_min: 100,
+            client_context_takeover: false,
             inflate_memory: 64 << 20,
             max_head: 16 << 10,
             handshake_timeout: Duration::from_secs(10),
@@ -254,6 +258,7 @@ impl Config {
                 compression: (self.compression > 0).then_some(Compression {
                     level: self.compression,
                     min_message: self.compress_min,
+                    client_context_takeover: self.client_context_takeover,
                     inflate_memory: self.inflate_memory,
                 }),
                 timing: Timing {

@@ -46,6 +46,8 @@ pub struct Compression {
     pub level: u8,
     /// Messages of fewer bytes are sent as they are.
     pub min_message: usize,
+    /// Whether clients may refer to their earlier messages, and hold an inflater for as long as they are connected.
+    pub client_context_takeover: bool,
     /// The memory that may be in use for inflating what clients compress, in bytes.
     pub inflate_memory: usize,
 }

@@ -173,11 +173,10 @@ impl Worker {
             site: Site {
                 page: config.page,
                 versions: config.versions,
-                extensions: if config.compression.is_some() {
-                    Accept::default()
-                } else {
-                    Accept::NONE
-                },
+                extensions: config.compression.map_or(Accept::NONE, |compression| Accept {
+                    client_context_takeover: compression.client_context_takeover,
+                    ..Accept::default()
+                }),
                 topics,
             },
             limits: Limits {
