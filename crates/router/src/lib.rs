@@ -1,21 +1,25 @@
-//! Topics, filters and a lock-free topic router.
+//! In-process publish/subscribe with MQTT's topics: a lock-free router, and a hub on top of it.
 //!
 //! ```text
 //! &str ──► Filter::parse ──► Router::subscribe ─────► SubscriptionId
-//! &str ──► Topic::parse ───► Router::for_each_match ──► every S whose filter matches
+//! &str ──► Topic::parse ───► Router::for_each_match ──► every S whose filter matches,
+//!                                                       one of every group that shares
 //! ```
 //!
 //! A [`Router<S>`] maps filters with wildcards to subscribers of any small type: in the broker the
 //! numbers of worker threads, in a program that embeds it whatever it delivers to. Matching takes
 //! no lock and writes nothing shared, and an answer can be kept while
 //! [`Router::generation`] stays the same. What a message is, and how it is delivered, is not known
-//! here.
+//! there.
 //!
 //! [`Topic`] and [`Filter`] hold MQTT's grammar; they are checked once, when the text comes in, so
 //! that nothing behind them fails. Start reading at [`Router`], then [`algorithm`].
 #![deny(unsafe_code)]
+#![warn(missing_docs)]
 
 pub mod algorithm;
+mod group;
+mod hub;
 #[allow(unsafe_code)]
 mod lockfree;
 mod router;
@@ -29,5 +33,11 @@ extern crate self as tidecast_router;
 #[path = "../tests/oracle.rs"]
 mod oracle;
 
-pub use router::{Router, SubscriptionId};
+pub use group::{Group, Load, SharedOptions, Strategy};
+pub use hub::{
+    Callback, Hub, HubOptions, Iter, Overflow, Publisher, Received, RecvError, RecvTimeoutError, RetainError,
+    SubscribeOptions, Subscription, TryRecvError,
+};
+pub use lockfree::cells::Message;
+pub use router::{Route, Router, SubscriptionId};
 pub use topic::{Filter, Levels, Limits, Topic, TopicError, TopicErrorKind};

@@ -1,7 +1,11 @@
 //! The router: who wants a topic.
 
+use std::hash::BuildHasher;
+
 use crossbeam_utils::CachePadded;
 
+use crate::group::registry::KeyState;
+use crate::group::{Group, GroupEntry, Groups, SharedOptions, Strategy};
 use crate::lockfree::Core;
 use crate::sync::{AtomicU64, Ordering};
 use crate::topic::{Filter, Topic};
@@ -16,6 +20,11 @@ impl SubscriptionId {
     pub fn get(self) -> u64 {
         self.0
     }
+
+    /// The id of this number, which [`Router::new_id`] gave out.
+    pub(crate) fn from_number(number: u64) -> Self {
+        SubscriptionId(number)
+    }
 }
 
 /// Filters, and for each the subscribers `S` that want the topics it matches.
@@ -26,8 +35,10 @@ impl SubscriptionId {
 /// `Arc`.
 ///
 /// A subscriber may subscribe twice and is then visited twice: what is unique is the
-/// subscription. A shared subscription (`$share/…`) is visited like any other with the filter in
-/// it; choosing one of its group is up to the caller.
+/// subscription. Of the subscribers of a shared subscription (`$share/<group>/<filter>`) a match
+/// visits one, chosen by the [`Strategy`] of the group. A group is what has the same name and the
+/// same filter; a member of two groups, or of a group and with a filter of its own, gets a message
+/// from each.
 ///
 /// ```
 /// use tidecast_router::{Filter, Limits, Router, Topic};
@@ -47,26 +58,56 @@ impl SubscriptionId {
 /// ```
 pub struct Router<S: Clone + Send + Sync + 'static> {
     core: Core<S>,
+    /// Apart, so that who has no groups does not pay for them.
+    shared: Core<GroupEntry<S>>,
+    groups: Groups<S>,
+    /// Entries in `shared`, each counted before it comes and until after it went; and members.
+    shared_entries: CachePadded<AtomicU64>,
+    members: AtomicU64,
+    strategy: Strategy,
+    /// Makes of a topic the key of a sticky group.
+    keys: KeyState,
     /// Counts the updates that took effect.
     generation: CachePadded<AtomicU64>,
     next_id: CachePadded<AtomicU64>,
 }
 
+/// What a topic leads to.
+#[derive(Debug)]
+pub enum Route<'a, S: Clone + Send + Sync + 'static> {
+    /// One subscriber.
+    One(&'a S),
+    /// A group, one of whose members is to get the message: see [`Group::pick`].
+    Group(&'a Group<S>),
+}
+
 impl<S: Clone + Send + Sync + 'static> Router<S> {
-    /// A router without subscriptions.
+    /// A router without subscriptions, whose groups take turns.
     #[must_use]
     pub fn new() -> Self {
+        Self::with_strategy(Strategy::default())
+    }
+
+    /// A router without subscriptions, and the strategy of groups whose first member names none.
+    #[must_use]
+    pub fn with_strategy(strategy: Strategy) -> Self {
         Router {
             core: Core::new(),
+            shared: Core::new(),
+            groups: Groups::new(),
+            shared_entries: CachePadded::new(AtomicU64::new(0)),
+            members: AtomicU64::new(0),
+            strategy,
+            keys: KeyState::default(),
             generation: CachePadded::new(AtomicU64::new(0)),
             next_id: CachePadded::new(AtomicU64::new(1)),
         }
     }
 
-    /// The number of subscriptions.
+    /// The number of subscriptions, each member of a group being one.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.core.len()
+        self.core.len() + self.members.load(Ordering::Acquire) as usize
     }
 
     /// Whether there are no subscriptions.
@@ -75,42 +116,151 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
         self.len() == 0
     }
 
-    /// A number that rises with every subscription that comes or goes.
+    /// A number that rises with every subscription that comes or goes, save those that join a group
+    /// that is there or leave it to others: they change the [`Group`] and not what leads to it.
     ///
     /// A caller may keep what a match found, with the generation read *before* the match, for as
     /// long as the generation is still the same: then it holds every update that had returned
-    /// before the generation was read again. Costs one load.
+    /// before the generation was read again. With groups, what may be kept are the routes
+    /// ([`for_each_route`](Self::for_each_route)), and a member is picked for each message. Costs one
+    /// load.
     #[must_use]
     pub fn generation(&self) -> u64 {
         // Acquire: with Release below, a match after this sees the updates it counts.
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Visits every subscription whose filter matches `topic`, each once, in no order.
+    /// Visits every subscription whose filter matches `topic`, each once, in no order, and one
+    /// member of every group whose filter does.
     ///
-    /// What is visited is the state of one moment during the call. `f` may call the router. What it
-    /// holds up, until it returns, is the freeing of memory.
+    /// What is visited besides groups is the state of one moment during the call, and the members
+    /// of each group are those of one moment during the call. `f` may call the router. What it holds
+    /// up, until it returns, is the freeing of memory.
     pub fn for_each_match(&self, topic: Topic<'_>, mut f: impl FnMut(&S)) {
-        self.core.for_each_match(topic.levels(), !topic.is_reserved(), &mut f);
+        self.for_each_route(topic, |route| match route {
+            Route::One(subscriber) => f(subscriber),
+            Route::Group(group) => {
+                let key = match group.strategy() {
+                    Strategy::Sticky => self.sticky_key(topic),
+                    _ => 0,
+                };
+                group.pick_with(key, &mut f);
+            }
+        });
     }
 
-    /// Adds a subscription: when this returns, every match finds it.
+    /// As [`for_each_match`](Self::for_each_match), with each group as such: for callers who keep
+    /// what a topic leads to, or choose the key of sticky groups.
+    pub fn for_each_route(&self, topic: Topic<'_>, mut f: impl FnMut(Route<'_, S>)) {
+        let wild = !topic.is_reserved();
+        self.core
+            .for_each_match(topic.levels(), wild, &mut |subscriber: &S| f(Route::One(subscriber)));
+        // Acquire: who sees the count of a subscribe that has returned sees its entry.
+        if self.shared_entries.load(Ordering::Acquire) > 0 {
+            self.shared
+                .for_each_match(topic.levels(), wild, &mut |entry: &GroupEntry<S>| {
+                    if entry.group.place().entry() == entry.id {
+                        f(Route::Group(&entry.group));
+                    }
+                });
+        }
+    }
+
+    /// The key by which a match of `topic` picks from sticky groups. The same topic has the same
+    /// key for as long as the router lives, and no longer.
+    #[must_use]
+    pub fn sticky_key(&self, topic: Topic<'_>) -> u64 {
+        self.keys.hash_one(topic)
+    }
+
+    /// Adds a subscription: when this returns, every match finds it. With a shared filter it joins
+    /// the group, or founds it, as with [`SharedOptions::default`].
     pub fn subscribe(&self, filter: &Filter, subscriber: S) -> SubscriptionId {
+        self.subscribe_shared(filter, subscriber, &SharedOptions::default())
+    }
+
+    /// Adds a subscription that says how it wants to share. With a filter that is not shared
+    /// `options` mean nothing.
+    pub fn subscribe_shared(&self, filter: &Filter, subscriber: S, options: &SharedOptions) -> SubscriptionId {
+        let id = self.new_id();
+        self.subscribe_as(id, filter, subscriber, options);
+        id
+    }
+
+    /// An id for [`subscribe_as`](Self::subscribe_as).
+    pub(crate) fn new_id(&self) -> SubscriptionId {
         // Relaxed: unique is enough.
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        self.core.insert(filter.levels(), id, &subscriber);
+        SubscriptionId(self.next_id.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Adds a subscription under an id that its subscriber already knows, and nobody has used.
+    pub(crate) fn subscribe_as(&self, id: SubscriptionId, filter: &Filter, subscriber: S, options: &SharedOptions) {
+        if filter.share_group().is_none() {
+            self.core.insert(filter.levels(), id.0, &subscriber);
+            self.raise_generation();
+            return;
+        }
+        let group = loop {
+            let group = self
+                .groups
+                .get_or_insert_with(filter, || Group::new(options.strategy.unwrap_or(self.strategy)));
+            if group.join(id.0, &subscriber, &options.load) {
+                break group;
+            }
+            // Whoever ended it is about to take it out; not to wait for that, do it.
+            self.groups.remove(filter, |other| other.is_same(&group));
+        };
+        self.members.fetch_add(1, Ordering::Release);
+        // From here on the group does not end, for this is a member; but it may be that nobody has
+        // entered it yet, or that the generation does not count it yet.
+        let place = group.place();
+        if place.entry() == 0 {
+            let id = self.new_id().0;
+            let group = group.clone();
+            self.shared_entries.fetch_add(1, Ordering::Release);
+            self.shared.insert(filter.levels(), id, &GroupEntry { group, id });
+            if !place.choose(id) {
+                self.remove_entry(filter, id);
+            }
+        }
+        if !place.is_announced() {
+            self.raise_generation();
+            place.set_announced();
+        }
+    }
+
+    /// Makes what callers keep look old.
+    pub(crate) fn raise_generation(&self) {
+        // Release: see `generation`.
         self.generation.fetch_add(1, Ordering::Release);
-        SubscriptionId(id)
+    }
+
+    fn remove_entry(&self, filter: &Filter, id: u64) {
+        self.shared.remove(filter.levels(), id);
+        self.shared_entries.fetch_sub(1, Ordering::Release);
     }
 
     /// Ends a subscription: when this returns, no match that begins finds it.
     ///
     /// `filter` is that of the subscription. Gives back the subscriber, or `None` if the filter has
-    /// no subscription `id`, for instance because it was ended before.
+    /// no subscription `id`, for instance because it was ended before. With the last member of a
+    /// group the group ends.
     pub fn unsubscribe(&self, filter: &Filter, id: SubscriptionId) -> Option<S> {
-        let subscriber = self.core.remove(filter.levels(), id.0)?;
-        self.generation.fetch_add(1, Ordering::Release);
-        Some(subscriber)
+        if filter.share_group().is_none() {
+            let subscriber = self.core.remove(filter.levels(), id.0)?;
+            self.raise_generation();
+            return Some(subscriber);
+        }
+        let group = self.groups.get(filter)?;
+        let left = group.leave(id.0)?;
+        self.members.fetch_sub(1, Ordering::Release);
+        if left.last {
+            self.groups.remove(filter, |other| other.is_same(&group));
+            // Every member saw to it that there is an entry before it could be told to leave.
+            self.remove_entry(filter, group.place().entry());
+            self.raise_generation();
+        }
+        Some(left.subscriber)
     }
 }
 

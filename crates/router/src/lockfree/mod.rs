@@ -11,6 +11,7 @@
 //! 4. *What is retired is freed once*, after every guard that could have been taken while it was
 //!    reachable is gone; only the update that won the exchange retires.
 
+pub(crate) mod cells;
 mod level;
 mod named;
 mod node;
