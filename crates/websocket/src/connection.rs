@@ -2,13 +2,12 @@
 
 use crate::assembly::{Assembly, Payload, Reader, admit};
 use crate::code;
-use crate::deflate::{Deflater, stored_blocks};
+use crate::deflate::Deflater;
 use crate::dialect::{Dialect, Version};
+use crate::encoder::Encoder;
 use crate::error::Error;
 use crate::extension::Extension;
-use crate::frame::{
-    Decoded, Header, MAX_CONTROL, Opcode, decode_header, decode_message, encode_compressed, encode_frame,
-};
+use crate::frame::{Decoded, Header, Opcode, decode_header, decode_message};
 use crate::inflate::{InflatePool, Inflaters};
 use crate::input::Input;
 use crate::limits::Limits;
@@ -761,58 +760,6 @@ fn chunk(codec: &Option<Box<Codec>>) -> &[u8] {
     }
 }
 
-/// How this end writes frames.
-#[derive(Clone, Copy)]
-struct Encoder {
-    version: Version,
-    masking_key: Option<MaskingKey>,
-    /// Into a deflated stream.
-    stream: bool,
-}
-
-impl Encoder {
-    fn encode(self, opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
-        if self.stream {
-            let mut frame = Vec::new();
-            self.clear(opcode, payload, &mut frame);
-            stored_blocks(&frame, out);
-        } else {
-            self.clear(opcode, payload, out);
-        }
-    }
-
-    /// Leaves to the caller what an extension asks for.
-    fn clear(self, opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
-        //= RFC 6455#section-5.1
-        //# a client MUST mask all frames that it sends to the server
-        //= RFC 6455#section-10.3
-        //# Clients MUST choose a new masking key for each frame
-        //= RFC 6455#section-5.3
-        //# the client MUST pick a fresh masking key from the set of allowed 32-bit values.
-        let mask = self.masking_key.map(|key| key());
-        encode_frame(self.version, opcode, payload, mask, out);
-    }
-
-    /// A message that was deflated to `payload`.
-    fn compressed(self, opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
-        let mask = self.masking_key.map(|key| key());
-        encode_compressed(self.version, opcode, payload, mask, out);
-    }
-
-    /// A Close always has a code: clients of 2011 stall on an empty one.
-    fn close(self, code: u16, reason: &str, out: &mut Vec<u8>) {
-        let mut body = [0; MAX_CONTROL];
-        let (head, tail) = body.split_at_mut(2);
-        head.copy_from_slice(&code.to_be_bytes());
-        let mut len = reason.len().min(tail.len());
-        while !reason.is_char_boundary(len) {
-            len -= 1;
-        }
-        tail[..len].copy_from_slice(&reason.as_bytes()[..len]);
-        self.encode(Opcode::Close, &body[..2 + len], out);
-    }
-}
-
 /// The event of a complete message.
 ///
 /// The drafts have a client replace what is not UTF-8 by U+FFFD. Here it is refused in every version, as RFC 6455 has it,
@@ -854,6 +801,7 @@ fn parse_close<'a>(dialect: &Dialect, body: &'a [u8]) -> Result<(Option<u16>, &'
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::encode_frame;
 
     /// Feeds one read to a server and listens to the end.
     fn feed(server: &mut Connection, octets: &[u8]) {

@@ -89,6 +89,7 @@ pub mod code;
 mod connection;
 mod deflate;
 mod dialect;
+mod encoder;
 mod error;
 mod extension;
 mod frame;
