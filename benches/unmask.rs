@@ -1,21 +1,24 @@
-//! Unmasking: every implementation this CPU can run, beside what is as fast as it gets and beside the rivals'.
+//! Unmasking: what this crate does beside what is as fast as it gets, and beside the rivals.
 //!
-//! - `copy` is the limit: `memcpy` to a second buffer moves as many octets into the core and out of it as unmasking
-//!   has to, and does nothing with them. (Beyond the cache it is not: it has to fetch two buffers, not one.)
-//! - `words` XORs a slice of `u64` in place: what the compiler makes of the plainest loop there is.
+//! - `limit` is what memory allows: an XOR in place of the cache lines that the payload touches, whole and aligned, with a
+//!   key that never turns, inlined, by the instruction set that is in its name. In each round the fastest one is what the
+//!   others are multiples of.
+//! - `copy` is `memcpy` to a second buffer: it loads and stores as many octets as unmasking has to, but has to hold two
+//!   buffers in the cache.
 //! - `tidecast` is [`tidecast_simd::unmask`]; `scalar`, `sse2` and so on are what it chooses from.
 //! - `fastwebsockets` is that crate's `unmask`. tungstenite keeps its own private, but fastwebsockets took it from
 //!   there line by line: one figure speaks for both. The bench `decode` has each of them in use.
 
-use std::hint::black_box;
-use std::time::Duration;
+mod turns;
 
-use criterion::{BenchmarkId, Criterion, Throughput};
+use std::hint::black_box;
+
+use turns::{Contender, compare};
 
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// Octets of payload: short messages, long ones, and what fills the first-level cache.
-const SIZES: [usize; 5] = [64, 125, 128, 1 << 10, 64 << 10];
+/// Octets of payload: what fits a few registers, short messages, long ones, and more than the first-level cache holds.
+const SIZES: [usize; 7] = [7, 20, 64, 125, 128, 1 << 10, 64 << 10];
 
 /// Where payloads begin, in octets after the start of a cache line: there, after the header of a frame of medium
 /// length, and where no word is aligned.
@@ -23,64 +26,164 @@ const ALIGNMENTS: [usize; 3] = [0, 8, 33];
 
 const CACHE_LINE: usize = 64;
 
-/// Octets that an iteration goes through: as many payloads as lie in one read. So none is loaded just after it was
-/// stored, which no server does, and which would be timed instead.
+/// Octets that a run goes through: as many payloads as lie in one read. So none is loaded just after it was stored, which
+/// no server does, and which would be timed instead.
 const READ: usize = 16 << 10;
 
-fn unmask(criterion: &mut Criterion) {
-    let mut contenders = tidecast_simd::implementations();
-    contenders.push(("tidecast", tidecast_simd::unmask));
-    contenders.push(("fastwebsockets", fastwebsockets::unmask));
-    for size in SIZES {
-        let mut group = criterion.benchmark_group(format!("unmask/{size}"));
-        let stride = size.next_multiple_of(CACHE_LINE);
-        let payloads = (READ / stride).max(1);
-        group.throughput(Throughput::Bytes((payloads * size) as u64));
+/// Payloads of one size, each `stride` octets after the one before it, twice.
+struct Payloads {
+    buffers: [Vec<u8>; 2],
+    alignment: usize,
+    size: usize,
+    stride: usize,
+    count: usize,
+}
 
-        let mut words = vec![0x5a5a_5a5a_5a5a_5a5a_u64; payloads * stride / 8];
-        group.bench_function("words/0", |bencher| {
-            let [a, b, c, d] = KEY;
-            let wide = black_box(u64::from_ne_bytes([a, b, c, d, a, b, c, d]));
-            bencher.iter(|| {
-                for payload in words.chunks_exact_mut(stride / 8) {
-                    for word in &mut black_box(payload)[..size.div_ceil(8)] {
-                        *word ^= wide;
-                    }
+impl Payloads {
+    fn new(size: usize, alignment: usize) -> Self {
+        let stride = size.next_multiple_of(CACHE_LINE);
+        let count = (READ / stride).max(1);
+        Self {
+            buffers: [(); 2].map(|()| vec![0x5a; 2 * CACHE_LINE + count * stride]),
+            alignment,
+            size,
+            stride,
+            count,
+        }
+    }
+
+    /// Both buffers, from where their payloads begin to where they end.
+    fn both(&mut self) -> [&mut [u8]; 2] {
+        self.buffers.each_mut().map(|buffer| {
+            let start = buffer.as_ptr().align_offset(CACHE_LINE) + self.alignment;
+            &mut buffer[start..][..self.count * self.stride]
+        })
+    }
+
+    /// How many cache lines each payload touches.
+    fn lines(&self) -> usize {
+        (self.alignment + self.size).div_ceil(CACHE_LINE)
+    }
+
+    /// Gives `unmask` each payload. Inlined, as it is in a server: what it inlines counts.
+    #[inline(always)]
+    fn unmask(&mut self, unmask: impl Fn(&mut [u8], [u8; 4])) {
+        let (size, stride) = (self.size, self.stride);
+        let [buffer, _] = self.both();
+        let key = black_box(KEY);
+        for payload in black_box(buffer).chunks_exact_mut(stride) {
+            unmask(&mut payload[..size], key);
+        }
+    }
+
+    fn copy(&mut self) {
+        let (size, stride) = (self.size, self.stride);
+        let [source, target] = black_box(self.both());
+        for (source, target) in source.chunks_exact(stride).zip(target.chunks_exact_mut(stride)) {
+            target[..size].copy_from_slice(&source[..size]);
+        }
+    }
+}
+
+/// The limits of this CPU.
+fn limits(payloads: &Payloads) -> Vec<Contender<'static, Payloads>> {
+    let mut limits = vec![Contender::new("limit/words", limit::words(payloads))];
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: AVX2 was detected in the line above.
+            limits.push(Contender::new("limit/avx2", unsafe { limit::avx2(payloads) }));
+        }
+        if is_x86_feature_detected!("avx512f") {
+            // SAFETY: AVX-512F was detected in the line above.
+            limits.push(Contender::new("limit/avx512", unsafe { limit::avx512(payloads) }));
+        }
+    }
+    limits
+}
+
+/// The limit by instruction set. Memory of vectors is aligned to them.
+mod limit {
+    #[cfg(target_arch = "x86_64")]
+    use std::arch::x86_64::{
+        _mm256_set1_epi32, _mm256_setzero_si256, _mm256_xor_si256, _mm512_set1_epi32, _mm512_setzero_si512,
+        _mm512_xor_si512,
+    };
+    use std::hint::black_box;
+
+    use super::{CACHE_LINE, KEY, Payloads};
+
+    /// What the compiler makes of words with what every CPU has.
+    pub(super) fn words(payloads: &Payloads) -> impl FnMut(&mut Payloads) + use<> {
+        let length = payloads.lines() * (CACHE_LINE / 8);
+        let mut words = vec![0; payloads.count * length];
+        move |_| {
+            let [a, b, c, d] = black_box(KEY);
+            let key = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+            for payload in black_box(&mut words).chunks_exact_mut(length) {
+                for word in payload {
+                    *word ^= key;
                 }
-            });
-        });
-        for alignment in ALIGNMENTS {
-            let mut buffers = [(); 2].map(|()| vec![0x5a; 2 * CACHE_LINE + payloads * stride]);
-            let [buffer, target] = buffers.each_mut().map(|buffer| {
-                let start = buffer.as_ptr().align_offset(CACHE_LINE) + alignment;
-                &mut buffer[start..][..payloads * stride]
-            });
-            group.bench_function(BenchmarkId::new("copy", alignment), |bencher| {
-                bencher.iter(|| {
-                    for (source, target) in buffer.chunks_exact(stride).zip(target.chunks_exact_mut(stride)) {
-                        black_box(target)[..size].copy_from_slice(&black_box(source)[..size]);
-                    }
-                });
-            });
-            for &(name, unmask) in &contenders {
-                group.bench_function(BenchmarkId::new(name, alignment), |bencher| {
-                    bencher.iter(|| {
-                        for payload in buffer.chunks_exact_mut(stride) {
-                            unmask(&mut black_box(payload)[..size], black_box(KEY));
-                        }
-                    });
-                });
+            }
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    pub(super) fn avx2(payloads: &Payloads) -> impl FnMut(&mut Payloads) + use<> {
+        let length = payloads.lines() * (CACHE_LINE / 32);
+        let mut vectors = vec![_mm256_setzero_si256(); payloads.count * length];
+        move |_| {
+            let key = _mm256_set1_epi32(i32::from_ne_bytes(black_box(KEY)));
+            for payload in black_box(&mut vectors).chunks_exact_mut(length) {
+                for vector in payload {
+                    *vector = _mm256_xor_si256(*vector, key);
+                }
+            }
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn avx512(payloads: &Payloads) -> impl FnMut(&mut Payloads) + use<> {
+        let length = payloads.lines() * (CACHE_LINE / 64);
+        let mut vectors = vec![_mm512_setzero_si512(); payloads.count * length];
+        move |_| {
+            let key = _mm512_set1_epi32(i32::from_ne_bytes(black_box(KEY)));
+            for payload in black_box(&mut vectors).chunks_exact_mut(length) {
+                for vector in payload {
+                    *vector = _mm512_xor_si512(*vector, key);
+                }
             }
         }
     }
 }
 
 fn main() {
-    let mut criterion = Criterion::default()
-        .warm_up_time(Duration::from_millis(200))
-        .measurement_time(Duration::from_millis(600))
-        .sample_size(30)
-        .configure_from_args();
-    unmask(&mut criterion);
-    criterion.final_summary();
+    for size in SIZES {
+        for alignment in ALIGNMENTS {
+            let mut payloads = Payloads::new(size, alignment);
+            let mut contenders = vec![
+                Contender::new("tidecast", |payloads: &mut Payloads| {
+                    payloads.unmask(tidecast_simd::unmask);
+                }),
+                Contender::new("fastwebsockets", |payloads: &mut Payloads| {
+                    payloads.unmask(fastwebsockets::unmask);
+                }),
+                Contender::new("copy", Payloads::copy),
+            ];
+            for (name, implementation) in tidecast_simd::implementations() {
+                contenders.push(Contender::new(name, move |payloads: &mut Payloads| {
+                    payloads.unmask(implementation);
+                }));
+            }
+            compare(
+                &format!("unmask/{size}/{alignment}"),
+                payloads.count,
+                limits(&payloads),
+                contenders,
+                &mut payloads,
+            );
+        }
+    }
 }
