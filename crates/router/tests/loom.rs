@@ -184,3 +184,21 @@ fn a_writer_sees_the_version_it_builds_on_whole() {
         );
     });
 }
+
+#[test]
+fn a_match_finds_what_there_is_at_one_moment_with_and_without_wildcards() {
+    explore(3, || {
+        let router = Arc::new(Router::new());
+        let other = router.clone();
+        // Without 1 there is never 2, and the two lie in different trees.
+        let thread = thread::spawn(move || {
+            let wild = other.subscribe(&filter("#"), 1);
+            let exact = other.subscribe(&filter("a/b"), 2);
+            other.unsubscribe(&filter("a/b"), exact);
+            other.unsubscribe(&filter("#"), wild);
+        });
+        let found = found(&router, |&who| who);
+        assert!(matches!(found[..], [] | [1] | [1, 2]), "{found:?}");
+        thread.join().expect("no panic");
+    });
+}

@@ -119,11 +119,12 @@ impl<S: Clone + Send + Sync + 'static> Core<S> {
         let topic = self.hasher.name(names.rest());
         let guard = epoch::pin();
         let (exacts, top) = self.load(topic.hash, &guard);
+        let exacts = exacts.fetch(topic.hash);
+        top.for_each_match(names, wild, &self.hasher, f);
         if let Some(exact) = exacts.find(topic) {
             // SAFETY: below a live set.
             unsafe { exact.value.live() }.for_each(&mut |subscription| f(&subscription.subscriber));
         }
-        top.for_each_match(names, wild, &self.hasher, f);
     }
 
     /// Adds a subscription under an id that was never used before and is not 0.
@@ -291,6 +292,11 @@ fn update<S: Send + 'static, T, R>(
 fn is_exact(filter: &Levels<'_>) -> bool {
     !filter.rest().bytes().any(|byte| matches!(byte, b'+' | b'#'))
 }
+
+// Part of the unit tests too, where sets are deep and names collide.
+#[cfg(test)]
+#[path = "../../tests/linearizable.rs"]
+mod linearizable;
 
 #[cfg(test)]
 mod tests {

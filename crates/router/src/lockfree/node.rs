@@ -189,19 +189,36 @@ impl<'g, E> Live<'g, E> {
         unsafe { child.live() }
     }
 
-    /// The elements among which those of `key` are.
-    pub(super) fn candidates(self, key: u64) -> &'g [E] {
+    /// The part of the set in which those of `key` are: a bucket, if there are any.
+    fn leaf(self, key: u64) -> Self {
         let mut node = self;
         let mut rest = key;
-        loop {
-            match node.view() {
-                View::Bucket(elements) => return elements,
-                View::Branch(children) => {
-                    // SAFETY: one of its children.
-                    node = unsafe { node.child(children[rest as usize & (FANOUT - 1)]) };
-                    rest >>= BITS;
-                }
-            }
+        while let Kind::Branch(children) = node.node.kind() {
+            // SAFETY: a live branch is allocated and unchanged during 'g.
+            let children = unsafe { children.as_ref() };
+            // SAFETY: one of its children.
+            node = unsafe { node.child(children[rest as usize & (FANOUT - 1)]) };
+            rest >>= BITS;
+        }
+        node
+    }
+
+    /// That part, which memory is to bring while the caller does something else before it looks.
+    pub(super) fn fetch(self, key: u64) -> Self {
+        let leaf = self.leaf(key);
+        if let Kind::Bucket(bucket) = leaf.node.kind() {
+            // SAFETY: a live bucket is allocated and unchanged during 'g.
+            unsafe { Run::touch(bucket) };
+        }
+        leaf
+    }
+
+    /// The elements among which those of `key` are.
+    pub(super) fn candidates(self, key: u64) -> &'g [E] {
+        match self.leaf(key).node.kind() {
+            // SAFETY: a live bucket is allocated and unchanged during 'g.
+            Kind::Bucket(bucket) => unsafe { Run::slice(bucket) },
+            Kind::Empty | Kind::Branch(_) => &[],
         }
     }
 

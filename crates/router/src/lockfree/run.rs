@@ -79,6 +79,16 @@ impl<H, T> Run<H, T> {
         unsafe { Self::items(run, (*run.as_ptr()).len).as_ref() }
     }
 
+    /// Has memory bring the run, while the caller does something else before it looks at it.
+    ///
+    /// # Safety
+    /// The run is neither freed nor changed meanwhile.
+    pub(super) unsafe fn touch(run: NonNull<Self>) {
+        // SAFETY: written by `new`; the caller's promise. Volatile: a load nobody needs would be
+        // left out.
+        unsafe { (&raw const (*run.as_ptr()).len).read_volatile() };
+    }
+
     /// Frees the run, its header and its items.
     ///
     /// # Safety

@@ -57,6 +57,15 @@ impl<E> Clone for LiveSet<'_, E> {
 impl<E> Copy for LiveSet<'_, E> {}
 
 impl<'g, E> LiveSet<'g, E> {
+    /// The part of the set in which those of `key` are; memory brings it while the caller does
+    /// something else before it looks at it.
+    pub(super) fn fetch(self, key: u64) -> Self {
+        match self {
+            LiveSet::One(_) => self,
+            LiveSet::Many(node) => LiveSet::Many(node.fetch(key)),
+        }
+    }
+
     /// The elements among which those of `key` are.
     pub(super) fn candidates(self, key: u64) -> &'g [E] {
         match self {
