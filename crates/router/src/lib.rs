@@ -12,8 +12,19 @@
 //! [`Router::generation`] stays the same. What a message is, and how it is delivered, is not known
 //! there.
 //!
+//! A [`Hub<T>`] is a router whose subscribers have bounded queues, with a policy for each on what to
+//! do when it is full, and who may block, poll, await or be called:
+//!
+//! ```text
+//! Hub::publish ──► Message ──┬─► the ring of a filter ──► all Subscriptions that read it
+//!   (topic, value)  (shared) ├─► a queue of its own ────► a Subscription
+//!                            ├─► one of a group
+//!                            └─► a callback
+//! ```
+//!
 //! [`Topic`] and [`Filter`] hold MQTT's grammar; they are checked once, when the text comes in, so
-//! that nothing behind them fails. Start reading at [`Router`], then [`algorithm`].
+//! that nothing behind them fails. Start reading at
+//! [`Hub`] to use it, at [`Router`] and [`algorithm`] to understand it.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -41,3 +52,8 @@ pub use hub::{
 pub use lockfree::cells::Message;
 pub use router::{Route, Router, SubscriptionId};
 pub use topic::{Filter, Levels, Limits, Topic, TopicError, TopicErrorKind};
+
+/// The examples of the README are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

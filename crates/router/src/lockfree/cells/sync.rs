@@ -18,9 +18,27 @@ mod real {
 mod model {
     use std::collections::VecDeque;
 
-    pub(crate) use loom::future::AtomicWaker;
+    use std::task::Waker;
+
     use loom::sync::Mutex;
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
+
+    /// Stands for that of the crate of this name, with its signatures.
+    pub(crate) struct AtomicWaker(loom::future::AtomicWaker);
+
+    impl AtomicWaker {
+        pub(crate) fn new() -> Self {
+            AtomicWaker(loom::future::AtomicWaker::new())
+        }
+
+        pub(crate) fn register(&self, waker: &Waker) {
+            self.0.register_by_ref(waker);
+        }
+
+        pub(crate) fn wake(&self) {
+            self.0.wake();
+        }
+    }
 
     /// Stands for crossbeam's, which has its own tests: what is modelled is what we build on it.
     pub(crate) struct SegQueue<T>(Mutex<VecDeque<T>>);
