@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
 
@@ -11,6 +12,62 @@ use tidecast_client::Message;
 const PUBLISHERS: usize = 4;
 const SUBSCRIBERS: usize = 200;
 const MESSAGES: usize = 100_000;
+
+#[test]
+fn a_group_on_two_workers_gets_each_message_once_though_members_leave() {
+    const MESSAGES: usize = 20_000;
+    let broker = Broker::start(&["--workers", "2"]);
+    let (sender, received) = mpsc::channel();
+    let members: Vec<_> = (0..8).map(|_| json_client(&broker)).collect();
+    let threads: Vec<_> = (0..)
+        .zip(members)
+        .map(|(number, mut member)| {
+            assert_eq!(
+                ask(&mut member, r#"["sub","$share/crew/jobs/+",{"ref":1}]"#),
+                r#"["ok",1,{}]"#
+            );
+            let sender = sender.clone();
+            thread::spawn(move || {
+                let mut count = 0;
+                // Until it has left, or the broker stops.
+                while let Ok(Some(Message::Text(said))) = member.receive(Some(Instant::now() + DEADLINE)) {
+                    if said == r#"["ok",2,{}]"# || said.starts_with(r#"["bye""#) {
+                        break;
+                    }
+                    let job = said.rsplit([',', ']']).nth(1).and_then(|job| job.parse::<usize>().ok());
+                    sender.send(job.unwrap_or_else(|| panic!("{said}"))).unwrap();
+                    count += 1;
+                    if number >= 5 && count == 100 * (number - 4) {
+                        member.send_text(r#"["unsub","$share/crew/jobs/+",{"ref":2}]"#).unwrap();
+                    }
+                }
+                count
+            })
+        })
+        .collect();
+    let mut publisher = json_client(&broker);
+    for job in 0..MESSAGES {
+        publisher
+            .queue_text(&format!(r#"["pub","jobs/{}",{job}]"#, job % 7))
+            .unwrap();
+        if job % 100 == 99 {
+            publisher.flush().unwrap();
+        }
+    }
+    let mut seen = vec![false; MESSAGES];
+    for _ in 0..MESSAGES {
+        let job = received.recv_timeout(DEADLINE).expect("another message");
+        assert!(!std::mem::replace(&mut seen[job], true), "message {job} came twice");
+    }
+    let totals = broker.stop();
+    assert_eq!(
+        (totals.get("delivered"), totals.get("undelivered")),
+        (MESSAGES as u64, 0)
+    );
+    let counts: Vec<usize> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+    assert!(counts[..5].iter().all(|&count| count >= MESSAGES / 8), "{counts:?}");
+    assert!(counts[5..].iter().all(|&count| count < MESSAGES / 8), "{counts:?}");
+}
 
 #[test]
 fn every_subscriber_gets_every_message_of_four_publishers_in_each_ones_order() {

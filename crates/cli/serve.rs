@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use clap::Args;
-use tidecast_server::Config;
+use clap::{Args, ValueEnum};
+use tidecast_server::{Config, Strategy};
 
 use crate::exit::Failure;
 use crate::units::{duration, size};
@@ -52,6 +52,14 @@ pub(crate) struct ServeArgs {
     /// The most levels of a topic or filter
     #[arg(long, value_name = "N", default_value_t = 16, env = "TIDECAST_MAX_LEVELS")]
     max_levels: u8,
+    /// Which member of a shared subscription ($share/<group>/<filter>) gets a message
+    #[arg(
+        long,
+        value_name = "STRATEGY",
+        default_value = "round-robin",
+        env = "TIDECAST_SHARE_STRATEGY"
+    )]
+    share_strategy: ShareStrategy,
     /// Messages that may wait for a worker that is behind, before publishers on other workers are slowed down
     #[arg(long, value_name = "N", default_value_t = 4096, env = "TIDECAST_MAILBOX_MESSAGES")]
     mailbox_messages: usize,
@@ -103,6 +111,27 @@ pub(crate) struct ServeArgs {
     no_pin: bool,
 }
 
+/// Names of the strategies.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ShareStrategy {
+    /// One member after the other
+    RoundRobin,
+    /// Any member, all equally likely
+    Random,
+    /// For a topic always the same member, as long as it is there
+    Sticky,
+}
+
+impl From<ShareStrategy> for Strategy {
+    fn from(strategy: ShareStrategy) -> Self {
+        match strategy {
+            ShareStrategy::RoundRobin => Strategy::RoundRobin,
+            ShareStrategy::Random => Strategy::Random,
+            ShareStrategy::Sticky => Strategy::Sticky,
+        }
+    }
+}
+
 impl ServeArgs {
     pub(crate) fn run(self) -> Result<(), Failure> {
         tidecast_server::run(self.config()).map_err(|error| Failure::from(anyhow::Error::new(error)))
@@ -118,6 +147,7 @@ impl ServeArgs {
             max_subscriptions: self.max_subscriptions,
             max_topic: self.max_topic,
             max_levels: self.max_levels,
+            share_strategy: self.share_strategy.into(),
             mailbox_messages: self.mailbox_messages,
             mailbox_bytes: self.mailbox_bytes,
             versions: self.versions,
@@ -182,6 +212,8 @@ mod tests {
             "100",
             "--max-levels",
             "5",
+            "--share-strategy",
+            "sticky",
             "--mailbox-messages",
             "10",
             "--mailbox-bytes",
@@ -220,6 +252,7 @@ mod tests {
             max_subscriptions: 8,
             max_topic: 100,
             max_levels: 5,
+            share_strategy: Strategy::Sticky,
             mailbox_messages: 10,
             mailbox_bytes: 11 << 10,
             versions: vec![13, 7],

@@ -3,13 +3,15 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use tidecast_router::{Filter, Router, TopicError};
+use tidecast_router::{Filter, Router, Strategy, TopicError};
 use tidecast_wire::{Code, Command, Error, Kind, Payload, Reference, SlowPolicy, close, json};
 
 use crate::index::Index;
-use crate::message::{Kept, Message, OwnedMessage};
-use crate::routes::{Route, Routes};
+use crate::message::{Kept, Message, OwnedMessage, Pick};
+use crate::routes::Routes;
 use crate::session::{Face, RawFace, Session, SessionId};
+use crate::shares::{Share, Shares};
+use crate::subscriber::Subscriber;
 use crate::target::{Mode, Target, describe};
 use crate::workers::WorkerSet;
 
@@ -32,16 +34,23 @@ pub struct Limits {
 /// What all workers of a process share.
 #[derive(Debug, Default)]
 pub struct Shared {
-    router: Router<u16>,
+    router: Router<Subscriber>,
 }
 
 impl Shared {
-    /// Nothing is subscribed to.
+    /// Nothing is subscribed to. Members of a group take turns.
     pub fn new() -> Shared {
         Shared::default()
     }
 
-    /// Filters that some worker has a subscriber of, counted once per worker.
+    /// The same, with another way to choose which member of a group gets a message.
+    pub fn with_strategy(strategy: Strategy) -> Shared {
+        Shared {
+            router: Router::with_strategy(strategy),
+        }
+    }
+
+    /// Filters that some worker has a subscriber of, counted once per worker, and members of groups.
     pub fn filters(&self) -> usize {
         self.router.len()
     }
@@ -65,6 +74,10 @@ pub trait Output {
     /// Hands `message` to other workers. Never called with an empty set.
     fn forward(&mut self, workers: WorkerSet, message: Arc<OwnedMessage>);
 
+    /// Hands `message` to one other worker, unless that has no room for it: nobody can be made to wait. Tells whether it
+    /// did.
+    fn try_forward(&mut self, worker: u16, message: Arc<OwnedMessage>) -> bool;
+
     /// Closes a session with a close code.
     fn close(&mut self, session: SessionId, code: u16, reason: &str);
 }
@@ -78,6 +91,8 @@ pub struct Stats {
     pub delivered: u64,
     /// Messages taken over from other workers.
     pub forwarded: u64,
+    /// Messages for a group whose picked member had left, when nobody else of it could be reached.
+    pub undelivered: u64,
     /// Commands answered with an `err`, and raw messages that closed their connection.
     pub refused: u64,
     /// Subscriptions at present.
@@ -92,7 +107,10 @@ pub struct Broker {
     shared: Arc<Shared>,
     sessions: Vec<Session>,
     index: Index,
+    shares: Shares,
     routes: Routes,
+    /// Sessions of this worker that were picked from the groups of the message at hand.
+    picked: Vec<SessionId>,
     stats: Stats,
     mark: u32,
     scratch: Vec<u8>,
@@ -131,6 +149,8 @@ impl Broker {
             shared,
             sessions: Vec::new(),
             index: Index::new(),
+            shares: Shares::default(),
+            picked: Vec::new(),
             routes: Routes::default(),
             stats: Stats::default(),
             mark: 0,
@@ -164,7 +184,7 @@ impl Broker {
             Mode::Subscribe => Err("this connection only receives (mode=sub)"),
             _ if !target.filter.is_exact() => Err("this connection only receives (its filter has wildcards)"),
             _ if is_reserved(target.filter.as_str()) => {
-                Err("this connection only receives ($SYS belongs to the broker)")
+                Err("this connection only receives ($SYS belongs to the broker, and $share is no topic)")
             }
             _ => Ok(target.filter.as_str().into()),
         };
@@ -200,6 +220,9 @@ impl Broker {
         }
         while let Some(last) = self.sessions[id.index()].memberships.len().checked_sub(1) {
             self.leave(id, last);
+        }
+        for share in self.shares.leave_all(id) {
+            self.end_share(&share);
         }
         self.sessions[id.index()] = Session::default();
     }
@@ -239,26 +262,41 @@ impl Broker {
     }
 
     /// Delivers a message that another worker forwarded.
-    pub fn handle_forwarded(&mut self, message: &OwnedMessage, out: &mut impl Output) {
+    pub fn handle_forwarded(&mut self, owned: &OwnedMessage, out: &mut impl Output) {
         self.stats.forwarded += 1;
-        let (message, kept) = (message.as_message(), message.kept());
-        // The worker that forwarded it has checked the topic by the same limits.
-        if let Ok(route) = self
-            .routes
-            .resolve(message.topic, &self.limits.topics, &self.shared.router, &self.index)
-        {
-            deliver(
-                &message,
-                Some(kept),
-                route,
-                &self.index,
-                &mut self.sessions,
-                &mut self.mark,
-                None,
-                &mut self.stats,
-                out,
-            );
+        self.picked.clear();
+        let mine = |pick: &&Pick| pick.member.of_worker() == self.worker;
+        for pick in owned.picks().iter().filter(mine) {
+            if self.shares.is_member(pick.member) {
+                self.picked.push(pick.member.session());
+            } else {
+                // It left while the message was on its way here. Somebody of its group still gets it.
+                self.stats.undelivered += u64::from(!pick_again(self.worker, pick, owned, &mut self.picked, out));
+            }
         }
+        let message = owned.as_message();
+        let audience = Audience {
+            lists: if owned.is_for_lists() {
+                // The worker that forwarded it has checked the topic by the same limits.
+                let route = self
+                    .routes
+                    .resolve(message.topic, &self.limits.topics, &self.shared.router, &self.index);
+                route.map_or(&[], |route| &route.lists)
+            } else {
+                &[]
+            },
+            picked: &self.picked,
+            except: None,
+        };
+        let delivered = audience.deliver(
+            &message,
+            Some(owned.kept()),
+            &self.index,
+            &mut self.sessions,
+            &mut self.mark,
+            out,
+        );
+        self.stats.delivered += delivered;
     }
 
     /// Says `bye` to a session that has words for it; the caller closes it afterwards.
@@ -339,19 +377,17 @@ impl Broker {
 
     fn subscribe(&mut self, id: SessionId, filter: &str) -> Result<(), Refusal> {
         let filter = Filter::parse(filter, &self.limits.topics).map_err(|error| Refusal::topic(filter, error))?;
-        if filter.share_group().is_some() {
-            let text = "shared subscriptions ($share/...) are not available in this version of tidecast";
-            return Err(Refusal::new(Code::BadTopic, text));
-        }
         let session = &self.sessions[id.index()];
-        let subscribed = self
-            .index
-            .find(&filter)
-            .and_then(|list| self.index.membership(session, list));
-        if subscribed.is_some() {
+        let subscribed = if filter.share_group().is_some() {
+            self.shares.contains(id, &filter)
+        } else {
+            let list = self.index.find(&filter);
+            list.and_then(|list| self.index.membership(session, list)).is_some()
+        };
+        if subscribed {
             return Ok(());
         }
-        if session.memberships.len() >= self.limits.subscriptions as usize {
+        if session.memberships.len() + self.shares.count(id) >= self.limits.subscriptions as usize {
             let text = format!(
                 "this connection has {} subscriptions, the most it may have: unsubscribe from some, or use a wildcard",
                 self.limits.subscriptions
@@ -364,9 +400,14 @@ impl Broker {
 
     fn join(&mut self, id: SessionId, filter: &Filter) {
         let (router, worker) = (&self.shared.router, self.worker);
-        self.index.join(id, &mut self.sessions[id.index()], filter, |filter| {
-            router.subscribe(filter, worker)
-        });
+        if filter.share_group().is_some() {
+            self.shares
+                .join(worker, id, filter, |member| router.subscribe(filter, member));
+        } else {
+            self.index.join(id, &mut self.sessions[id.index()], filter, |filter| {
+                router.subscribe(filter, Subscriber::worker(worker))
+            });
+        }
         self.stats.subscriptions += 1;
     }
 
@@ -378,8 +419,18 @@ impl Broker {
         self.stats.subscriptions -= 1;
     }
 
+    /// Takes a share, which its session has no more, out of its group.
+    fn end_share(&mut self, share: &Share) {
+        self.shared.router.unsubscribe(&share.filter, share.id);
+        self.stats.subscriptions -= 1;
+    }
+
     fn unsubscribe(&mut self, id: SessionId, filter: &str) -> Result<(), Refusal> {
         let filter = Filter::parse(filter, &self.limits.topics).map_err(|error| Refusal::topic(filter, error))?;
+        if let Some(share) = self.shares.leave(id, &filter) {
+            self.end_share(&share);
+            return Ok(());
+        }
         let session = &self.sessions[id.index()];
         let place = self
             .index
@@ -433,22 +484,38 @@ impl Broker {
             .resolve(message.topic, &self.limits.topics, &self.shared.router, &self.index)
             .map_err(|error| Refusal::topic(message.topic, error))?;
         self.stats.published += 1;
-        let others = route.workers.without(self.worker);
-        let shared = (!others.is_empty()).then(|| Arc::new(message.to_owned()));
+        let mut others = route.workers.without(self.worker);
+        self.picked.clear();
+        let mut picks = Vec::new();
+        for &(ref group, key) in &route.groups {
+            // Also `except` itself may be picked: the group gets each message, whoever publishes it.
+            let Some(member) = group.pick(key) else { continue };
+            if member.of_worker() == self.worker {
+                self.picked.push(member.session());
+            } else {
+                others.insert(member.of_worker());
+                let group = group.clone();
+                picks.push(Pick { member, group, key });
+            }
+        }
+        let shared = (!others.is_empty()).then(|| Arc::new(message.to_owned().with_picks(picks)));
         if let Some(shared) = &shared {
             out.forward(others, Arc::clone(shared));
         }
-        deliver(
+        let audience = Audience {
+            lists: &route.lists,
+            picked: &self.picked,
+            except,
+        };
+        let delivered = audience.deliver(
             message,
             shared.as_deref().map(OwnedMessage::kept),
-            route,
             &self.index,
             &mut self.sessions,
             &mut self.mark,
-            except,
-            &mut self.stats,
             out,
         );
+        self.stats.delivered += delivered;
         Ok(())
     }
 
@@ -485,51 +552,85 @@ fn is_reserved(topic: &str) -> bool {
     matches!(topic.split('/').next(), Some("$SYS" | "$share"))
 }
 
-/// Hands `message` to every subscriber of the route's lists once, except `except`, encoding it once per rendition.
-#[allow(clippy::too_many_arguments)] // the fields of Broker, borrowed apart from the route that lies in one of them
-fn deliver<O: Output>(
-    message: &Message<'_>,
-    kept: Option<&Kept>,
-    route: &Route,
-    index: &Index,
-    sessions: &mut [Session],
-    mark: &mut u32,
-    except: Option<SessionId>,
-    stats: &mut Stats,
-    out: &mut O,
-) {
-    let mut encoded: [Option<O::Encoded>; RENDITIONS] = [None; RENDITIONS];
-    let mut delivered = 0;
-    let mut send = |session, rendition: u8| {
-        let encoded = encoded[usize::from(rendition)].get_or_insert_with(|| out.encode(rendition, message, kept));
-        out.deliver(session, *encoded);
-        delivered += 1;
+/// Finds somebody else of the group for a message whose pick has left: one of this worker, or of another one, which is
+/// handed the message for it alone. Gives false if there is nobody, or no way to reach them.
+fn pick_again(
+    worker: u16,
+    pick: &Pick,
+    message: &OwnedMessage,
+    picked: &mut Vec<SessionId>,
+    out: &mut impl Output,
+) -> bool {
+    // Of this worker only members are left in the group: whoever leaves does so before it is picked here.
+    let Some(member) = pick.group.pick(pick.key) else {
+        return false;
     };
-    match &route.lists[..] {
-        // A session stands in a list once, so one list needs no marks.
-        [list] => {
-            for entry in index.entries(*list) {
-                if Some(entry.session) != except {
-                    send(entry.session, entry.rendition);
-                }
-            }
-        }
-        lists => {
-            *mark = mark.wrapping_add(1);
-            if *mark == 0 {
-                sessions.iter_mut().for_each(|session| session.mark = 0);
-                *mark = 1;
-            }
-            for entry in lists.iter().flat_map(|list| index.entries(*list)) {
-                let session = &mut sessions[entry.session.index()];
-                if session.mark != *mark && Some(entry.session) != except {
-                    session.mark = *mark;
-                    send(entry.session, entry.rendition);
-                }
-            }
-        }
+    if member.of_worker() == worker {
+        picked.push(member.session());
+        return true;
     }
-    stats.delivered += delivered;
+    let pick = Pick { member, ..pick.clone() };
+    let alone = message.as_message().to_owned().for_picks_only().with_picks(vec![pick]);
+    out.try_forward(member.of_worker(), Arc::new(alone))
+}
+
+/// Who of a worker gets a message.
+struct Audience<'a> {
+    /// All sessions of these lists.
+    lists: &'a [u32],
+    /// Besides, members of groups.
+    picked: &'a [SessionId],
+    /// But not this one, unless it was picked.
+    except: Option<SessionId>,
+}
+
+impl Audience<'_> {
+    /// Delivers `message` to everyone once, encoding it once per rendition. Gives the number of deliveries.
+    fn deliver<O: Output>(
+        &self,
+        message: &Message<'_>,
+        kept: Option<&Kept>,
+        index: &Index,
+        sessions: &mut [Session],
+        mark: &mut u32,
+        out: &mut O,
+    ) -> u64 {
+        let mut encoded: [Option<O::Encoded>; RENDITIONS] = [None; RENDITIONS];
+        let mut delivered = 0;
+        let mut send = |session, rendition: u8| {
+            let encoded = encoded[usize::from(rendition)].get_or_insert_with(|| out.encode(rendition, message, kept));
+            out.deliver(session, *encoded);
+            delivered += 1;
+        };
+        match (self.lists, self.picked) {
+            // A session stands in a list once, so one list needs no marks.
+            ([list], []) => {
+                for entry in index.entries(*list) {
+                    if Some(entry.session) != self.except {
+                        send(entry.session, entry.rendition);
+                    }
+                }
+            }
+            (lists, picked) => {
+                *mark = mark.wrapping_add(1);
+                if *mark == 0 {
+                    sessions.iter_mut().for_each(|session| session.mark = 0);
+                    *mark = 1;
+                }
+                let entries = lists.iter().flat_map(|list| index.entries(*list));
+                let listed = entries.map(|entry| entry.session);
+                let listed = listed.filter(|session| Some(*session) != self.except);
+                for id in picked.iter().copied().chain(listed) {
+                    let session = &mut sessions[id.index()];
+                    if session.mark != *mark {
+                        session.mark = *mark;
+                        send(id, session.rendition);
+                    }
+                }
+            }
+        }
+        delivered
+    }
 }
 
 #[cfg(test)]

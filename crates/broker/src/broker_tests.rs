@@ -66,6 +66,13 @@ impl Output for Said {
         self.forwarded.push((workers, message));
     }
 
+    fn try_forward(&mut self, worker: u16, message: Arc<OwnedMessage>) -> bool {
+        let mut workers = WorkerSet::EMPTY;
+        workers.insert(worker);
+        self.forward(workers, message);
+        true
+    }
+
     fn close(&mut self, session: SessionId, code: u16, reason: &str) {
         self.closed.insert(session, (code, reason.to_owned()));
     }
@@ -246,7 +253,7 @@ fn every_bad_command_is_answered_with_its_code_and_the_session_goes_on() {
         (r#"["pub","a/+",1,{"ref":1}]"#, "1", "bad_topic"),
         (r#"["pub","$SYS/x",1,{"ref":1}]"#, "1", "forbidden"),
         (r#"["pub","$share/g/x",1,{"ref":1}]"#, "1", "forbidden"),
-        (r#"["sub","$share/g/x",{"ref":1}]"#, "1", "bad_topic"),
+        (r#"["sub","$share/g",{"ref":1}]"#, "1", "bad_topic"),
         (r#"["sub","t",{"ref":1,"since":"all"}]"#, "1", "bad_message"),
         (r#"["sub","t",{"ref":1,"slow":"latest"}]"#, "1", "bad_message"),
         (r#"["pub","t",1,{"ref":1,"retain":true}]"#, "1", "bad_message"),
@@ -271,6 +278,105 @@ fn every_bad_command_is_answered_with_its_code_and_the_session_goes_on() {
     assert_eq!(house.heard(client), [r#"["pong"]"#]);
 }
 
+/// Members of `$share/g/t` on both workers, and a publisher.
+fn members(house: &mut House) -> ([(usize, SessionId); 4], (usize, SessionId)) {
+    let members = [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(worker, id)| house.json(worker, id));
+    for member in members {
+        house.says(member, r#"["sub","$share/g/t",{"ref":1}]"#);
+        assert_eq!(house.heard(member), [r#"["ok",1,{}]"#]);
+    }
+    (members, house.json(0, 9))
+}
+
+#[test]
+fn a_group_gets_each_message_once_and_its_members_take_turns() {
+    let mut house = House::new(2);
+    let (members, publisher) = members(&mut house);
+    let raw = house.raw(1, 5, "$share/other/#", &[]);
+    for _ in 0..40 {
+        house.says(publisher, r#"["pub","t",1]"#);
+    }
+    for member in members {
+        assert_eq!(house.heard(member).len(), 10);
+    }
+    assert_eq!(house.heard(raw).len(), 40, "another group gets them too");
+}
+
+#[test]
+fn a_member_of_a_group_that_subscribes_besides_gets_a_message_once() {
+    let mut house = House::new(2);
+    let publisher = house.json(0, 9);
+    let member = house.json(1, 0);
+    for filter in ["$share/g/t", "$share/h/+", "t", "#"] {
+        house.brokers[1].limits.subscriptions = 4;
+        house.says(member, &format!(r#"["sub","{filter}"]"#));
+    }
+    house.says(publisher, r#"["pub","t",1]"#);
+    assert_eq!(house.heard(member), [r#"["msg","t",1]"#]);
+}
+
+#[test]
+fn a_group_gets_what_one_of_it_publishes_also_without_echo() {
+    let mut house = House::new(1);
+    let only = house.json(0, 0);
+    house.says(only, r#"["sub","$share/g/t"]"#);
+    house.says(only, r#"["pub","t",1,{"echo":false}]"#);
+    assert_eq!(house.heard(only), [r#"["msg","t",1]"#]);
+}
+
+#[test]
+fn who_leaves_a_group_gets_no_more_and_the_last_one_ends_it() {
+    let mut house = House::new(2);
+    let (members, publisher) = members(&mut house);
+    house.says(members[0], r#"["unsub","$share/g/t",{"ref":2}]"#);
+    assert_eq!(house.heard(members[0]), [r#"["ok",2,{}]"#]);
+    house.says(members[0], r#"["unsub","$share/g/t",{"ref":3}]"#);
+    assert!(house.heard(members[0])[0].starts_with(r#"["err",3,"not_found""#));
+    house.brokers[1].handle_close(members[3].1);
+    for _ in 0..10 {
+        house.says(publisher, r#"["pub","t",1]"#);
+    }
+    let heard = members.map(|member| house.heard(member).len());
+    assert_eq!(heard, [0, 5, 5, 0]);
+    for (worker, id) in [members[1], members[2]] {
+        house.brokers[worker].handle_close(id);
+    }
+    house.says(publisher, r#"["pub","t",1]"#);
+    assert_eq!(house.brokers[0].shared.filters(), 0);
+    assert!(house.brokers.iter().all(|broker| broker.stats().subscriptions == 0));
+}
+
+#[test]
+fn a_message_for_a_member_that_has_left_meanwhile_goes_to_another_one() {
+    let mut house = House::new(3);
+    let publisher = house.json(0, 9);
+    for survivor in [(1, 1), (2, 0)] {
+        let picked = house.json(1, 0);
+        house.says(picked, r#"["sub","$share/g/t"]"#);
+        // On its way to the member that is alone in its group ...
+        house.brokers[0].handle_text(publisher.1, r#"["pub","t",1]"#, &mut house.outs[0]);
+        let survivor = house.json(survivor.0, survivor.1);
+        house.brokers[survivor.0].handle_text(survivor.1, r#"["sub","$share/g/t"]"#, &mut house.outs[survivor.0]);
+        house.brokers[1].handle_close(picked.1);
+        // ... whose number another connection has by now, which also subscribes.
+        let stranger = house.json(1, 0);
+        house.brokers[1].handle_text(stranger.1, r#"["sub","other"]"#, &mut house.outs[1]);
+        house.carry();
+        house.carry();
+        assert_eq!(house.heard(survivor), [r#"["msg","t",1]"#]);
+        assert!(house.heard(stranger).is_empty());
+        house.brokers[1].handle_close(stranger.1);
+        house.brokers[survivor.0].handle_close(survivor.1);
+    }
+    assert_eq!(house.brokers[1].stats().undelivered, 0);
+    let picked = house.json(1, 0);
+    house.says(picked, r#"["sub","$share/g/t"]"#);
+    house.brokers[0].handle_text(publisher.1, r#"["pub","t",1]"#, &mut house.outs[0]);
+    house.brokers[1].handle_close(picked.1);
+    house.carry();
+    assert_eq!(house.brokers[1].stats().undelivered, 1, "nobody is left");
+}
+
 #[test]
 fn subscriptions_of_a_connection_are_limited() {
     let mut house = House::new(1);
@@ -292,6 +398,7 @@ fn a_raw_connection_that_may_not_publish_is_closed_when_it_does() {
         ("t", &[("mode", "sub")][..], "mode=sub"),
         ("t/+", &[], "wildcards"),
         ("$SYS/load", &[], "$SYS"),
+        ("$share/g/t", &[], "$share"),
     ];
     for (id, (topic, query, word)) in table.into_iter().enumerate() {
         let client = house.raw(0, id as u32, topic, query);

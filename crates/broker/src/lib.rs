@@ -13,7 +13,8 @@
 //!
 //! There is one [`Broker`] per worker and one [`Shared`] per process. A broker knows the sessions of its worker and the
 //! lists of those that subscribe to each filter; the shared router knows which workers have any subscriber of a
-//! filter. What is done with replies and deliveries is the caller's business: it implements [`Output`].
+//! filter, and each member of a group that shares one (`$share/<group>/<filter>`): of those the publishing worker picks
+//! one for each message. What is done with replies and deliveries is the caller's business: it implements [`Output`].
 //!
 //! Start reading at [`Broker::handle_text`], then [`Broker::handle_forwarded`].
 #![forbid(unsafe_code)]
@@ -24,6 +25,8 @@ mod index;
 mod message;
 mod routes;
 mod session;
+mod shares;
+mod subscriber;
 mod target;
 mod workers;
 
@@ -32,6 +35,6 @@ pub use encode::{Encoding, encode};
 pub use message::{Kept, Message, OwnedMessage};
 pub use session::SessionId;
 pub use target::{Mode, Target, TargetError};
-pub use tidecast_router::Limits as TopicLimits;
+pub use tidecast_router::{Limits as TopicLimits, Strategy};
 pub use tidecast_wire as wire;
 pub use workers::WorkerSet;

@@ -2,9 +2,11 @@
 
 use std::sync::OnceLock;
 
+use tidecast_router::Group;
 use tidecast_wire::Kind;
 
 use crate::broker::RENDITIONS;
+use crate::subscriber::Subscriber;
 
 /// A published message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +30,20 @@ impl Message<'_> {
             topic_len: self.topic.len(),
             kind: self.kind,
             kept: Kept::default(),
+            to_lists: true,
+            picks: Vec::new(),
         }
     }
+}
+
+/// A member of a group on another worker that is to get a message.
+#[derive(Clone, Debug)]
+pub(crate) struct Pick {
+    pub(crate) member: Subscriber,
+    /// For another choice, should that one have left before the message comes.
+    pub(crate) group: Group<Subscriber>,
+    /// What sticky groups choose by.
+    pub(crate) key: u64,
 }
 
 /// What some rendition of a message came to, kept for the other workers because it was costly: a deflated frame.
@@ -61,9 +75,33 @@ pub struct OwnedMessage {
     topic_len: usize,
     kind: Kind,
     kept: Kept,
+    to_lists: bool,
+    picks: Vec<Pick>,
 }
 
 impl OwnedMessage {
+    /// The same for these members of groups, of whatever workers, as well.
+    pub(crate) fn with_picks(mut self, picks: Vec<Pick>) -> Self {
+        self.picks = picks;
+        self
+    }
+
+    /// The same for nobody but the members of groups that it names.
+    pub(crate) fn for_picks_only(mut self) -> Self {
+        self.to_lists = false;
+        self
+    }
+
+    /// Whether the subscribers of each worker get it, besides the members of groups that it names.
+    pub(crate) fn is_for_lists(&self) -> bool {
+        self.to_lists
+    }
+
+    /// The members of groups that get it.
+    pub(crate) fn picks(&self) -> &[Pick] {
+        &self.picks
+    }
+
     /// What renditions of it came to.
     pub fn kept(&self) -> &Kept {
         &self.kept

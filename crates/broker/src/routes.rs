@@ -1,9 +1,10 @@
 //! The answer to "who wants this topic", kept by topic until a subscription changes anywhere.
 
 use hashbrown::HashMap;
-use tidecast_router::{Limits, Router, Topic, TopicError};
+use tidecast_router::{Group, Limits, Router, Topic, TopicError};
 
 use crate::index::Index;
+use crate::subscriber::Subscriber;
 use crate::workers::WorkerSet;
 
 /// Topics whose answer is kept. One entry is about 100 bytes plus its topic, so this is some 10 MiB a worker.
@@ -18,6 +19,8 @@ pub(crate) struct Route {
     pub(crate) workers: WorkerSet,
     /// This worker's lists.
     pub(crate) lists: Vec<u32>,
+    /// Groups, of which a member each gets the message, and what sticky ones choose it by.
+    pub(crate) groups: Vec<(Group<Subscriber>, u64)>,
 }
 
 /// Routes by topic.
@@ -35,7 +38,7 @@ impl Routes {
         &mut self,
         topic: &str,
         limits: &Limits,
-        router: &Router<u16>,
+        router: &Router<Subscriber>,
         index: &Index,
     ) -> Result<&Route, TopicError> {
         // Read before asking: a change in between makes the answer look old, never new.
@@ -47,10 +50,15 @@ impl Routes {
         let ask = |topic: &str| -> Result<Route, TopicError> {
             let topic = Topic::parse(topic, limits)?;
             let mut workers = WorkerSet::EMPTY;
-            router.for_each_match(topic, |worker| workers.insert(*worker));
+            let mut groups = Vec::new();
+            router.for_each_route(topic, |route| match route {
+                tidecast_router::Route::One(subscriber) => workers.insert(subscriber.of_worker()),
+                tidecast_router::Route::Group(group) => groups.push((group.clone(), router.sticky_key(topic))),
+            });
             Ok(Route {
                 generation,
                 workers,
+                groups,
                 lists: index.matches(topic),
             })
         };

@@ -56,9 +56,6 @@ impl Target {
         limits: &Limits,
     ) -> Result<Target, TargetError> {
         let filter = Filter::parse(topic, limits).map_err(|error| TargetError::Topic(describe(topic, error)))?;
-        if filter.share_group().is_some() {
-            return Err(TargetError::Unsupported("a shared subscription ($share/...)"));
-        }
         let (mut mode, mut echo, mut text_kind) = (Mode::Both, true, Kind::Text);
         for (parameter, value) in parameters {
             let wrong = |parameter, expected| TargetError::Parameter {

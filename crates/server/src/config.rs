@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use tidecast_broker::{TopicLimits, WorkerSet};
+use tidecast_broker::{Strategy, TopicLimits, WorkerSet};
 use tidecast_websocket::{Millis, Timing, Version, Versions};
 use tidecast_worker::{Compression, MailboxLimits};
 
@@ -40,6 +40,8 @@ pub struct Config {
     pub max_topic: u16,
     /// The most levels of a topic or filter.
     pub max_levels: u8,
+    /// Which member of a shared subscription (`$share/<group>/<filter>`) gets a message.
+    pub share_strategy: Strategy,
     /// Messages that may wait for a worker that is behind, before publishers on other workers are slowed down.
     pub mailbox_messages: usize,
     /// The same in bytes of payload.
@@ -82,6 +84,7 @@ impl Default for Config {
             max_subscriptions: 1000,
             max_topic: 255,
             max_levels: 16,
+            share_strategy: Strategy::RoundRobin,
             mailbox_messages: 4096,
             mailbox_bytes: 64 << 20,
             versions: vec![13, 8, 7, 6],
@@ -156,6 +159,7 @@ pub enum ConfigError {
 #[derive(Clone, Debug)]
 pub(crate) struct Resolved {
     pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) share_strategy: Strategy,
     /// The core of each worker.
     pub(crate) cores: Vec<Option<usize>>,
     pub(crate) drain_timeout: Duration,
@@ -237,6 +241,7 @@ impl Config {
         let core = |worker: usize| (self.pin && !cores.is_empty()).then(|| cores[worker % cores.len()]);
         Ok(Resolved {
             listen: self.listen.clone(),
+            share_strategy: self.share_strategy,
             cores: (0..workers).map(core).collect(),
             drain_timeout: self.drain_timeout,
             mailbox: MailboxLimits {

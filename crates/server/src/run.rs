@@ -148,7 +148,7 @@ impl Workers {
     async fn start(resolved: &Resolved) -> Result<Workers, Error> {
         let count = resolved.cores.len();
         let mesh = Arc::new(Mesh::new(count, resolved.mailbox));
-        let shared = Arc::new(Shared::new());
+        let shared = Arc::new(Shared::with_strategy(resolved.share_strategy));
         let mut addresses = Vec::new();
         let mut shares: Vec<Vec<Listener>> = (0..count).map(|_| Vec::new()).collect();
         for address in &resolved.listen {

@@ -57,6 +57,8 @@ counters! {
     published,
     /// Messages taken over from other workers.
     forwarded,
+    /// Messages for a group whose chosen member had gone, when nobody else of it could be reached.
+    undelivered,
     /// Messages delivered, counted once per subscriber.
     delivered,
     /// Subscriptions at present.

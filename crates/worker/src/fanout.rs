@@ -489,6 +489,10 @@ impl Output for Fanout {
         }
     }
 
+    fn try_forward(&mut self, worker: u16, message: Arc<OwnedMessage>) -> bool {
+        self.send_to(worker, message)
+    }
+
     fn close(&mut self, _session: SessionId, code: u16, reason: &str) {
         self.closing = Some(Closing {
             code,

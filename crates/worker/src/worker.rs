@@ -658,6 +658,7 @@ impl Worker {
         self.counters.commands_refused.set(stats.refused);
         self.counters.published.set(stats.published);
         self.counters.forwarded.set(stats.forwarded);
+        self.counters.undelivered.set(stats.undelivered);
         self.counters.delivered.set(stats.delivered);
         self.counters.subscriptions.set(stats.subscriptions);
     }
