@@ -117,6 +117,26 @@ pub enum Since<'a> {
     },
 }
 
+impl<'a> Since<'a> {
+    /// `all` or `<epoch>:<offset>`.
+    pub(crate) fn parse(text: Cow<'a, str>) -> Option<Self> {
+        if text == "all" {
+            return Some(Since::All);
+        }
+        // An epoch is opaque and may hold a colon of its own; an offset cannot.
+        let colon = text.rfind(':').filter(|&colon| colon > 0)?;
+        let offset = crate::json::whole_number(&text[colon + 1..])?;
+        let epoch = match text {
+            Cow::Borrowed(text) => Cow::Borrowed(&text[..colon]),
+            Cow::Owned(mut text) => {
+                text.truncate(colon);
+                Cow::Owned(text)
+            }
+        };
+        Some(Since::After { epoch, offset })
+    }
+}
+
 /// What to do with messages for a subscriber whose queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SlowPolicy {

@@ -10,11 +10,14 @@
 //! text ──► json::parse_reply ──► Reply
 //! ```
 //!
+//! [`binary`] has the same functions for packets, of which a message may hold several.
+//!
 //! This crate knows the grammar and nothing else: no I/O, no sessions, no rights. Topics and filters are passed on as the
 //! strings they are; the router judges them. Start reading at [`Command`], then [`json`]; the protocol itself is described
 //! in `PROTOCOL.md` beside this crate.
 #![forbid(unsafe_code)]
 
+pub mod binary;
 pub mod close;
 mod command;
 mod error;

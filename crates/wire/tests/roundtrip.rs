@@ -1,7 +1,7 @@
 //! What is written is read back as the same, and no input makes either side panic.
 
 use proptest::prelude::*;
-use tidecast_wire::{Command, Kind, Payload, Reference, Reply, Since, SlowPolicy, fuzzing, json};
+use tidecast_wire::{Command, Kind, Payload, Reference, Reply, Since, SlowPolicy, binary, fuzzing, json};
 
 fn reference() -> impl Strategy<Value = Option<Reference<'static>>> {
     prop::option::of(any::<u64>().prop_map(Reference::number))
@@ -132,7 +132,45 @@ fn near_message() -> impl Strategy<Value = String> {
     prop::collection::vec(prop::sample::select(pieces), 0..16).prop_map(|pieces| pieces.concat())
 }
 
+/// The same command as packets tell it: no `ref` is 0, and the policy `close` is the broker's own.
+fn as_packet(mut command: Command<'static>) -> Command<'static> {
+    match &mut command {
+        Command::Sub { reference, slow, .. } => {
+            reference.take_if(|reference| reference.as_json() == "0");
+            slow.take_if(|slow| *slow == SlowPolicy::Close);
+        }
+        Command::Unsub { reference, .. } | Command::Pub { reference, .. } | Command::Auth { reference, .. } => {
+            reference.take_if(|reference| reference.as_json() == "0");
+        }
+        Command::Ping => {}
+    }
+    command
+}
+
 proptest! {
+    #[test]
+    fn commands_survive_as_packets_of_one_message(commands in prop::collection::vec(command(), 0..5)) {
+        let commands: Vec<_> = commands.into_iter().map(as_packet).collect();
+        let mut out = Vec::new();
+        commands.iter().for_each(|command| binary::command(&mut out, command));
+        let packets: Vec<_> = binary::Packets::new(&out).map(Result::unwrap).collect();
+        let read: Vec<_> = packets.iter().map(|packet| binary::parse(packet).unwrap()).collect();
+        prop_assert_eq!(read, commands);
+    }
+
+    #[test]
+    fn no_bytes_make_packets_panic_and_what_is_read_survives(
+        packets in prop::collection::vec((0..16_u8, prop::collection::vec(any::<u8>(), 0..24)), 0..6),
+        tail in prop::collection::vec(any::<u8>(), 0..6),
+    ) {
+        let mut message: Vec<u8> = packets
+            .into_iter()
+            .flat_map(|(number, body)| [vec![number, body.len() as u8], body].concat())
+            .collect();
+        message.extend(tail);
+        fuzzing::packets(&message);
+    }
+
     #[test]
     fn a_command_survives_the_wire(command in command()) {
         let mut out = Vec::new();

@@ -38,13 +38,18 @@ pub fn message(out: &mut Vec<u8>, topic: &str, kind: Kind, payload: &[u8], offse
 
 /// Appends the first message of a connection. `max_message` is in bytes, `ping_ms` in milliseconds.
 pub fn hello(out: &mut Vec<u8>, session: &str, max_message: u64, ping_ms: u64) {
-    out.extend_from_slice(b"[\"hello\",{\"session\":");
-    string(out, session);
-    out.extend_from_slice(b",\"max_message\":");
-    number(out, max_message);
-    out.extend_from_slice(b",\"ping_ms\":");
-    number(out, ping_ms);
-    out.extend_from_slice(b"}]");
+    out.extend_from_slice(b"[\"hello\",");
+    hello_object(out, session, max_message, ping_ms);
+    out.push(b']');
+}
+
+/// What `hello` tells.
+pub(crate) fn hello_object(out: &mut Vec<u8>, session: &str, max_message: u64, ping_ms: u64) {
+    let mut members = Members::open(out);
+    string(members.name("session"), session);
+    number(members.name("max_message"), max_message);
+    number(members.name("ping_ms"), ping_ms);
+    members.close();
 }
 
 /// Appends the reply to a command that carried a `ref` and was carried out. Without details their object is empty.
@@ -52,6 +57,12 @@ pub fn ok(out: &mut Vec<u8>, reference: &Reference<'_>, details: Option<&Details
     out.extend_from_slice(b"[\"ok\",");
     out.extend_from_slice(reference.as_json().as_bytes());
     out.push(b',');
+    details_object(out, details);
+    out.push(b']');
+}
+
+/// What `ok` tells; an empty object if there is nothing to tell.
+pub(crate) fn details_object(out: &mut Vec<u8>, details: Option<&Details<'_>>) {
     let mut members = Members::open(out);
     if let Some(details) = details {
         if let Some(epoch) = &details.epoch {
@@ -65,7 +76,6 @@ pub fn ok(out: &mut Vec<u8>, reference: &Reference<'_>, details: Option<&Details
         }
     }
     members.close();
-    out.push(b']');
 }
 
 /// Appends the refusal of a command.

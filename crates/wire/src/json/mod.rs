@@ -12,8 +12,11 @@ mod reply;
 mod scan;
 
 pub use encode::{bye, command, err, hello, lag, message, ok, pong};
+pub(crate) use encode::{details_object, hello_object};
 pub use parse::parse;
+pub(crate) use parse::since;
 pub use reply::parse_reply;
+pub(crate) use reply::{details, hello as parse_hello};
 
 use std::borrow::Cow;
 
@@ -77,7 +80,7 @@ fn type_name(raw: &str) -> &'static str {
 }
 
 /// A whole number of at most 64 bits, in digits alone.
-fn whole_number(raw: &str) -> Option<u64> {
+pub(crate) fn whole_number(raw: &str) -> Option<u64> {
     raw.parse().ok().filter(|_| !raw.starts_with('+'))
 }
 

@@ -360,7 +360,8 @@ fn as_since(raw: &str) -> Result<Since<'_>, Refusal> {
     since(raw).ok_or_else(|| Refusal::bad(r#""since" is "all", "<epoch>:<offset>" or {"last":n}"#))
 }
 
-fn since(raw: &str) -> Option<Since<'_>> {
+/// A `since` as its JSON is written.
+pub(crate) fn since(raw: &str) -> Option<Since<'_>> {
     if let Some(mut members) = Scanner::new(raw).object() {
         let mut last = None;
         while let Ok(Some((name, value))) = members.next() {
@@ -370,21 +371,7 @@ fn since(raw: &str) -> Option<Since<'_>> {
         }
         return last.map(Since::Last);
     }
-    let text = string(raw)?;
-    if text == "all" {
-        return Some(Since::All);
-    }
-    // An epoch is opaque and may hold a colon of its own; an offset cannot.
-    let colon = text.rfind(':').filter(|&colon| colon > 0)?;
-    let offset = whole_number(&text[colon + 1..])?;
-    let epoch = match text {
-        Cow::Borrowed(text) => Cow::Borrowed(&text[..colon]),
-        Cow::Owned(mut text) => {
-            text.truncate(colon);
-            Cow::Owned(text)
-        }
-    };
-    Some(Since::After { epoch, offset })
+    Since::parse(string(raw)?)
 }
 
 #[cfg(test)]

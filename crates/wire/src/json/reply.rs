@@ -27,7 +27,7 @@ pub fn parse_reply(text: &str) -> Result<Reply<'_>, Error<'_>> {
         "msg" => message.delivery(),
         "ok" => Ok(Reply::Ok {
             reference: message.reference()?,
-            details: message.details()?,
+            details: details(message.element(2)?)?,
         }),
         "err" => Ok(Reply::Err {
             reference: if message.element(1)? == "null" {
@@ -39,7 +39,7 @@ pub fn parse_reply(text: &str) -> Result<Reply<'_>, Error<'_>> {
             text: message.string(3, "the text")?,
         }),
         "pong" => Ok(Reply::Pong),
-        "hello" => message.hello(),
+        "hello" => hello(message.element(1)?),
         "lag" => Ok(Reply::Lag {
             filter: message.string(1, "the filter")?,
             dropped: message.number(2, "the count")?,
@@ -151,49 +151,51 @@ impl<'a> Message<'a> {
         };
         Ok(Reply::Message { topic, payload, offset })
     }
+}
 
-    fn details(&self) -> Result<Details<'a>, Error<'static>> {
-        let mut details = Details::default();
-        let Some(mut members) = Scanner::new(self.element(2)?).object() else {
-            return Err(bad("the details of a reply are an object"));
-        };
+/// What `ok` tells.
+pub(crate) fn details(object: &str) -> Result<Details<'_>, Error<'static>> {
+    let mut details = Details::default();
+    let Some(mut members) = Scanner::new(object).object() else {
+        return Err(bad("the details of a reply are an object"));
+    };
+    while let Some((name, value)) = members.next().map_err(not_json)? {
+        match string(name).as_deref() {
+            Some("epoch") => details.epoch = Some(string(value).ok_or_else(|| bad("an epoch is a string"))?),
+            Some("offset") => {
+                details.offset = Some(whole_number(value).ok_or_else(|| bad("an offset is a whole number"))?);
+            }
+            Some("recovered") => {
+                details.recovered = Some(boolean(value).ok_or_else(|| bad("recovered is true or false"))?);
+            }
+            _ => {}
+        }
+    }
+    Ok(details)
+}
+
+/// What `hello` tells.
+pub(crate) fn hello(object: &str) -> Result<Reply<'_>, Error<'static>> {
+    let (mut session, mut max_message, mut ping_ms) = (None, None, None);
+    if let Some(mut members) = Scanner::new(object).object() {
         while let Some((name, value)) = members.next().map_err(not_json)? {
             match string(name).as_deref() {
-                Some("epoch") => details.epoch = Some(string(value).ok_or_else(|| bad("an epoch is a string"))?),
-                Some("offset") => {
-                    details.offset = Some(whole_number(value).ok_or_else(|| bad("an offset is a whole number"))?);
-                }
-                Some("recovered") => {
-                    details.recovered = Some(boolean(value).ok_or_else(|| bad("recovered is true or false"))?);
-                }
+                Some("session") => session = string(value),
+                Some("max_message") => max_message = whole_number(value),
+                Some("ping_ms") => ping_ms = whole_number(value),
                 _ => {}
             }
         }
-        Ok(details)
     }
-
-    fn hello(&self) -> Result<Reply<'a>, Error<'static>> {
-        let (mut session, mut max_message, mut ping_ms) = (None, None, None);
-        if let Some(mut members) = Scanner::new(self.element(1)?).object() {
-            while let Some((name, value)) = members.next().map_err(not_json)? {
-                match string(name).as_deref() {
-                    Some("session") => session = string(value),
-                    Some("max_message") => max_message = whole_number(value),
-                    Some("ping_ms") => ping_ms = whole_number(value),
-                    _ => {}
-                }
-            }
-        }
-        match (session, max_message, ping_ms) {
-            (Some(session), Some(max_message), Some(ping_ms)) => Ok(Reply::Hello {
-                session,
-                max_message,
-                ping_ms,
-            }),
-            _ => Err(bad(
-                "hello is an object with session (string), max_message and ping_ms (numbers)",
-            )),
-        }
+    match (session, max_message, ping_ms) {
+        (Some(session), Some(max_message), Some(ping_ms)) => Ok(Reply::Hello {
+            session,
+            max_message,
+            ping_ms,
+        }),
+        _ => Err(bad(
+            "hello is an object with session (string), max_message and ping_ms (numbers)",
+        )),
     }
 }
 
