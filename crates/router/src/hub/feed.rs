@@ -5,7 +5,7 @@ use std::task::Waker;
 
 use super::signal::{Sleeper, Waiters};
 use crate::group::Place;
-use crate::lockfree::cells::{Join, Message, Reader, Ring, Taken};
+use crate::lockfree::cells::{Handover, Join, Reader, Ring, Taken};
 use crate::topic::Filter;
 
 /// What feeds are told apart by: subscriptions of one filter and about one capacity have one feed.
@@ -53,7 +53,7 @@ impl<T> Feed<T> {
 
     /// Publishes to all readers, wakes them, and says how many they are. `message` is asked for if
     /// there is one.
-    pub(crate) fn push<'m>(&self, message: impl FnOnce() -> &'m Message<T>) -> usize
+    pub(crate) fn push<'m>(&self, message: impl FnOnce() -> Handover<'m, T>) -> usize
     where
         T: 'm,
     {

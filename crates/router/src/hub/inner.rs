@@ -9,7 +9,7 @@ use super::retained::Retained;
 use crate::group::registry::Registry;
 use crate::group::{Group, Load, SharedOptions, Strategy, Tree};
 use crate::lockfree::cells::sync::{AtomicBool, Ordering, fence};
-use crate::lockfree::cells::{Message, Versioned};
+use crate::lockfree::cells::{Handover, Message, Versioned};
 use crate::router::{Route, Router, SubscriptionId};
 use crate::topic::{Filter, Limits, Topic};
 
@@ -67,12 +67,21 @@ impl<T: Send + Sync + 'static> Sink<T> {
     #[inline]
     pub(super) fn deliver(&self, outgoing: &mut Outgoing<'_, T>) -> usize {
         match &self.target {
-            Target::Feed { feed, .. } => feed.push(|| outgoing.message()),
+            Target::Feed { feed, .. } => feed.push(|| Handover::Lent(outgoing.message())),
             Target::Mailbox(mailbox) => usize::from(mailbox.push(outgoing.message())),
             Target::Callback(callback) => {
                 callback(outgoing.message());
                 1
             }
+        }
+    }
+
+    /// As [`deliver`](Self::deliver), for the last sink of a message.
+    #[inline]
+    pub(super) fn deliver_last(&self, mut outgoing: Outgoing<'_, T>) -> usize {
+        match &self.target {
+            Target::Feed { feed, .. } => feed.push(|| Handover::Given(outgoing.into_message())),
+            _ => self.deliver(&mut outgoing),
         }
     }
 }
@@ -100,6 +109,12 @@ impl<'a, T> Outgoing<'a, T> {
             value: None,
             message: Some(message),
         }
+    }
+
+    #[inline]
+    fn into_message(mut self) -> Message<T> {
+        self.message();
+        self.message.expect("it was just made")
     }
 
     #[inline]

@@ -56,14 +56,17 @@ impl<T: Send + Sync + 'static> Publisher<T> {
         }
         let mut outgoing = Outgoing::new(&self.topic, value);
         let mut reached = 0;
-        for sink in &self.sinks {
-            reached += sink.deliver(&mut outgoing);
-        }
         if !self.groups.is_empty() {
             let topic = Self::parse(&self.topic, hub);
             for group in &self.groups {
                 reached += hub.deliver_to_one(group, topic, &mut outgoing);
             }
+        }
+        if let Some((last, others)) = self.sinks.split_last() {
+            for sink in others {
+                reached += sink.deliver(&mut outgoing);
+            }
+            reached += last.deliver_last(outgoing);
         }
         reached
     }

@@ -109,13 +109,33 @@ impl<T> Message<T> {
     /// Counts `shares` more and gives what stands for them: each is to be given back once, by
     /// [`from_share`](Self::from_share) or [`release`](Self::release).
     pub(super) fn share(&self, shares: usize) -> NonNull<()> {
-        // Relaxed: whoever counts up has a handle, so the block is not going away.
-        let count = self.block().count.fetch_add(shares, Ordering::Relaxed);
+        let count = &self.block().count;
+        // Relaxed: whoever counts up has a handle, so the block is not going away. And if that is the
+        // only one, nobody else counts: no need for a locked instruction. Acquire: what those did who
+        // had another one comes before what is done with the new shares, for the store below does not
+        // pass it on.
+        let count = match count.load(Ordering::Acquire) {
+            1 => {
+                count.store(1 + shares, Ordering::Relaxed);
+                1
+            }
+            _ => count.fetch_add(shares, Ordering::Relaxed),
+        };
         // As in `Arc`: leaked handles must not make the count wrap.
         if count > isize::MAX as usize {
             std::process::abort();
         }
         self.block.cast()
+    }
+
+    /// As [`share`](Self::share), with this handle as one of the shares; at least one.
+    pub(super) fn into_share(self, shares: usize) -> NonNull<()> {
+        let share = match shares {
+            1 => self.block.cast(),
+            _ => self.share(shares - 1),
+        };
+        std::mem::forget(self);
+        share
     }
 
     /// The handle that a share stands for.

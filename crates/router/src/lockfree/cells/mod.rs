@@ -8,5 +8,5 @@ pub(crate) mod sync;
 mod versioned;
 
 pub use message::Message;
-pub(crate) use ring::{Join, Reader, Ring, Taken};
+pub(crate) use ring::{Handover, Join, Reader, Ring, Taken};
 pub(crate) use versioned::Versioned;

@@ -76,6 +76,14 @@ pub(crate) struct Ring<T> {
     messages: PhantomData<Message<T>>,
 }
 
+/// How a publisher hands a message to the ring.
+pub(crate) enum Handover<'m, T> {
+    /// It goes elsewhere too.
+    Lent(&'m Message<T>),
+    /// It is done with it, which saves counting it.
+    Given(Message<T>),
+}
+
 /// What became of a wish to read.
 pub(crate) enum Join<T> {
     /// Reads from here on.
@@ -147,7 +155,7 @@ impl<T> Ring<T> {
     ///
     /// The last access to the ring is sequentially consistent, so that what is loaded that way
     /// afterwards, such as whether a reader sleeps, is not older.
-    pub(crate) fn push<'m>(&self, message: impl FnOnce() -> &'m Message<T>) -> usize
+    pub(crate) fn push<'m>(&self, message: impl FnOnce() -> Handover<'m, T>) -> usize
     where
         T: 'm,
     {
@@ -185,9 +193,15 @@ impl<T> Ring<T> {
                 Err(now) => state = now,
             }
         }
-        let share = message.share(readers as usize);
-        // Relaxed: the state publishes it.
-        slot.share.store(share.as_ptr(), Ordering::Relaxed);
+        // All readers may have left since.
+        if readers > 0 {
+            let share = match message {
+                Handover::Lent(message) => message.share(readers as usize),
+                Handover::Given(message) => message.into_share(readers as usize),
+            };
+            // Relaxed: the state publishes it.
+            slot.share.store(share.as_ptr(), Ordering::Relaxed);
+        }
         slot.state.swap(at | readers, Ordering::SeqCst);
         readers as usize
     }
