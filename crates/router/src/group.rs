@@ -144,8 +144,7 @@ const STICKY_POINTS: u64 = 64;
 #[cfg(loom)]
 const STICKY_POINTS: u64 = 2;
 
-/// Up to so many members, all loads are looked at: eight loads of memory, about as long as two
-/// random choices take.
+/// Up to so many members, all loads are looked at: a handful of memory accesses buys the exact answer.
 const FEW: usize = 8;
 
 impl<S: Clone + Send + Sync + 'static> Group<S> {

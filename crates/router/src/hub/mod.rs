@@ -141,7 +141,8 @@ impl<T: Send + Sync + 'static> Hub<T> {
     /// otherwise, what was retained.
     ///
     /// With a shared filter (`$share/<group>/<filter>`) each message is received by one of the
-    /// group. After the hub was closed the subscription has nothing to receive but what was retained.
+    /// group; if its queue is full its policy decides, and no other member is tried. After the hub was
+    /// closed the subscription has nothing to receive but what was retained.
     ///
     /// # Errors
     /// Where and how `filter` is not one.
