@@ -141,10 +141,11 @@ fn readers_see_every_settled_subscriber_once_and_no_other() {
                 }
             });
         }
-        watch_memory(begin, end);
+        // Readers must end also when memory grew or a writer failed.
+        let watched = scope.spawn(|| watch_memory(begin, end)).join();
         let outcomes: Vec<_> = writers.into_iter().map(|writer| writer.join()).collect();
-        // Readers must end also when a writer failed.
         done.store(true, Ordering::SeqCst);
+        watched.expect("memory stays level");
         let updates = outcomes.into_iter().map(|outcome| 2 * outcome.expect("a writer"));
         let updates: u64 = updates.sum();
         assert_eq!(router.len(), settled.len());
