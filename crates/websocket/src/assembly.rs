@@ -180,6 +180,24 @@ impl Assembly {
         matches!(self.progress, Progress::Payload { filled: true, .. })
     }
 
+    /// Forgets everything, but keeps the buffer if its capacity is at most `kept`.
+    pub(crate) fn clear(&mut self, kept: usize) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        if buffer.capacity() > kept {
+            buffer = Vec::new();
+        }
+        *self = Self {
+            buffer,
+            ..Self::default()
+        };
+    }
+
+    /// Leaves the empty buffer no more capacity than a message of `limit` octets can use.
+    pub(crate) fn limit_capacity(&mut self, limit: u32) {
+        self.buffer.shrink_to(limit as usize + 1);
+    }
+
     /// Gives back the memory that a message in parts does not need between two reads.
     pub(crate) fn trim(&mut self) {
         self.buffer.shrink_to(2 * crate::frame::MAX_CONTROL);

@@ -391,10 +391,8 @@ impl Connection {
         mut inflaters: Inflaters<'_>,
         out: &mut Vec<u8>,
     ) -> Result<Option<Event<'a>>, Error> {
-        if let Some(assembly) = &mut self.assembly
-            && assembly.forget_delivered()
-        {
-            self.assembly = None;
+        if let Some(done) = self.assembly.take_if(|assembly| assembly.forget_delivered()) {
+            inflaters.put_assembly(done);
         }
         if !input.is_empty() {
             self.hear(now);
@@ -678,6 +676,9 @@ impl Connection {
     /// Keeps a fragment, or what it inflates to.
     #[inline(never)]
     fn add_fragment(&mut self, header: Header, payload: &[u8], inflaters: &mut Inflaters<'_>) -> Result<(), Error> {
+        if header.compressed && header.fin && self.assembly.is_none() {
+            self.assembly = Some(inflaters.take_assembly(self.limits.max_message));
+        }
         let (assembly, reader) = self.assembly_and_reader(inflaters);
         assembly.add_fragment(header, payload, reader)
     }

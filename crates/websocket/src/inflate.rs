@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use flate2::{Decompress, FlushDecompress, Status};
 
+use crate::assembly::Assembly;
 use crate::error::Error;
+use crate::permessage::TAIL;
 
 /// Inflaters shared by the connections of one thread: see [`Connection::poll_pooled`].
 ///
@@ -27,7 +29,13 @@ pub struct InflatePool {
     max_pooled: usize,
     /// The buffer that streams are inflated into, while none of them needs it.
     chunk: Vec<u8>,
+    /// What whole messages are inflated into, while none of them needs it.
+    assembly: Option<Box<Assembly>>,
 }
+
+/// The largest buffer of a message that is kept for the next one. A larger message takes so long to inflate that an
+/// allocation does not show.
+const KEPT: usize = 256 * 1024;
 
 impl InflatePool {
     /// The memory of one inflater, in octets: its window of 32 KiB, its tables, and what goes with them.
@@ -43,6 +51,7 @@ impl InflatePool {
             max_in_use,
             max_pooled,
             chunk: Vec::new(),
+            assembly: None,
         }
     }
 
@@ -135,6 +144,25 @@ impl Inflaters<'_> {
             pool.chunk = chunk;
         }
     }
+
+    /// An assembly of nothing, for a message that has come whole, of at most `limit` octets. Its buffer may be large
+    /// already: it is not for what a connection holds until more comes.
+    pub(crate) fn take_assembly(&mut self, limit: u32) -> Box<Assembly> {
+        let mut assembly = self
+            .0
+            .as_mut()
+            .and_then(|pool| pool.assembly.take())
+            .unwrap_or_default();
+        assembly.limit_capacity(limit);
+        assembly
+    }
+
+    pub(crate) fn put_assembly(&mut self, mut assembly: Box<Assembly>) {
+        if let Some(pool) = &mut self.0 {
+            assembly.clear(KEPT);
+            pool.assembly = Some(assembly);
+        }
+    }
 }
 
 /// Counts an inflater as in use for as long as it lives, whoever drops it.
@@ -146,6 +174,31 @@ impl Drop for Lease {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+/// What is added behind the octets that came of a message, which is sent without the end of its last block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Added {
+    /// Nothing: the message goes on.
+    Nothing,
+    /// What was taken away, [`TAIL`]. Behind a message that breaks off inside a block it may complete that.
+    Tail,
+    /// What no stored block has for its length and the complement of that. Refused for just that, at its last octet,
+    /// it stands where the tail would: no block was broken off. A stream cannot go on behind it.
+    Probe,
+}
+
+impl Added {
+    pub(crate) fn octets(self) -> &'static [u8] {
+        match self {
+            Self::Nothing => &[],
+            Self::Tail => &TAIL,
+            Self::Probe => &[0; TAIL.len()],
+        }
+    }
+}
+
+/// How zlib refuses [`Added::Probe`].
+const BAD_LENGTHS: &str = "invalid stored block lengths";
 
 /// One deflated stream, or several: behind a final block a new stream begins, which refers to nothing before it.
 #[derive(Debug)]
@@ -166,13 +219,17 @@ impl Inflater {
     /// Inflates some of `octets` into what capacity `out` has left, and gives how many were used up. If all are, and
     /// capacity is left over, then nothing more comes out of them.
     ///
+    /// The last of them are what was `added`. They are left where a final block ended just before them; a probe that is
+    /// refused as it should be ends the stream as well.
+    ///
     /// # Errors
-    /// They are not deflated data. What came before is in `out`.
-    pub(crate) fn inflate(&mut self, octets: &[u8], out: &mut Vec<u8>) -> Result<usize, Error> {
+    /// They are not deflated data, or break off where a probe stands. What came before is in `out`.
+    pub(crate) fn inflate(&mut self, octets: &[u8], added: Added, out: &mut Vec<u8>) -> Result<usize, Error> {
+        let added_len = added.octets().len();
         let mut consumed = 0;
         loop {
             if self.ended {
-                if consumed == octets.len() {
+                if octets.len() - consumed == added_len {
                     return Ok(consumed);
                 }
                 self.inner.reset(false);
@@ -180,13 +237,18 @@ impl Inflater {
             }
             let (before, produced) = (self.inner.total_in(), out.len());
             let rest = &octets[consumed..];
-            let status = self
-                .inner
-                .decompress_vec(rest, out, FlushDecompress::None)
-                .map_err(|_| Error::InvalidDeflate)?;
+            let result = self.inner.decompress_vec(rest, out, FlushDecompress::None);
             let taken = (self.inner.total_in() - before) as usize;
             consumed += taken;
-            self.ended = status == Status::StreamEnd;
+            let missing = octets.len() - consumed;
+            self.ended = match result {
+                Ok(Status::StreamEnd) if added == Added::Probe && missing < added_len => {
+                    return Err(Error::InvalidDeflate);
+                }
+                Ok(status) => status == Status::StreamEnd,
+                Err(error) if added == Added::Probe && missing == 0 && error.message() == Some(BAD_LENGTHS) => true,
+                Err(_) => return Err(Error::InvalidDeflate),
+            };
             let full = out.len() == out.capacity();
             let stuck = taken == 0 && out.len() == produced && !self.ended;
             if full || stuck || consumed == octets.len() {

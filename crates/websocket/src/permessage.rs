@@ -12,7 +12,7 @@ use flate2::{Compress, Compression};
 use crate::deflate::deflate_into;
 use crate::error::Error;
 use crate::extension::{Accept, Parameter};
-use crate::inflate::{Inflater, Inflaters};
+use crate::inflate::{Added, Inflater, Inflaters};
 use crate::limits::Limits;
 
 /// The parameters agreed on. Displayed as the header has them, each behind a semicolon.
@@ -258,8 +258,9 @@ impl fmt::Display for PerMessageOffer {
 //# Remove 4 octets (that are 0x00 0x00 0xff 0xff) from the tail end.
 pub(crate) const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
 
-/// An empty block that ends a stream. It can be read only where the one before ended.
-const FINAL_BLOCK: [u8; 5] = [0x01, 0x00, 0x00, 0xff, 0xff];
+/// What a message of up to so many octets lacks at its end is put behind a copy of it. Another call of zlib-rs would take
+/// longer by far; beside a longer message it does not show.
+const SHORT: usize = 256;
 
 /// How many octets a message may inflate to before [`Limits::max_inflate_ratio`] is looked at.
 pub(crate) const RATIO_FREE: u64 = 64 * 1024;
@@ -395,23 +396,48 @@ impl PerMessage {
         limits: Limits,
         inflaters: &mut Inflaters<'_>,
     ) -> Result<Inflated, Error> {
-        let mut inflated = Inflated {
-            consumed: 0,
-            filled: false,
-        };
         // Nothing was compressed, then nothing is to be inflated; some libraries send that for an empty message.
-        if self.received > 0 || !octets.is_empty() {
-            inflated = self.inflate_some(octets, message, room, limits, inflaters)?;
+        if self.received == 0 && octets.is_empty() {
+            return Ok(Inflated {
+                consumed: 0,
+                filled: false,
+            });
         }
-        if last && !inflated.filled {
-            self.end_message(message, limits, inflaters)?;
+        if !last {
+            return self.inflate_some(octets, Added::Nothing, message, room, limits, inflaters);
         }
-        Ok(inflated)
+        //= RFC 7692#section-7.2.2
+        //# Append 4 octets of 0x00 0x00 0xff 0xff to the tail end of the payload of the message.
+        let added = if self.takeover() { Added::Tail } else { Added::Probe };
+        let end = added.octets();
+        let whole = if octets.len() <= SHORT && room == usize::MAX {
+            let mut joined = [0; SHORT + TAIL.len()];
+            let len = octets.len() + end.len();
+            joined[..octets.len()].copy_from_slice(octets);
+            joined[octets.len()..len].copy_from_slice(end);
+            self.inflate_some(&joined[..len], added, message, room, limits, inflaters)?;
+            Inflated {
+                consumed: octets.len(),
+                filled: false,
+            }
+        } else {
+            let inflated = self.inflate_some(octets, Added::Nothing, message, room, limits, inflaters)?;
+            if inflated.filled {
+                return Ok(inflated);
+            }
+            // What four octets can still bring is not held back.
+            self.inflate_some(end, added, message, usize::MAX, limits, inflaters)?;
+            inflated
+        };
+        self.end_message(inflaters)?;
+        Ok(whole)
     }
 
+    /// Inflates `octets`, of which the last are what was `added` to those that came.
     fn inflate_some(
         &mut self,
         octets: &[u8],
+        added: Added,
         message: &mut Vec<u8>,
         room: usize,
         limits: Limits,
@@ -425,15 +451,16 @@ impl PerMessage {
         let most = u64::from(limits.max_inflate_ratio) * (self.received + octets.len() as u64) + RATIO_FREE;
         let mut rest = octets;
         loop {
-            if message.len() == message.capacity() {
+            if message.is_empty() || message.len() == message.capacity() {
                 // Memory follows what comes out: it doubles, up to one octet beyond the limit, which tells that the
-                // message goes on.
-                let more = message.capacity().max(rest.len().saturating_mul(3)).max(256);
+                // message goes on. It begins with more than most messages need: zlib-rs is fast up to 260 octets before
+                // the end of its room.
+                let more = message.capacity().max(rest.len().saturating_mul(6)).max(1024);
                 let useful = (limit + 1 - self.produced).min(room.saturating_sub(message.len()) as u64);
                 message.reserve_exact(more.min(useful as usize));
             }
             let before = message.len();
-            let consumed = inflater.inflate(rest, message)?;
+            let consumed = inflater.inflate(rest, added, message)?;
             rest = &rest[consumed..];
             self.received += consumed as u64;
             self.produced += (message.len() - before) as u64;
@@ -448,7 +475,8 @@ impl PerMessage {
                 });
             }
             let filled = message.len() >= room;
-            if filled || rest.is_empty() && message.len() < message.capacity() {
+            let ended = inflater.has_ended() && (rest.is_empty() || rest.len() == added.octets().len());
+            if filled || ended || rest.is_empty() && message.len() < message.capacity() {
                 return Ok(Inflated {
                     consumed: octets.len() - rest.len(),
                     filled,
@@ -457,43 +485,30 @@ impl PerMessage {
         }
     }
 
-    //= RFC 7692#section-7.2.2
-    //# Append 4 octets of 0x00 0x00 0xff 0xff to the tail end of the payload of the message.
-    fn end_message(
-        &mut self,
-        message: &mut Vec<u8>,
-        limits: Limits,
-        inflaters: &mut Inflaters<'_>,
-    ) -> Result<(), Error> {
+    /// Whether what the peer sends may refer to earlier messages.
+    fn takeover(&self) -> bool {
+        !if self.server {
+            self.params.client_no_context_takeover
+        } else {
+            self.params.server_no_context_takeover
+        }
+    }
+
+    /// Ends the message, behind the last of its octets and the four that are added.
+    fn end_message(&mut self, inflaters: &mut Inflaters<'_>) -> Result<(), Error> {
+        (self.received, self.produced) = (0, 0);
         //= RFC 7692#section-7.2.2
         //# Otherwise, the server MUST decompress each new message using the LZ77 sliding window used to process the
         //# last compressed message.
         //= RFC 7692#section-7.2.2
         //# Otherwise, the client MUST decompress each new message using the LZ77 sliding window used to process the
         //# last compressed message.
-        let takeover = !if self.server {
-            self.params.client_no_context_takeover
-        } else {
-            self.params.server_no_context_takeover
-        };
-        // Behind a final block, with nothing after it, there is no block to complete.
-        let ended = self.received == 0 || self.inflater.as_ref().is_none_or(Inflater::has_ended);
-        if !ended {
-            let inflated = message.len();
-            // What four octets can still bring is not held back.
-            self.inflate_some(&TAIL, message, usize::MAX, limits, inflaters)?;
-            if !takeover {
-                // The tail may have been taken for compressed data if the message broke off inside a block. Only
-                // behind a whole block can another one begin.
-                self.inflate_some(&FINAL_BLOCK, message, usize::MAX, limits, inflaters)?;
-                let ended = self.inflater.as_ref().is_some_and(Inflater::has_ended);
-                if !ended || message.len() != inflated {
-                    return Err(Error::InvalidDeflate);
-                }
+        if !self.takeover()
+            && let Some(inflater) = self.inflater.take()
+        {
+            if !inflater.has_ended() {
+                return Err(Error::InvalidDeflate);
             }
-        }
-        (self.received, self.produced) = (0, 0);
-        if !takeover && let Some(inflater) = self.inflater.take() {
             inflaters.put(inflater);
         }
         Ok(())

@@ -9,7 +9,7 @@
 //! of the frames that were read: what limits frames and messages limits what is inflated.
 
 use crate::error::Error;
-use crate::inflate::{Inflater, Inflaters};
+use crate::inflate::{Added, Inflater, Inflaters};
 use crate::input::Input;
 use crate::limits::Limits;
 use crate::permessage::RATIO_FREE;
@@ -88,15 +88,17 @@ impl Stream {
         if self.chunk.capacity() < CHUNK {
             self.chunk = inflaters.take_chunk(CHUNK);
         }
-        let consumed = inflater.inflate(input.rest(), &mut self.chunk).or_else(|error| {
-            // The frames before it are heard first: what is heard does not depend on how the stream is cut.
-            self.broken = true;
-            if self.chunk.is_empty() {
-                Err(error)
-            } else {
-                Ok(input.rest().len())
-            }
-        })?;
+        let consumed = inflater
+            .inflate(input.rest(), Added::Nothing, &mut self.chunk)
+            .or_else(|error| {
+                // The frames before it are heard first: what is heard does not depend on how the stream is cut.
+                self.broken = true;
+                if self.chunk.is_empty() {
+                    Err(error)
+                } else {
+                    Ok(input.rest().len())
+                }
+            })?;
         input.take(consumed);
         self.filled = self.chunk.len() == self.chunk.capacity();
         self.received += consumed as u64;
