@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use tidecast_router::{Filter, Router, Strategy, TopicError};
-use tidecast_wire::{Code, Command, Error, Kind, Payload, Reference, SlowPolicy, close, json};
+use tidecast_wire::{Code, Command, Error, Kind, Payload, Reference, SlowPolicy, binary, close, json};
 
 use crate::index::Index;
 use crate::message::{Kept, Message, OwnedMessage, Pick};
@@ -16,7 +16,7 @@ use crate::target::{Mode, Target, describe};
 use crate::workers::WorkerSet;
 
 /// Renditions there can be: the caller numbers the ways in which a message is put on the wire, from 0.
-pub const RENDITIONS: usize = 16;
+pub const RENDITIONS: usize = 24;
 
 /// What a client may do.
 #[derive(Clone, Debug)]
@@ -61,8 +61,8 @@ pub trait Output {
     /// A message as one rendition puts it on the wire.
     type Encoded: Copy;
 
-    /// Sends a reply, one text message, to one session.
-    fn reply(&mut self, session: SessionId, payload: &[u8]);
+    /// Sends a reply, one message, to one session.
+    fn reply(&mut self, session: SessionId, payload: &[u8], text: bool);
 
     /// Puts `message` on the wire for all sessions of `rendition`. Called at most once per message and rendition.
     /// Where other workers get the message too, what is costly can be taken from `kept`, or left there for them.
@@ -114,6 +114,9 @@ pub struct Broker {
     stats: Stats,
     mark: u32,
     scratch: Vec<u8>,
+    /// Replies to the packets of the message at hand, to go out as one message.
+    batch: Vec<u8>,
+    batching: bool,
 }
 
 /// A refusal on its way to becoming an `err` reply.
@@ -155,6 +158,8 @@ impl Broker {
             stats: Stats::default(),
             mark: 0,
             scratch: Vec::new(),
+            batch: Vec::new(),
+            batching: false,
         }
     }
 
@@ -170,12 +175,26 @@ impl Broker {
 
     /// A multiplexed connection was opened. It is greeted with `hello`, which carries `name`.
     ///
-    /// Sessions of equal `rendition`, a number below 16, get the same bytes for a message.
+    /// Sessions of equal `rendition`, a number below [`RENDITIONS`], get the same bytes for a message.
     pub fn handle_open_json(&mut self, id: SessionId, rendition: u8, name: &str, out: &mut impl Output) {
         self.open(id, Face::Json, rendition);
-        self.scratch.clear();
-        json::hello(&mut self.scratch, name, self.limits.message as u64, self.limits.ping_ms);
-        out.reply(id, &self.scratch);
+        self.greet(id, name, out);
+    }
+
+    /// The same for a connection that speaks in packets.
+    pub fn handle_open_packets(&mut self, id: SessionId, rendition: u8, name: &str, out: &mut impl Output) {
+        self.open(id, Face::Packets, rendition);
+        self.greet(id, name, out);
+    }
+
+    fn greet(&mut self, id: SessionId, name: &str, out: &mut impl Output) {
+        let (message, ping_ms) = (self.limits.message as u64, self.limits.ping_ms);
+        self.say(
+            id,
+            out,
+            |out| json::hello(out, name, message, ping_ms),
+            |out| binary::hello(out, name, message, ping_ms),
+        );
     }
 
     /// A raw connection was opened.
@@ -231,6 +250,10 @@ impl Broker {
     pub fn handle_text(&mut self, id: SessionId, text: &str, out: &mut impl Output) {
         match &self.sessions[id.index()].face {
             Face::Json => self.handle_json(id, text, out),
+            Face::Packets => {
+                let text = "tidecast.bin.v1 is spoken in binary messages; this one was text";
+                self.refuse(id, None, &Refusal::new(Code::BadMessage, text), out);
+            }
             Face::Raw(raw) => {
                 let kind = raw.text_kind;
                 if kind == Kind::Json && !json::is_valid(text.as_bytes()) {
@@ -256,6 +279,7 @@ impl Broker {
                 );
                 self.refuse(id, None, &refusal, out);
             }
+            Face::Packets => self.handle_packets(id, payload, out),
             Face::Raw(_) => self.publish_raw(id, payload, Kind::Binary, out),
             Face::Closed => {}
         }
@@ -301,15 +325,70 @@ impl Broker {
 
     /// Says `bye` to a session that has words for it; the caller closes it afterwards.
     pub fn say_bye(&mut self, id: SessionId, code: u16, text: &str, retry_ms: u64, out: &mut impl Output) {
-        if let Some(Face::Json) = self.sessions.get(id.index()).map(|session| &session.face) {
-            self.scratch.clear();
-            json::bye(&mut self.scratch, code, text, retry_ms);
-            out.reply(id, &self.scratch);
+        if id.index() < self.sessions.len() {
+            self.say(
+                id,
+                out,
+                |out| json::bye(out, code, text, retry_ms),
+                |out| binary::bye(out, code, text, retry_ms),
+            );
         }
     }
 
+    /// Sends a reply in the words of a session that has any. Those of packets are collected while a message of them is
+    /// handled.
+    fn say(
+        &mut self,
+        id: SessionId,
+        out: &mut impl Output,
+        in_json: impl FnOnce(&mut Vec<u8>),
+        in_packets: impl FnOnce(&mut Vec<u8>),
+    ) {
+        match self.sessions[id.index()].face {
+            Face::Json => {
+                self.scratch.clear();
+                in_json(&mut self.scratch);
+                out.reply(id, &self.scratch, true);
+            }
+            Face::Packets => {
+                in_packets(&mut self.batch);
+                if !self.batching {
+                    self.end_batch(id, out);
+                }
+            }
+            Face::Raw(_) | Face::Closed => {}
+        }
+    }
+
+    /// Sends what was collected.
+    fn end_batch(&mut self, id: SessionId, out: &mut impl Output) {
+        if !self.batch.is_empty() {
+            out.reply(id, &self.batch, false);
+            self.batch.clear();
+        }
+    }
+
+    /// Handles the packets of one message. Their replies go out as one message, but not later than a delivery that a
+    /// packet behind them may bring.
+    fn handle_packets(&mut self, id: SessionId, message: &[u8], out: &mut impl Output) {
+        self.batching = true;
+        for packet in binary::Packets::new(message) {
+            let result = packet.and_then(|packet| binary::parse(&packet));
+            if let Ok(Command::Pub { .. }) = result {
+                self.end_batch(id, out);
+            }
+            self.handle_command(id, result, out);
+        }
+        self.batching = false;
+        self.end_batch(id, out);
+    }
+
     fn handle_json(&mut self, id: SessionId, text: &str, out: &mut impl Output) {
-        let result = match json::parse(text) {
+        self.handle_command(id, json::parse(text), out);
+    }
+
+    fn handle_command(&mut self, id: SessionId, command: Result<Command<'_>, Error<'_>>, out: &mut impl Output) {
+        let result = match command {
             Ok(command) => {
                 let reference = command.reference().cloned();
                 self.apply(id, command, out).map_err(|refusal| (reference, refusal))
@@ -367,9 +446,7 @@ impl Broker {
                 "auth is not available in this version of tidecast: every client may do everything",
             )),
             Command::Ping => {
-                self.scratch.clear();
-                json::pong(&mut self.scratch);
-                out.reply(id, &self.scratch);
+                self.say(id, out, json::pong, binary::pong);
                 Ok(())
             }
         }
@@ -521,17 +598,24 @@ impl Broker {
 
     fn confirm(&mut self, id: SessionId, reference: Option<&Reference<'_>>, out: &mut impl Output) {
         if let Some(reference) = reference {
-            self.scratch.clear();
-            json::ok(&mut self.scratch, reference, None);
-            out.reply(id, &self.scratch);
+            self.say(
+                id,
+                out,
+                |out| json::ok(out, reference, None),
+                |out| binary::ok(out, reference, None),
+            );
         }
     }
 
     fn refuse(&mut self, id: SessionId, reference: Option<&Reference<'_>>, refusal: &Refusal, out: &mut impl Output) {
         self.stats.refused += 1;
-        self.scratch.clear();
-        json::err(&mut self.scratch, reference, refusal.code, &refusal.text);
-        out.reply(id, &self.scratch);
+        let Refusal { code, text } = refusal;
+        self.say(
+            id,
+            out,
+            |out| json::err(out, reference, *code, text),
+            |out| binary::err(out, reference, *code, text),
+        );
     }
 
     /// Ends a raw session, which has no words for an error but the close reason.

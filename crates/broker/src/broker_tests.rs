@@ -8,6 +8,12 @@ use crate::message::OwnedMessage;
 
 const RAW: u8 = 0;
 const JSON: u8 = 1;
+const PACKETS: u8 = 2;
+
+/// What is not text, to be compared as text.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
 
 /// Several workers' brokers, with forwarded messages carried by hand, and everything they said.
 struct House {
@@ -29,26 +35,31 @@ struct Said {
 impl Output for Said {
     type Encoded = usize;
 
-    fn reply(&mut self, session: SessionId, payload: &[u8]) {
-        self.to
-            .entry(session)
-            .or_default()
-            .push(String::from_utf8(payload.to_vec()).unwrap());
+    fn reply(&mut self, session: SessionId, payload: &[u8], text: bool) {
+        let said = if text {
+            String::from_utf8(payload.to_vec()).unwrap()
+        } else {
+            hex(payload)
+        };
+        self.to.entry(session).or_default().push(said);
     }
 
     fn encode(&mut self, rendition: u8, message: &Message<'_>, kept: Option<&Kept>) -> usize {
+        let shown = |bytes: &[u8]| {
+            if rendition == PACKETS {
+                hex(bytes)
+            } else {
+                String::from_utf8_lossy(bytes).into_owned()
+            }
+        };
         if let Some(bytes) = kept.and_then(|kept| kept.get(rendition)) {
-            self.encoded.push(String::from_utf8_lossy(bytes).into_owned());
+            self.encoded.push(shown(bytes));
             return self.encoded.len() - 1;
         }
-        let encoding = if rendition == RAW {
-            Encoding::Raw
-        } else {
-            Encoding::Json
-        };
+        let encoding = Encoding::ALL[usize::from(rendition)];
         let mut scratch = Vec::new();
         let (bytes, _) = encode(message, encoding, &mut scratch);
-        self.encoded.push(String::from_utf8_lossy(bytes).into_owned());
+        self.encoded.push(shown(bytes));
         self.made += 1;
         if let Some(kept) = kept {
             kept.keep(rendition, bytes);
@@ -108,6 +119,18 @@ impl House {
         (worker, id)
     }
 
+    fn packets(&mut self, worker: usize, id: u32) -> (usize, SessionId) {
+        let id = SessionId(id);
+        self.brokers[worker].handle_open_packets(id, PACKETS, "s", &mut self.outs[worker]);
+        assert!(self.heard((worker, id))[0].starts_with("08"));
+        (worker, id)
+    }
+
+    fn sends(&mut self, (worker, id): (usize, SessionId), message: &[u8]) {
+        self.brokers[worker].handle_binary(id, message, &mut self.outs[worker]);
+        self.carry();
+    }
+
     fn raw(&mut self, worker: usize, id: u32, topic: &str, query: &[(&str, &str)]) -> (usize, SessionId) {
         let target = Target::new(topic, query.iter().copied(), &limits().topics).unwrap();
         self.brokers[worker].handle_open_raw(SessionId(id), RAW, &target);
@@ -155,6 +178,47 @@ fn a_message_reaches_the_subscribers_of_every_worker_in_their_own_encoding() {
         assert_eq!(house.heard(subscriber), [r#"["msg","room/1",{"x": 1}]"#]);
     }
     assert_eq!(house.heard(raw), [r#"{"x": 1}"#]);
+}
+
+#[test]
+fn packets_say_the_same_as_json_and_several_of_them_are_one_message() {
+    let mut house = House::new(2);
+    let packets = house.packets(0, 0);
+    let json = house.json(1, 0);
+    house.says(json, r#"["sub","t"]"#);
+    // SUB t with ref 1, SUB u with ref 2, PING: answered by one message.
+    house.sends(packets, b"\x03\x04\x01\x00\x01t\x03\x04\x02\x00\x01u\x0a\x00");
+    assert_eq!(house.heard(packets), ["050401027b7d050402027b7d0b00"]);
+    // Two publishes and an UNSUB: what the first says is heard before what the others are answered.
+    house.sends(
+        packets,
+        b"\x02\x06\x03\x00\x01t\x007\x02\x06\x00\x02\x01t\x018\x04\x03\x05\x01u",
+    );
+    assert_eq!(house.heard(packets), ["01050174000037", "050403027b7d", "050405027b7d"]);
+    assert_eq!(house.heard(json), [r#"["msg","t",7]"#, r#"["msg","t","8"]"#]);
+    house.says(json, r#"["pub","t","AAE=",{"kind":"binary"}]"#);
+    assert_eq!(house.heard(packets), ["0106017400020001"]);
+}
+
+#[test]
+fn a_broken_packet_is_refused_and_those_before_it_are_not() {
+    let mut house = House::new(1);
+    let client = house.packets(0, 0);
+    house.sends(client, b"\x0a\x00\x40\x01\x09\x03\x7f");
+    let heard = house.heard(client);
+    let words = |text: &str| hex(text.as_bytes());
+    assert_eq!(heard.len(), 1);
+    assert!(heard[0].starts_with("0b0006"), "{heard:?}");
+    for expected in ["unknown_verb", "0x40", "bad_message", "says it has 127 bytes"] {
+        assert!(heard[0].contains(&words(expected)), "{expected}: {heard:?}");
+    }
+    house.says(client, "[\"ping\"]");
+    assert!(house.heard(client)[0].contains(&words("binary messages")));
+    house.brokers[0].say_bye(client.1, 1001, "going", 5, &mut house.outs[0]);
+    assert_eq!(
+        house.heard(client),
+        ["0909e907".to_owned() + "05" + &words("going") + "05"]
+    );
 }
 
 #[test]

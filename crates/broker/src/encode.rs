@@ -1,6 +1,6 @@
 //! A message as each kind of client gets it.
 
-use tidecast_wire::{Kind, json};
+use tidecast_wire::{Kind, binary, json};
 
 use crate::message::Message;
 
@@ -11,11 +11,13 @@ pub enum Encoding {
     Raw,
     /// `tidecast.json.v1`.
     Json,
+    /// `tidecast.bin.v1`.
+    Binary,
 }
 
 impl Encoding {
     /// Every encoding, in the order of [`Encoding::index`].
-    pub const ALL: [Encoding; 2] = [Encoding::Raw, Encoding::Json];
+    pub const ALL: [Encoding; 3] = [Encoding::Raw, Encoding::Json, Encoding::Binary];
 
     /// A small number for tables.
     pub fn index(self) -> usize {
@@ -34,6 +36,11 @@ pub fn encode<'a>(message: &Message<'a>, encoding: Encoding, scratch: &'a mut Ve
             json::message(scratch, message.topic, message.kind, message.payload, None);
             (scratch, true)
         }
+        Encoding::Binary => {
+            scratch.clear();
+            binary::message(scratch, message.topic, message.kind, message.payload, None);
+            (scratch, false)
+        }
     }
 }
 
@@ -42,13 +49,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn raw_is_the_payload_itself_and_json_names_the_topic() {
-        let table: [(Kind, &[u8], bool, &str); 3] = [
-            (Kind::Json, b"{\"a\": 1}", true, r#"["msg","t",{"a": 1}]"#),
-            (Kind::Text, b"say \"hi\"", true, r#"["msg","t","say \"hi\""]"#),
-            (Kind::Binary, b"\x00\x01", false, r#"["msg","t","AAE=",null,"base64"]"#),
+    fn raw_is_the_payload_itself_and_the_others_name_the_topic() {
+        type Row = (Kind, &'static [u8], bool, &'static str, &'static [u8]);
+        let table: [Row; 3] = [
+            (
+                Kind::Json,
+                b"{\"a\": 1}",
+                true,
+                r#"["msg","t",{"a": 1}]"#,
+                b"\x01\x0c\x01t\x00\x00{\"a\": 1}",
+            ),
+            (
+                Kind::Text,
+                b"say \"hi\"",
+                true,
+                r#"["msg","t","say \"hi\""]"#,
+                b"\x01\x0c\x01t\x00\x01say \"hi\"",
+            ),
+            (
+                Kind::Binary,
+                b"\x00\x01",
+                false,
+                r#"["msg","t","AAE=",null,"base64"]"#,
+                b"\x01\x06\x01t\x00\x02\x00\x01",
+            ),
         ];
-        for (kind, payload, text, expected) in table {
+        for (kind, payload, text, in_json, in_packets) in table {
             let message = Message {
                 topic: "t",
                 payload,
@@ -58,8 +84,9 @@ mod tests {
             assert_eq!(encode(&message, Encoding::Raw, &mut scratch), (payload, text));
             assert_eq!(
                 encode(&message, Encoding::Json, &mut scratch),
-                (expected.as_bytes(), true)
+                (in_json.as_bytes(), true)
             );
+            assert_eq!(encode(&message, Encoding::Binary, &mut scratch), (in_packets, false));
         }
     }
 }

@@ -27,6 +27,8 @@ pub(crate) enum Face {
     Closed,
     /// Many topics, commands in JSON.
     Json,
+    /// Many topics, commands in packets.
+    Packets,
     /// One topic, frames are payloads.
     Raw(Box<RawFace>),
 }

@@ -209,6 +209,13 @@ impl Client {
         Ok(())
     }
 
+    pub(crate) fn queue_message(&mut self, message: &Message) -> Result<(), Error> {
+        match message {
+            Message::Text(text) => self.queue_text(text),
+            Message::Binary(bytes) => self.queue_binary(bytes),
+        }
+    }
+
     fn queue(&mut self, opcode: Opcode, payload: &[u8]) -> Result<(), Error> {
         self.link.queue(opcode, payload)?;
         if self.link.is_full() { self.flush() } else { Ok(()) }

@@ -1,4 +1,4 @@
-//! `tidecast.json.v1` from the client's side, without I/O: what to say, what was answered, and when to come back.
+//! The broker's protocol from the client's side, without I/O: what to say, what was answered, and when to come back.
 //!
 //! ```text
 //!              hello                    lost, temporary
@@ -16,12 +16,22 @@ use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use tidecast_wire::{Code, Command, Details, Kind, Payload, Reference, Reply, json};
+use tidecast_wire::{Code, Command, Details, Kind, Payload, Reference, Reply, binary, json};
 
 use crate::backoff::{Backoff, Reconnect};
 use crate::error::{Error, Refusal};
 use crate::event::{Delivery, Event, Hello, Publish};
 use crate::link::Message;
+
+/// The subprotocols to offer for a conversation: those of `options`, and JSON if none of them is the broker's own.
+pub(crate) fn offers(protocols: &[String]) -> Vec<String> {
+    let ours = [json::SUBPROTOCOL, binary::SUBPROTOCOL];
+    let mut offers = protocols.to_vec();
+    if !offers.iter().any(|name| ours.contains(&&**name)) {
+        offers.insert(0, json::SUBPROTOCOL.to_owned());
+    }
+    offers
+}
 
 /// Where the conversation stands.
 #[derive(Debug)]
@@ -69,6 +79,8 @@ enum Asked {
 #[derive(Debug)]
 pub(crate) struct Conversation {
     phase: Phase,
+    /// Commands and replies are packets, not JSON.
+    in_packets: bool,
     timeout: Duration,
     backoff: Option<Backoff>,
     hello: Option<Hello>,
@@ -81,15 +93,17 @@ pub(crate) struct Conversation {
     awaited: Option<(u64, Option<Answer>)>,
     /// The `bye` of this connection: close code and how long to stay away.
     bye: Option<(u16, Duration)>,
-    out: VecDeque<String>,
+    out: VecDeque<Message>,
     events: VecDeque<Event>,
 }
 
 impl Conversation {
-    /// For a connection that came up at `now`. Until [`Conversation::come_back`] it does not.
-    pub(crate) fn new(timeout: Duration, now: Instant) -> Conversation {
+    /// For a connection that came up at `now`, with the subprotocol agreed on. Until [`Conversation::come_back`] it does
+    /// not.
+    pub(crate) fn new(timeout: Duration, protocol: Option<&str>, now: Instant) -> Conversation {
         Conversation {
             phase: Phase::Greeting(now + timeout),
+            in_packets: protocol == Some(binary::SUBPROTOCOL),
             timeout,
             backoff: None,
             hello: None,
@@ -123,7 +137,8 @@ impl Conversation {
     }
 
     /// A new connection came up.
-    pub(crate) fn handle_connected(&mut self, now: Instant) {
+    pub(crate) fn handle_connected(&mut self, protocol: Option<&str>, now: Instant) {
+        self.in_packets = protocol == Some(binary::SUBPROTOCOL);
         self.phase = Phase::Greeting(now + self.timeout);
         if let Some(backoff) = &mut self.backoff {
             backoff.handle_connected(now);
@@ -178,11 +193,17 @@ impl Conversation {
     /// # Errors
     /// It is none of this protocol: the connection is of no use.
     pub(crate) fn handle_message(&mut self, message: &Message) -> Result<(), Error> {
-        let text = match message {
-            Message::Text(text) => text,
-            Message::Binary(_) => return Err(Error::Unreadable("a binary message".to_owned())),
-        };
-        match json::parse_reply(text) {
+        match message {
+            Message::Text(text) if !self.in_packets => self.handle_parsed(json::parse_reply(text)),
+            Message::Binary(packets) if self.in_packets => binary::Packets::new(packets)
+                .try_for_each(|packet| self.handle_parsed(packet.and_then(|packet| binary::parse_reply(&packet)))),
+            Message::Text(_) => Err(Error::Unreadable("a text message".to_owned())),
+            Message::Binary(_) => Err(Error::Unreadable("a binary message".to_owned())),
+        }
+    }
+
+    fn handle_parsed(&mut self, reply: Result<Reply<'_>, tidecast_wire::Error<'_>>) -> Result<(), Error> {
+        match reply {
             Ok(Reply::Hello {
                 session,
                 max_message,
@@ -195,8 +216,8 @@ impl Conversation {
                 });
                 Ok(())
             }
-            Ok(_) if matches!(self.phase, Phase::Greeting(_)) => {
-                Err(Error::Unreadable(format!("{text:?} instead of hello")))
+            Ok(other) if matches!(self.phase, Phase::Greeting(_)) => {
+                Err(Error::Unreadable(format!("{other:?} instead of hello")))
             }
             Ok(reply) => {
                 self.handle_reply(reply);
@@ -326,7 +347,7 @@ impl Conversation {
         }
         // Taken for good only once the size is known to be fine.
         let number = self.next_reference;
-        let text = encode(&Command::Pub {
+        let message = self.encode(&Command::Pub {
             topic: publish.topic.into(),
             payload: Payload {
                 kind: publish.kind,
@@ -339,16 +360,19 @@ impl Conversation {
             id: publish.id.map(Into::into),
         });
         let limit = self.hello.as_ref().map_or(u64::MAX, |hello| hello.max_message);
-        if text.len() as u64 > limit {
+        let size = match &message {
+            Message::Text(text) => text.len(),
+            Message::Binary(packet) => packet.len(),
+        };
+        if size as u64 > limit {
             return Err(Error::Payload(format!(
-                "the message takes {} bytes, and the broker takes at most {limit} (its --max-message)",
-                text.len()
+                "the message takes {size} bytes, and the broker takes at most {limit} (its --max-message)"
             )));
         }
         if confirmed {
             self.ask_and_await(Asked::Pub);
         }
-        self.out.push_back(text);
+        self.out.push_back(message);
         Ok(())
     }
 
@@ -366,11 +390,23 @@ impl Conversation {
     }
 
     fn say(&mut self, command: &Command<'_>) {
-        self.out.push_back(encode(command));
+        let message = self.encode(command);
+        self.out.push_back(message);
     }
 
-    /// The next text to send.
-    pub(crate) fn poll_send(&mut self) -> Option<String> {
+    fn encode(&self, command: &Command<'_>) -> Message {
+        let mut out = Vec::new();
+        if self.in_packets {
+            binary::command(&mut out, command);
+            Message::Binary(out)
+        } else {
+            json::command(&mut out, command);
+            Message::Text(String::from_utf8(out).expect("JSON is UTF-8"))
+        }
+    }
+
+    /// The next message to send.
+    pub(crate) fn poll_send(&mut self) -> Option<Message> {
         self.out.pop_front()
     }
 
@@ -411,19 +447,13 @@ fn sub<'a>(filter: &'a str, reference: Reference<'a>) -> Command<'a> {
     }
 }
 
-fn encode(command: &Command<'_>) -> String {
-    let mut out = Vec::new();
-    json::command(&mut out, command);
-    String::from_utf8(out).expect("JSON is UTF-8")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// A conversation that was greeted, and comes back after a loss.
     fn open(now: Instant) -> Conversation {
-        let mut conversation = Conversation::new(Duration::from_secs(1), now);
+        let mut conversation = Conversation::new(Duration::from_secs(1), None, now);
         hear(
             &mut conversation,
             r#"["hello",{"session":"s","max_message":99,"ping_ms":1}]"#,
@@ -477,7 +507,7 @@ mod tests {
             let error = conversation.handle_message(&message).unwrap_err();
             assert!(matches!(error, Error::Unreadable(_)), "{error}");
         }
-        let mut unanswered = Conversation::new(Duration::ZERO, Instant::now());
+        let mut unanswered = Conversation::new(Duration::ZERO, None, Instant::now());
         let early = Message::Text(r#"["pong"]"#.into());
         assert!(unanswered.handle_message(&early).is_err());
     }

@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use tidecast_wire::{Kind, json};
+use tidecast_wire::Kind;
 
 use crate::backoff::Reconnect;
 use crate::client::Client;
-use crate::conversation::{Conversation, Step};
+use crate::conversation::{Conversation, Step, offers};
 use crate::error::Error;
 use crate::event::{Event, Hello, Publish};
 use crate::options::Options;
@@ -48,18 +48,21 @@ impl Session {
     /// Connects to `url` and waits for the broker's `hello`. This first connection is tried once; `reconnect` tells how
     /// to come back after it was lost, if at all.
     ///
+    /// It speaks JSON, unless `options` offer `tidecast.bin.v1`, whose packets are smaller and binary payloads in them as
+    /// they are; and text payloads arrive as such.
+    ///
     /// # Errors
     /// Those of [`Client::connect`], and of the connection while `hello` is waited for.
     pub fn connect(url: &str, options: &Options, reconnect: Option<Reconnect>) -> Result<Session, Error> {
         let options = Options {
-            protocols: vec![json::SUBPROTOCOL.to_owned()],
+            protocols: offers(&options.protocols),
             ..options.clone()
         };
         let client = Client::connect(url, &options)?;
         let now = Instant::now();
         let mut session = Session {
             url: url.to_owned(),
-            conversation: Conversation::new(options.timeout, now),
+            conversation: Conversation::new(options.timeout, client.protocol(), now),
             client: Some(client),
             options,
         };
@@ -220,8 +223,8 @@ impl Session {
             }
             Step::Connect => match Client::connect(&self.url, &self.options) {
                 Ok(client) => {
+                    self.conversation.handle_connected(client.protocol(), Instant::now());
                     self.client = Some(client);
-                    self.conversation.handle_connected(Instant::now());
                 }
                 failed => self.judge(failed.map(drop)),
             },
@@ -232,8 +235,8 @@ impl Session {
     /// Sends what there is to say, and hears one message.
     fn exchange(&mut self, until: Option<Instant>) -> Result<(), Error> {
         let client = self.client.as_mut().expect("connected");
-        while let Some(text) = self.conversation.poll_send() {
-            client.queue_text(&text)?;
+        while let Some(message) = self.conversation.poll_send() {
+            client.queue_message(&message)?;
         }
         match client.receive(until)? {
             Some(message) => self.conversation.handle_message(&message),
@@ -246,9 +249,9 @@ impl Session {
         let client = self.client.as_mut().expect("connected");
         let mut outcome = Ok(());
         while outcome.is_ok()
-            && let Some(text) = self.conversation.poll_send()
+            && let Some(message) = self.conversation.poll_send()
         {
-            outcome = client.queue_text(&text);
+            outcome = client.queue_message(&message);
         }
         self.judge(outcome);
         self.conversation.poll_step(Instant::now()).map(drop)

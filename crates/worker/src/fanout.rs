@@ -1,5 +1,6 @@
 //! Where the broker's output goes: into the outbox and the queues, and to other workers' mailboxes.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tidecast_broker::{Kept, Message, Output, OwnedMessage, SessionId, WorkerSet, encode};
@@ -82,11 +83,16 @@ impl Lane {
     }
 }
 
-/// A message that did not fit into the mailboxes of some workers.
-#[derive(Debug)]
-pub(crate) struct Stalled {
-    pub(crate) message: Arc<OwnedMessage>,
-    pub(crate) targets: WorkerSet,
+/// Messages of one publisher that did not fit into the mailboxes of some workers, in order. They came in one message of
+/// the client's, so they are no more than it may hold.
+#[derive(Debug, Default)]
+pub(crate) struct Stalled(VecDeque<(Arc<OwnedMessage>, WorkerSet)>);
+
+impl Stalled {
+    /// The workers that are waited for.
+    pub(crate) fn targets(&self) -> WorkerSet {
+        self.0.front().map_or(WorkerSet::EMPTY, |(_, targets)| *targets)
+    }
 }
 
 /// A session that the broker wants closed.
@@ -405,12 +411,18 @@ impl Fanout {
 
     /// Tries again to forward `stalled`; gives false if it still does not fit everywhere.
     pub(crate) fn forward_stalled(&mut self, stalled: &mut Stalled) -> bool {
-        for target in stalled.targets.iter() {
-            if self.send_to(target, Arc::clone(&stalled.message)) {
-                stalled.targets.remove(target);
+        while let Some((message, targets)) = stalled.0.front_mut() {
+            for target in targets.iter() {
+                if self.send_to(target, Arc::clone(message)) {
+                    targets.remove(target);
+                }
             }
+            if !targets.is_empty() {
+                return false;
+            }
+            stalled.0.pop_front();
         }
-        stalled.targets.is_empty()
+        true
     }
 
     fn send_to(&mut self, target: u16, message: Arc<OwnedMessage>) -> bool {
@@ -426,10 +438,11 @@ const EAGAIN: i32 = 11;
 impl Output for Fanout {
     type Encoded = Range;
 
-    fn reply(&mut self, session: SessionId, payload: &[u8]) {
+    fn reply(&mut self, session: SessionId, payload: &[u8], text: bool) {
         // For one connection only, so deflating it would cost more than it saves.
         let form = self.lanes[session.0 as usize].form;
-        let header = encode_header(form.version(), Opcode::Text, true, payload.len(), None);
+        let opcode = if text { Opcode::Text } else { Opcode::Binary };
+        let header = encode_header(form.version(), opcode, true, payload.len(), None);
         let range = if let Form::Stream(_) = form {
             join(&mut self.frame, &header, payload);
             self.deflated.clear();
@@ -479,12 +492,13 @@ impl Output for Fanout {
     }
 
     fn forward(&mut self, workers: WorkerSet, message: Arc<OwnedMessage>) {
-        let mut stalled = Stalled {
-            message,
-            targets: workers,
-        };
+        if let Some(stalled) = &mut self.stalled {
+            // Behind what the same publisher published before.
+            stalled.0.push_back((message, workers));
+            return;
+        }
+        let mut stalled = Stalled(VecDeque::from([(message, workers)]));
         if !self.forward_stalled(&mut stalled) {
-            debug_assert!(self.stalled.is_none(), "a paused publisher publishes nothing");
             self.stalled = Some(stalled);
         }
     }

@@ -1,13 +1,15 @@
 //! What is answered to an HTTP request: a page, a refusal, or the switch to WebSocket.
 
-use tidecast_broker::{Target, TopicLimits};
+use tidecast_broker::wire::{binary, json};
+use tidecast_broker::{Encoding, Target, TopicLimits};
 use tidecast_websocket::http::{Request, Response, percent_decode};
 use tidecast_websocket::{Accept, Extension, Upgrade, UpgradeError, Version, Versions};
 
-/// The subprotocol of multiplexed connections.
-const JSON: &str = "tidecast.json.v1";
-/// The same in binary, which this version does not speak.
-const BINARY: &str = "tidecast.bin.v1";
+/// The subprotocols of multiplexed connections.
+const MULTIPLEXED: [(&str, Encoding); 2] = [
+    (json::SUBPROTOCOL, Encoding::Json),
+    (binary::SUBPROTOCOL, Encoding::Binary),
+];
 /// What a subprotocol item that carries credentials begins with. It is never echoed.
 const BEARER: &str = "bearer.";
 
@@ -32,8 +34,8 @@ pub(crate) enum Answer {
     Page,
     /// A refusal.
     Refused,
-    /// The switch to a multiplexed WebSocket.
-    Multiplexed(Switch),
+    /// The switch to a multiplexed WebSocket that is spoken to in this encoding.
+    Multiplexed(Switch, Encoding),
     /// The switch to a WebSocket on one topic or filter.
     Raw(Switch, Target),
 }
@@ -106,15 +108,17 @@ impl Site {
         let mut offered = upgrade.protocols().filter(|item| !is_credentials(item)).peekable();
         if offered.peek().is_none() {
             upgrade.write_response_with(None, switch.extension, out);
-        } else if offered.any(|item| item == JSON) {
-            upgrade.write_response_with(Some(JSON), switch.extension, out);
-        } else {
-            let hint = format!(
-                "Offer the subprotocol {JSON}, or none, which means the same. ({BINARY} is not available in this version.)"
-            );
-            return refuse(400, &hint, out);
+            return Answer::Multiplexed(switch, Encoding::Json);
         }
-        Answer::Multiplexed(switch)
+        // The client's order of preference decides.
+        let known = offered.find_map(|item| MULTIPLEXED.into_iter().find(|(name, _)| *name == item));
+        let Some((name, encoding)) = known else {
+            let [(json, _), (binary, _)] = MULTIPLEXED;
+            let hint = format!("Offer the subprotocol {json} or {binary}, or none, which means {json}.");
+            return refuse(400, &hint, out);
+        };
+        upgrade.write_response_with(Some(name), switch.extension, out);
+        Answer::Multiplexed(switch, encoding)
     }
 
     /// Checks the handshake and chooses among the extensions that are offered.
@@ -263,22 +267,31 @@ mod tests {
 
     #[test]
     fn subprotocols_are_chosen_by_the_path() {
-        let json = format!("{UPGRADE}Sec-WebSocket-Protocol: bearer.abc, tidecast.bin.v1, tidecast.json.v1\r\n");
-        let (_, text) = answer("GET /ws", &json);
-        assert!(
-            text.starts_with("HTTP/1.1 101 ") && text.contains("Sec-WebSocket-Protocol: tidecast.json.v1\r\n"),
-            "{text}"
-        );
-        assert!(!text.contains("abc"));
+        let (json, bin) = ("tidecast.json.v1", "tidecast.bin.v1");
+        for (offers, chosen, encoding) in [
+            ([bin, json], bin, Encoding::Binary),
+            ([json, bin], json, Encoding::Json),
+            (["tidecast.v9", bin], bin, Encoding::Binary),
+        ] {
+            let offers = format!("{UPGRADE}Sec-WebSocket-Protocol: bearer.abc, {}\r\n", offers.join(", "));
+            let (accepted, text) = answer("GET /ws", &offers);
+            assert!(text.starts_with("HTTP/1.1 101 "), "{text}");
+            assert!(
+                text.contains(&format!("Sec-WebSocket-Protocol: {chosen}\r\n")),
+                "{text}"
+            );
+            assert!(!text.contains("abc"));
+            assert!(matches!(accepted, Answer::Multiplexed(PLAIN, as_chosen) if as_chosen == encoding));
+        }
 
         let (_, text) = answer("GET /ws", &format!("{UPGRADE}Sec-WebSocket-Protocol: mqtt\r\n"));
         assert!(
-            text.starts_with("HTTP/1.1 400 ") && text.contains("tidecast.json.v1"),
+            text.starts_with("HTTP/1.1 400 ") && text.contains(json) && text.contains(bin),
             "{text}"
         );
 
         let (accepted, text) = answer("GET /ws", &format!("{UPGRADE}Sec-WebSocket-Protocol: bearer.abc\r\n"));
-        assert!(matches!(accepted, Answer::Multiplexed(PLAIN)), "{text}");
+        assert!(matches!(accepted, Answer::Multiplexed(PLAIN, Encoding::Json)), "{text}");
         assert!(!text.contains("Sec-WebSocket-Protocol"), "{text}");
 
         let (accepted, text) = answer(

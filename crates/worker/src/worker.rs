@@ -281,7 +281,7 @@ impl Worker {
             .paused
             .iter()
             .filter_map(|slot| self.slots[*slot as usize].paused.as_deref());
-        paused.fold(WorkerSet::EMPTY, |all, paused| all.union(paused.stalled.targets))
+        paused.fold(WorkerSet::EMPTY, |all, paused| all.union(paused.stalled.targets()))
     }
 
     fn sleep_limit(&self) -> Duration {
@@ -516,7 +516,7 @@ impl Worker {
                 self.counters.requests_refused.add(1);
                 return self.respond(slot);
             }
-            Some((Answer::Multiplexed(switch) | Answer::Raw(switch, _), length)) => (*switch, *length),
+            Some((Answer::Multiplexed(switch, _) | Answer::Raw(switch, _), length)) => (*switch, *length),
         };
         self.fanout
             .send_response(slot, &self.scratch, !switch.version.frames_may_follow_101());
@@ -530,11 +530,16 @@ impl Worker {
             Some((Answer::Raw(_, target), _)) => {
                 self.broker.handle_open_raw(id, form.rendition(Encoding::Raw), &target);
             }
-            _ => {
+            Some((Answer::Multiplexed(_, encoding), _)) => {
                 let name = format!("{:x}-{slot:x}-{:08x}", self.number, self.random.u32(..));
-                let rendition = form.rendition(Encoding::Json);
-                self.broker.handle_open_json(id, rendition, &name, &mut self.fanout);
+                let rendition = form.rendition(encoding);
+                if encoding == Encoding::Binary {
+                    self.broker.handle_open_packets(id, rendition, &name, &mut self.fanout);
+                } else {
+                    self.broker.handle_open_json(id, rendition, &name, &mut self.fanout);
+                }
             }
+            _ => {}
         }
         self.arm(slot, deadline);
         self.frames(slot, &mut whole[length..])

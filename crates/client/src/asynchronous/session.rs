@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use tidecast_wire::{Kind, json};
+use tidecast_wire::Kind;
 use tokio::task::JoinHandle;
 
 use super::{Client, before};
 use crate::backoff::Reconnect;
-use crate::conversation::{Conversation, Step};
+use crate::conversation::{Conversation, Step, offers};
 use crate::error::Error;
 use crate::event::{Event, Hello, Publish};
 use crate::options::Options;
@@ -55,18 +55,21 @@ impl Session {
     /// Connects to `url` and waits for the broker's `hello`. This first connection is tried once; `reconnect` tells how
     /// to come back after it was lost, if at all.
     ///
+    /// It speaks JSON, unless `options` offer `tidecast.bin.v1`, whose packets are smaller and binary payloads in them as
+    /// they are; and text payloads arrive as such.
+    ///
     /// # Errors
     /// Those of [`Client::connect`], and of the connection while `hello` is waited for.
     pub async fn connect(url: &str, options: &Options, reconnect: Option<Reconnect>) -> Result<Session, Error> {
         let options = Options {
-            protocols: vec![json::SUBPROTOCOL.to_owned()],
+            protocols: offers(&options.protocols),
             ..options.clone()
         };
         let client = Client::connect(url, &options).await?;
         let now = Instant::now();
         let mut session = Session {
             url: url.to_owned(),
-            conversation: Conversation::new(options.timeout, now),
+            conversation: Conversation::new(options.timeout, client.protocol(), now),
             client: Some(client),
             attempt: None,
             options,
@@ -237,8 +240,8 @@ impl Session {
                 self.attempt = None;
                 match outcome {
                     Ok(client) => {
+                        self.conversation.handle_connected(client.protocol(), Instant::now());
                         self.client = Some(client);
-                        self.conversation.handle_connected(Instant::now());
                     }
                     failed => self.judge(failed.map(drop)),
                 }
@@ -250,8 +253,8 @@ impl Session {
     /// Sends what there is to say, and hears one message.
     async fn exchange(&mut self, until: Option<Instant>) -> Result<(), Error> {
         let client = self.client.as_mut().expect("connected");
-        while let Some(text) = self.conversation.poll_send() {
-            client.queue_text(&text).await?;
+        while let Some(message) = self.conversation.poll_send() {
+            client.queue_message(&message).await?;
         }
         match client.receive(until).await? {
             Some(message) => self.conversation.handle_message(&message),
@@ -264,9 +267,9 @@ impl Session {
         let client = self.client.as_mut().expect("connected");
         let mut outcome = Ok(());
         while outcome.is_ok()
-            && let Some(text) = self.conversation.poll_send()
+            && let Some(message) = self.conversation.poll_send()
         {
-            outcome = client.queue_text(&text).await;
+            outcome = client.queue_message(&message).await;
         }
         self.judge(outcome);
         self.conversation.poll_step(Instant::now()).map(drop)
