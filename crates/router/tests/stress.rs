@@ -45,13 +45,11 @@ fn resident() -> u64 {
     number.and_then(|number| number.parse().ok()).expect("a number of KiB")
 }
 
-/// Samples memory until `end`; of a run of a minute or more, asserts that it does not grow.
+/// Samples memory until `end`: by how many bytes its floor rises from the first half to the second.
 ///
-/// What counts is the floor, where reclamation has caught up: a leak raises it. The peaks above it
-/// are what updates put out of use while a thread was off its processor with the epoch pinned, and
-/// so they are the machine's other load. Shorter runs end before the allocator, and the quarantine
-/// of a sanitizer, have what they keep.
-fn watch_memory(start: Instant, end: Instant) {
+/// The floor is where reclamation has caught up. Above it is what was put out of use while a thread
+/// was off its processor with the epoch pinned, which depends on who shares the machine.
+fn watch_memory(start: Instant, end: Instant) -> u64 {
     let mut samples = Vec::new();
     while Instant::now() < end {
         samples.push(resident());
@@ -63,9 +61,7 @@ fn watch_memory(start: Instant, end: Instant) {
     let (first, last) = (floor(&first[first.len() / 5..]), floor(last));
     let peak = samples.iter().copied().max().unwrap_or(0);
     println!("resident: {first} KiB in the first half, {last} KiB in the second, peak {peak} KiB");
-    if end - start >= Duration::from_secs(60) {
-        assert!(last <= first + first / 20, "memory grows: {samples:?} KiB");
-    }
+    1024 * last.saturating_sub(first)
 }
 
 /// Who subscribed: unique over all writers, and whether it wants the topic.
@@ -141,16 +137,20 @@ fn readers_see_every_settled_subscriber_once_and_no_other() {
                 }
             });
         }
-        // Readers must end also when memory grew or a writer failed.
-        let watched = scope.spawn(|| watch_memory(begin, end)).join();
+        let grown = watch_memory(begin, end);
         let outcomes: Vec<_> = writers.into_iter().map(|writer| writer.join()).collect();
+        // Readers must end also when a writer failed.
         done.store(true, Ordering::SeqCst);
-        watched.expect("memory stays level");
         let updates = outcomes.into_iter().map(|outcome| 2 * outcome.expect("a writer"));
         let updates: u64 = updates.sum();
+        println!("{updates} updates, {} matches", matches.load(Ordering::Relaxed));
+        // An update replaces several blocks of 24 bytes and more. What the allocator keeps of a
+        // peak does not add up; in a short run, what it keeps at all does.
+        if end - begin >= Duration::from_secs(60) {
+            assert!(grown < updates, "memory grows by {grown} bytes in {updates} updates");
+        }
         assert_eq!(router.len(), settled.len());
         assert_eq!(router.generation(), settled.len() as u64 + updates);
-        println!("{updates} updates, {} matches", matches.load(Ordering::Relaxed));
     });
     let mut left = HashSet::new();
     router.for_each_match(topic, |&who| assert!(left.insert(who), "{who} twice"));
