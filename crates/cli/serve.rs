@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use tidecast_server::{Config, Strategy};
+use tidecast_server::{Config, SlowPolicy, Strategy};
 
 use crate::exit::Failure;
 use crate::units::{duration, size};
@@ -40,6 +40,17 @@ pub(crate) struct ServeArgs {
     /// Bytes that may wait for a slow subscriber before it is closed with 4000
     #[arg(long, value_name = "BYTES", default_value = "4MiB", value_parser = size, env = "TIDECAST_MAX_PENDING")]
     max_pending: usize,
+    /// Messages that may wait for it, if its slow policy drops messages
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 10_000,
+        env = "TIDECAST_MAX_PENDING_MESSAGES"
+    )]
+    max_pending_messages: usize,
+    /// What is done when a subscriber reads too slowly and did not say what it wants
+    #[arg(long, value_name = "POLICY", default_value = "close", env = "TIDECAST_SLOW")]
+    slow: Slow,
     /// Connections of one worker [default: what the descriptor limit allows]
     #[arg(long, value_name = "N", env = "TIDECAST_MAX_CONNECTIONS")]
     max_connections: Option<u32>,
@@ -111,6 +122,30 @@ pub(crate) struct ServeArgs {
     no_pin: bool,
 }
 
+/// Names of the policies.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Slow {
+    /// It is closed with 4000
+    Close,
+    /// Messages that do not fit are dropped
+    DropNew,
+    /// The oldest messages that wait are dropped
+    DropOld,
+    /// Of messages with the same topic and key only the latest waits; besides, the oldest are dropped
+    Latest,
+}
+
+impl From<Slow> for SlowPolicy {
+    fn from(slow: Slow) -> Self {
+        match slow {
+            Slow::Close => SlowPolicy::Close,
+            Slow::DropNew => SlowPolicy::DropNew,
+            Slow::DropOld => SlowPolicy::DropOld,
+            Slow::Latest => SlowPolicy::Latest,
+        }
+    }
+}
+
 /// Names of the strategies.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum ShareStrategy {
@@ -143,6 +178,8 @@ impl ServeArgs {
             workers: self.workers,
             max_message: self.max_message,
             max_pending: self.max_pending,
+            max_pending_messages: self.max_pending_messages,
+            slow: self.slow.into(),
             max_connections: self.max_connections,
             max_subscriptions: self.max_subscriptions,
             max_topic: self.max_topic,
@@ -204,6 +241,10 @@ mod tests {
             "64K",
             "--max-pending",
             "1M",
+            "--max-pending-messages",
+            "55",
+            "--slow",
+            "drop-old",
             "--max-connections",
             "7",
             "--max-subscriptions",
@@ -248,6 +289,8 @@ mod tests {
             workers: NonZeroUsize::new(3),
             max_message: 64 << 10,
             max_pending: 1 << 20,
+            max_pending_messages: 55,
+            slow: SlowPolicy::DropOld,
             max_connections: Some(7),
             max_subscriptions: 8,
             max_topic: 100,

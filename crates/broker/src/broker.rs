@@ -1,16 +1,19 @@
 //! The broker of one worker.
 
 use std::borrow::Cow;
+use std::hash::RandomState;
 use std::sync::Arc;
 
 use tidecast_router::{Filter, Router, Strategy, TopicError};
 use tidecast_wire::{Code, Command, Error, Kind, Payload, Reference, SlowPolicy, binary, close, json};
 
+use crate::audience::Audience;
 use crate::index::Index;
 use crate::message::{Kept, Message, OwnedMessage, Pick};
 use crate::routes::Routes;
 use crate::session::{Face, RawFace, Session, SessionId};
 use crate::shares::{Share, Shares};
+use crate::slow::Slow;
 use crate::subscriber::Subscriber;
 use crate::target::{Mode, Target, describe};
 use crate::workers::WorkerSet;
@@ -25,6 +28,8 @@ pub struct Limits {
     pub topics: tidecast_router::Limits,
     /// Subscriptions of one connection.
     pub subscriptions: u32,
+    /// What is done with messages for a subscription that is behind and did not say.
+    pub slow: SlowPolicy,
     /// The largest message in bytes, as told in `hello`; enforced below this crate, by the framing.
     pub message: usize,
     /// The interval of the server's pings in milliseconds, as told in `hello`.
@@ -68,8 +73,8 @@ pub trait Output {
     /// Where other workers get the message too, what is costly can be taken from `kept`, or left there for them.
     fn encode(&mut self, rendition: u8, message: &Message<'_>, kept: Option<&Kept>) -> Self::Encoded;
 
-    /// Sends what [`Output::encode`] gave for the session's rendition.
-    fn deliver(&mut self, session: SessionId, encoded: Self::Encoded);
+    /// Sends what [`Output::encode`] gave for the session's rendition; if the session is behind, does what `slow` says.
+    fn deliver(&mut self, session: SessionId, encoded: Self::Encoded, slow: Slow);
 
     /// Hands `message` to other workers. Never called with an empty set.
     fn forward(&mut self, workers: WorkerSet, message: Arc<OwnedMessage>);
@@ -113,6 +118,8 @@ pub struct Broker {
     picked: Vec<SessionId>,
     stats: Stats,
     mark: u32,
+    /// Makes of topic and key what a message replaces.
+    keys: RandomState,
     scratch: Vec<u8>,
     /// Replies to the packets of the message at hand, to go out as one message.
     batch: Vec<u8>,
@@ -157,6 +164,7 @@ impl Broker {
             routes: Routes::default(),
             stats: Stats::default(),
             mark: 0,
+            keys: RandomState::new(),
             scratch: Vec::new(),
             batch: Vec::new(),
             batching: false,
@@ -214,7 +222,7 @@ impl Broker {
         };
         self.open(id, Face::Raw(Box::new(face)), rendition);
         if target.mode != Mode::Publish {
-            self.join(id, &target.filter);
+            self.join(id, &target.filter, target.slow.unwrap_or(self.limits.slow));
         }
     }
 
@@ -311,6 +319,7 @@ impl Broker {
             },
             picked: &self.picked,
             except: None,
+            keys: &self.keys,
         };
         let delivered = audience.deliver(
             &message,
@@ -409,11 +418,13 @@ impl Broker {
         };
         match command {
             Command::Sub { since: Some(_), .. } => unsupported("the option since"),
-            Command::Sub { slow: Some(policy), .. } if policy != SlowPolicy::Close => {
-                unsupported("a slow policy other than close")
-            }
-            Command::Sub { filter, reference, .. } => {
-                self.subscribe(id, &filter)?;
+            Command::Sub {
+                filter,
+                reference,
+                slow,
+                ..
+            } => {
+                self.subscribe(id, &filter, slow)?;
                 self.confirm(id, reference.as_ref(), out);
                 Ok(())
             }
@@ -423,19 +434,20 @@ impl Broker {
                 Ok(())
             }
             Command::Pub { retain: true, .. } => unsupported("the option retain"),
-            Command::Pub { key: Some(_), .. } => unsupported("the option key"),
             Command::Pub { id: Some(_), .. } => unsupported("the option id"),
             Command::Pub {
                 topic,
                 payload: Payload { kind, bytes },
                 reference,
                 echo,
+                key,
                 ..
             } => {
                 let message = Message {
                     topic: &topic,
                     payload: &bytes,
                     kind,
+                    key: key.as_deref(),
                 };
                 self.publish(&message, (!echo).then_some(id), out)?;
                 self.confirm(id, reference.as_ref(), out);
@@ -452,16 +464,43 @@ impl Broker {
         }
     }
 
-    fn subscribe(&mut self, id: SessionId, filter: &str) -> Result<(), Refusal> {
+    /// Says how many messages of a subscription were dropped, `list` being that of their [`Slow`], to a session that has
+    /// words for it and still subscribes.
+    pub fn say_lag(&mut self, id: SessionId, list: u32, dropped: u64, out: &mut impl Output) {
+        let session = &self.sessions[id.index()];
+        if self.index.membership(session, list).is_none() {
+            return;
+        }
+        // Cloned, for there is much else to be borrowed; it is a count of references.
+        if let Some(filter) = self.index.filter(list).cloned() {
+            let filter = filter.as_str();
+            self.say(
+                id,
+                out,
+                |out| json::lag(out, filter, dropped),
+                |out| binary::lag(out, filter, dropped),
+            );
+        }
+    }
+
+    fn subscribe(&mut self, id: SessionId, filter: &str, slow: Option<SlowPolicy>) -> Result<(), Refusal> {
         let filter = Filter::parse(filter, &self.limits.topics).map_err(|error| Refusal::topic(filter, error))?;
         let session = &self.sessions[id.index()];
-        let subscribed = if filter.share_group().is_some() {
-            self.shares.contains(id, &filter)
-        } else {
-            let list = self.index.find(&filter);
-            list.and_then(|list| self.index.membership(session, list)).is_some()
-        };
-        if subscribed {
+        if filter.share_group().is_some() {
+            if slow.is_some_and(|slow| slow != SlowPolicy::Close) {
+                let text =
+                    "a shared subscription has the slow policy close: what is dropped by one member is lost to all";
+                return Err(Refusal::new(Code::BadMessage, text));
+            }
+            if self.shares.contains(id, &filter) {
+                return Ok(());
+            }
+        } else if let Some(list) = self.index.find(&filter)
+            && let Some(place) = self.index.membership(session, list)
+        {
+            if let Some(slow) = slow {
+                self.index.set_slow(session, place, slow);
+            }
             return Ok(());
         }
         if session.memberships.len() + self.shares.count(id) >= self.limits.subscriptions as usize {
@@ -471,17 +510,18 @@ impl Broker {
             );
             return Err(Refusal::new(Code::Forbidden, text));
         }
-        self.join(id, &filter);
+        self.join(id, &filter, slow.unwrap_or(self.limits.slow));
         Ok(())
     }
 
-    fn join(&mut self, id: SessionId, filter: &Filter) {
+    fn join(&mut self, id: SessionId, filter: &Filter, slow: SlowPolicy) {
         let (router, worker) = (&self.shared.router, self.worker);
         if filter.share_group().is_some() {
             self.shares
                 .join(worker, id, filter, |member| router.subscribe(filter, member));
         } else {
-            self.index.join(id, &mut self.sessions[id.index()], filter, |filter| {
+            let session = &mut self.sessions[id.index()];
+            self.index.join(id, session, filter, slow, |filter| {
                 router.subscribe(filter, Subscriber::worker(worker))
             });
         }
@@ -534,7 +574,12 @@ impl Broker {
         };
         let result = match &raw.publish {
             Ok(topic) => {
-                let message = Message { topic, payload, kind };
+                let message = Message {
+                    topic,
+                    payload,
+                    kind,
+                    key: None,
+                };
                 self.publish(&message, (!raw.echo).then_some(id), out)
             }
             Err(reason) => Err(Refusal::new(Code::Forbidden, *reason)),
@@ -583,6 +628,7 @@ impl Broker {
             lists: &route.lists,
             picked: &self.picked,
             except,
+            keys: &self.keys,
         };
         let delivered = audience.deliver(
             message,
@@ -656,65 +702,6 @@ fn pick_again(
     let pick = Pick { member, ..pick.clone() };
     let alone = message.as_message().to_owned().for_picks_only().with_picks(vec![pick]);
     out.try_forward(member.of_worker(), Arc::new(alone))
-}
-
-/// Who of a worker gets a message.
-struct Audience<'a> {
-    /// All sessions of these lists.
-    lists: &'a [u32],
-    /// Besides, members of groups.
-    picked: &'a [SessionId],
-    /// But not this one, unless it was picked.
-    except: Option<SessionId>,
-}
-
-impl Audience<'_> {
-    /// Delivers `message` to everyone once, encoding it once per rendition. Gives the number of deliveries.
-    fn deliver<O: Output>(
-        &self,
-        message: &Message<'_>,
-        kept: Option<&Kept>,
-        index: &Index,
-        sessions: &mut [Session],
-        mark: &mut u32,
-        out: &mut O,
-    ) -> u64 {
-        let mut encoded: [Option<O::Encoded>; RENDITIONS] = [None; RENDITIONS];
-        let mut delivered = 0;
-        let mut send = |session, rendition: u8| {
-            let encoded = encoded[usize::from(rendition)].get_or_insert_with(|| out.encode(rendition, message, kept));
-            out.deliver(session, *encoded);
-            delivered += 1;
-        };
-        match (self.lists, self.picked) {
-            // A session stands in a list once, so one list needs no marks.
-            ([list], []) => {
-                for entry in index.entries(*list) {
-                    if Some(entry.session) != self.except {
-                        send(entry.session, entry.rendition);
-                    }
-                }
-            }
-            (lists, picked) => {
-                *mark = mark.wrapping_add(1);
-                if *mark == 0 {
-                    sessions.iter_mut().for_each(|session| session.mark = 0);
-                    *mark = 1;
-                }
-                let entries = lists.iter().flat_map(|list| index.entries(*list));
-                let listed = entries.map(|entry| entry.session);
-                let listed = listed.filter(|session| Some(*session) != self.except);
-                for id in picked.iter().copied().chain(listed) {
-                    let session = &mut sessions[id.index()];
-                    if session.mark != *mark {
-                        session.mark = *mark;
-                        send(id, session.rendition);
-                    }
-                }
-            }
-        }
-        delivered
-    }
 }
 
 #[cfg(test)]

@@ -26,6 +26,8 @@ struct Said {
     to: BTreeMap<SessionId, Vec<String>>,
     closed: BTreeMap<SessionId, (u16, String)>,
     forwarded: Vec<(WorkerSet, Arc<OwnedMessage>)>,
+    /// The policy of the last delivery.
+    slow: BTreeMap<SessionId, Slow>,
     /// What was encoded in this fan-out, by number.
     encoded: Vec<String>,
     /// How many of them were not taken over from another worker.
@@ -67,7 +69,8 @@ impl Output for Said {
         self.encoded.len() - 1
     }
 
-    fn deliver(&mut self, session: SessionId, encoded: usize) {
+    fn deliver(&mut self, session: SessionId, encoded: usize, slow: Slow) {
+        self.slow.insert(session, slow);
         let bytes = self.encoded[encoded].clone();
         self.to.entry(session).or_default().push(bytes);
     }
@@ -93,6 +96,7 @@ fn limits() -> Limits {
     Limits {
         topics: tidecast_router::Limits::default(),
         subscriptions: 3,
+        slow: SlowPolicy::Close,
         message: 1000,
         ping_ms: 25_000,
     }
@@ -319,7 +323,7 @@ fn every_bad_command_is_answered_with_its_code_and_the_session_goes_on() {
         (r#"["pub","$share/g/x",1,{"ref":1}]"#, "1", "forbidden"),
         (r#"["sub","$share/g",{"ref":1}]"#, "1", "bad_topic"),
         (r#"["sub","t",{"ref":1,"since":"all"}]"#, "1", "bad_message"),
-        (r#"["sub","t",{"ref":1,"slow":"latest"}]"#, "1", "bad_message"),
+        (r#"["sub","$share/g/t",{"ref":1,"slow":"latest"}]"#, "1", "bad_message"),
         (r#"["pub","t",1,{"ref":1,"retain":true}]"#, "1", "bad_message"),
         (r#"["auth","token",{"ref":1}]"#, "1", "bad_message"),
         (r#"["unsub","t",{"ref":1}]"#, "1", "not_found"),
@@ -340,6 +344,55 @@ fn every_bad_command_is_answered_with_its_code_and_the_session_goes_on() {
     assert_eq!(house.brokers[0].stats().refused, table.len() as u64 + 1);
     house.says(client, r#"["ping"]"#);
     assert_eq!(house.heard(client), [r#"["pong"]"#]);
+}
+
+#[test]
+fn a_delivery_says_what_to_do_should_its_subscriber_be_slow() {
+    let mut house = House::new(2);
+    let publisher = house.json(0, 0);
+    let subscriber = house.json(1, 0);
+    let mut slow_of = |command: &str, publish: &str| {
+        house.says(subscriber, command);
+        house.says(publisher, publish);
+        house.heard(subscriber);
+        house.outs[1].slow[&subscriber.1]
+    };
+    assert_eq!(slow_of(r#"["sub","t"]"#, r#"["pub","t",1]"#), Slow::Close);
+    let Slow::DropOld { list } = slow_of(r#"["sub","t",{"slow":"drop-old"}]"#, r#"["pub","t",1]"#) else {
+        panic!("the policy is changed by subscribing again");
+    };
+    assert_eq!(
+        slow_of(r#"["sub","t",{"slow":"drop-new"}]"#, r#"["pub","t",1]"#),
+        Slow::DropNew { list }
+    );
+    let latest = |publish| slow_of(r#"["sub","t",{"slow":"latest"}]"#, publish);
+    let keys = [
+        r#"["pub","t",1]"#,
+        r#"["pub","t",2]"#,
+        r#"["pub","t",3,{"key":""}]"#,
+        r#"["pub","t",4,{"key":"a"}]"#,
+        r#"["pub","t",5,{"key":"a"}]"#,
+        r#"["pub","t",6,{"key":"b"}]"#,
+    ]
+    .map(latest);
+    assert!(keys[0] == keys[1] && keys[3] == keys[4]);
+    let distinct: BTreeSet<_> = keys.iter().map(|slow| format!("{slow:?}")).collect();
+    assert_eq!(distinct.len(), 4);
+
+    // What was missed is told with the filter, as long as it is subscribed to.
+    house.brokers[1].say_lag(subscriber.1, list, 7, &mut house.outs[1]);
+    assert_eq!(house.heard(subscriber), [r#"["lag","t",7]"#]);
+    house.says(subscriber, r#"["unsub","t"]"#);
+    house.brokers[1].say_lag(subscriber.1, list, 7, &mut house.outs[1]);
+    assert!(house.heard(subscriber).is_empty());
+}
+
+#[test]
+fn a_raw_address_says_what_to_do_when_it_is_slow() {
+    let mut house = House::new(1);
+    let raw = house.raw(0, 0, "t", &[("slow", "latest")]);
+    house.says(raw, "x");
+    assert!(matches!(house.outs[0].slow[&raw.1], Slow::Latest { .. }));
 }
 
 /// Members of `$share/g/t` on both workers, and a publisher.
@@ -485,7 +538,8 @@ fn a_raw_connection_of_kind_json_takes_nothing_else() {
 #[test]
 fn an_address_is_refused_with_the_reason() {
     type Query = &'static [(&'static str, &'static str)];
-    let table: [(&str, Query, &str); 7] = [
+    let table: [(&str, Query, &str); 8] = [
+        ("a", &[("slow", "never")], "slow=drop-old"),
         ("", &[], "topic"),
         ("a/#/b", &[], "#"),
         ("a/+", &[("mode", "pub")], "+"),

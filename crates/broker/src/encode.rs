@@ -79,6 +79,7 @@ mod tests {
                 topic: "t",
                 payload,
                 kind,
+                key: None,
             };
             let mut scratch = b"left over".to_vec();
             assert_eq!(encode(&message, Encoding::Raw, &mut scratch), (payload, text));

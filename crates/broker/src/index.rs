@@ -2,6 +2,7 @@
 
 use hashbrown::HashMap;
 use tidecast_router::{Filter, Router, SubscriptionId, Topic};
+use tidecast_wire::SlowPolicy;
 
 use crate::session::{Membership, Session, SessionId};
 
@@ -12,6 +13,7 @@ pub(crate) struct Entry {
     /// Where in the session's memberships this list stands.
     back: u32,
     pub(crate) rendition: u8,
+    pub(crate) slow: SlowPolicy,
 }
 
 /// The subscribers of one filter.
@@ -65,6 +67,18 @@ impl Index {
         self.by_filter.get(filter).copied()
     }
 
+    /// The filter of `list`, if anybody subscribes to it.
+    pub(crate) fn filter(&self, list: u32) -> Option<&Filter> {
+        self.lists.get(list as usize)?.as_ref().map(|list| &list.filter)
+    }
+
+    /// Changes the policy of a session's membership at `place`.
+    pub(crate) fn set_slow(&mut self, session: &Session, place: usize, slow: SlowPolicy) {
+        let Membership { list, position } = session.memberships[place];
+        let list = self.lists[list as usize].as_mut().expect("a membership's list exists");
+        list.entries[position as usize].slow = slow;
+    }
+
     /// The place of `list` among the session's memberships.
     pub(crate) fn membership(&self, session: &Session, list: u32) -> Option<usize> {
         session
@@ -80,6 +94,7 @@ impl Index {
         id: SessionId,
         session: &mut Session,
         filter: &Filter,
+        slow: SlowPolicy,
         register: impl FnOnce(&Filter) -> SubscriptionId,
     ) {
         let number = match self.by_filter.get(filter) {
@@ -107,6 +122,7 @@ impl Index {
             session: id,
             back: session.memberships.len() as u32,
             rendition: session.rendition,
+            slow,
         });
         session.memberships.push(Membership { list: number, position });
     }

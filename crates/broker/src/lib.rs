@@ -19,6 +19,7 @@
 //! Start reading at [`Broker::handle_text`], then [`Broker::handle_forwarded`].
 #![forbid(unsafe_code)]
 
+mod audience;
 mod broker;
 mod encode;
 mod index;
@@ -26,6 +27,7 @@ mod message;
 mod routes;
 mod session;
 mod shares;
+mod slow;
 mod subscriber;
 mod target;
 mod workers;
@@ -34,7 +36,8 @@ pub use broker::{Broker, Limits, Output, RENDITIONS, Shared, Stats};
 pub use encode::{Encoding, encode};
 pub use message::{Kept, Message, OwnedMessage};
 pub use session::SessionId;
+pub use slow::Slow;
 pub use target::{Mode, Target, TargetError};
 pub use tidecast_router::{Limits as TopicLimits, Strategy};
-pub use tidecast_wire as wire;
+pub use tidecast_wire::{self as wire, SlowPolicy};
 pub use workers::WorkerSet;

@@ -17,17 +17,22 @@ pub struct Message<'a> {
     pub payload: &'a [u8],
     /// What the payload is. [`Kind::Json`] and [`Kind::Text`] payloads are UTF-8, the former one JSON value.
     pub kind: Kind,
+    /// What it is the latest state of, beside its topic.
+    pub key: Option<&'a str>,
 }
 
 impl Message<'_> {
     /// The message, independent of the buffer it was received in.
     pub fn to_owned(&self) -> OwnedMessage {
-        let mut bytes = Vec::with_capacity(self.topic.len() + self.payload.len());
+        let key = self.key.unwrap_or_default();
+        let mut bytes = Vec::with_capacity(self.topic.len() + key.len() + self.payload.len());
         bytes.extend_from_slice(self.topic.as_bytes());
+        bytes.extend_from_slice(key.as_bytes());
         bytes.extend_from_slice(self.payload);
         OwnedMessage {
             bytes: bytes.into_boxed_slice(),
             topic_len: self.topic.len(),
+            key_len: self.key.map(str::len),
             kind: self.kind,
             kept: Kept::default(),
             to_lists: true,
@@ -68,11 +73,12 @@ impl Kept {
     }
 }
 
-/// A [`Message`] that owns its bytes: one allocation for topic and payload.
+/// A [`Message`] that owns its bytes: one allocation for topic, key and payload.
 #[derive(Debug)]
 pub struct OwnedMessage {
     bytes: Box<[u8]>,
     topic_len: usize,
+    key_len: Option<usize>,
     kind: Kind,
     kept: Kept,
     to_lists: bool,
@@ -109,11 +115,14 @@ impl OwnedMessage {
 
     /// Looks at the message.
     pub fn as_message(&self) -> Message<'_> {
-        let (topic, payload) = self.bytes.split_at(self.topic_len);
+        let (topic, rest) = self.bytes.split_at(self.topic_len);
+        let (key, payload) = rest.split_at(self.key_len.unwrap_or(0));
+        let text = |bytes| std::str::from_utf8(bytes).expect("made from a str");
         Message {
-            topic: std::str::from_utf8(topic).expect("made from a str"),
+            topic: text(topic),
             payload,
             kind: self.kind,
+            key: self.key_len.map(|_| text(key)),
         }
     }
 }
@@ -124,12 +133,15 @@ mod tests {
 
     #[test]
     fn an_owned_message_is_the_same_message() {
-        let message = Message {
-            topic: "a/ä",
-            payload: b"\xff\x00",
-            kind: Kind::Binary,
-        };
-        assert_eq!(message.to_owned().as_message(), message);
+        for key in [None, Some(""), Some("ü")] {
+            let message = Message {
+                topic: "a/ä",
+                payload: b"\xff\x00",
+                kind: Kind::Binary,
+                key,
+            };
+            assert_eq!(message.to_owned().as_message(), message);
+        }
     }
 
     #[test]

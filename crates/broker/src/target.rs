@@ -1,7 +1,7 @@
 //! What a raw connection's address asks for: `/t/<topic>?mode=…&echo=…&kind=…`.
 
 use tidecast_router::{Filter, Limits, Topic, TopicError};
-use tidecast_wire::Kind;
+use tidecast_wire::{Kind, SlowPolicy};
 
 /// The directions of a raw connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +21,7 @@ pub struct Target {
     pub(crate) mode: Mode,
     pub(crate) echo: bool,
     pub(crate) text_kind: Kind,
+    pub(crate) slow: Option<SlowPolicy>,
 }
 
 /// Why an address is refused.
@@ -56,7 +57,7 @@ impl Target {
         limits: &Limits,
     ) -> Result<Target, TargetError> {
         let filter = Filter::parse(topic, limits).map_err(|error| TargetError::Topic(describe(topic, error)))?;
-        let (mut mode, mut echo, mut text_kind) = (Mode::Both, true, Kind::Text);
+        let (mut mode, mut echo, mut text_kind, mut slow) = (Mode::Both, true, Kind::Text, None);
         for (parameter, value) in parameters {
             let wrong = |parameter, expected| TargetError::Parameter {
                 parameter,
@@ -91,6 +92,11 @@ impl Target {
                         _ => return Err(wrong("kind", "give kind=json or kind=text, the kind of text frames")),
                     }
                 }
+                "slow" => {
+                    let policy = SlowPolicy::parse(value);
+                    let expected = "give slow=close, slow=drop-new, slow=drop-old or slow=latest";
+                    slow = Some(policy.ok_or_else(|| wrong("slow", expected))?);
+                }
                 "since" => return Err(TargetError::Unsupported("replay (since=...)")),
                 _ => {}
             }
@@ -103,6 +109,7 @@ impl Target {
             mode,
             echo,
             text_kind,
+            slow,
         })
     }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use tidecast_broker::{Strategy, TopicLimits, WorkerSet};
+use tidecast_broker::{SlowPolicy, Strategy, TopicLimits, WorkerSet};
 use tidecast_websocket::{Millis, Timing, Version, Versions};
 use tidecast_worker::{Compression, MailboxLimits};
 
@@ -30,8 +30,12 @@ pub struct Config {
     pub workers: Option<NonZeroUsize>,
     /// The largest message accepted from a client, in bytes.
     pub max_message: usize,
-    /// Bytes that may wait for a subscriber that does not read, before it is closed with 4000.
+    /// Bytes that may wait for a subscriber that does not read, before it is closed with 4000 or messages are dropped.
     pub max_pending: usize,
+    /// Messages that may wait for it, where messages are dropped.
+    pub max_pending_messages: usize,
+    /// What is done with messages for a subscription that is behind and did not say.
+    pub slow: SlowPolicy,
     /// Connections of one worker; what the descriptor limit allows, if there is none.
     pub max_connections: Option<u32>,
     /// Subscriptions of one connection.
@@ -80,6 +84,8 @@ impl Default for Config {
             workers: None,
             max_message: 1 << 20,
             max_pending: 4 << 20,
+            max_pending_messages: 10_000,
+            slow: SlowPolicy::Close,
             max_connections: None,
             max_subscriptions: 1000,
             max_topic: 255,
@@ -251,6 +257,8 @@ impl Config {
             worker: tidecast_worker::Config {
                 max_message: self.max_message as u32,
                 max_pending: self.max_pending,
+                max_pending_messages: self.max_pending_messages,
+                slow: self.slow,
                 max_connections,
                 max_subscriptions: self.max_subscriptions,
                 topics: TopicLimits {

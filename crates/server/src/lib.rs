@@ -17,4 +17,4 @@ mod run;
 
 pub use config::{Config, ConfigError};
 pub use run::{Error, run};
-pub use tidecast_broker::Strategy;
+pub use tidecast_broker::{SlowPolicy, Strategy};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidecast_broker::{Shared, TopicLimits};
+use tidecast_broker::{Shared, SlowPolicy, TopicLimits};
 use tidecast_driver::Listener;
 use tidecast_websocket::{Timing, Versions};
 
@@ -15,8 +15,12 @@ use crate::mesh::Mesh;
 pub struct Config {
     /// The largest message accepted, in bytes.
     pub max_message: u32,
-    /// Bytes that may wait for a connection that does not read, before it is closed.
+    /// Bytes that may wait for a connection that does not read, before it is closed or messages are dropped.
     pub max_pending: usize,
+    /// Messages that may wait for it, where messages are dropped.
+    pub max_pending_messages: usize,
+    /// What is done with messages for a subscription that is behind and did not say.
+    pub slow: SlowPolicy,
     /// The most connections at a time.
     pub max_connections: u32,
     /// The most subscriptions of one connection.

@@ -59,6 +59,8 @@ counters! {
     forwarded,
     /// Messages for a group whose chosen member had gone, when nobody else of it could be reached.
     undelivered,
+    /// Deliveries that slow policies dropped.
+    dropped,
     /// Messages delivered, counted once per subscriber.
     delivered,
     /// Subscriptions at present.

@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tidecast_broker::{Kept, Message, Output, OwnedMessage, SessionId, WorkerSet, encode};
+use tidecast_broker::{Kept, Message, Output, OwnedMessage, SessionId, Slow, WorkerSet, encode};
 use tidecast_websocket::{Deflater, Millis, Opcode, Version, encode_compressed_header, encode_header, stored_blocks};
 
+use crate::backlog::{self, Backlog, Bounds, Lag};
 use crate::mesh::Mesh;
 use crate::outbox::{Outbox, Queue, Range};
 use crate::rendition::{Form, RENDITIONS};
@@ -42,6 +43,8 @@ enum Pace {
 #[derive(Debug)]
 pub(crate) struct Lane {
     queue: Queue,
+    /// What waits behind the queue since the socket is full, if any of it may be dropped.
+    backlog: Option<Box<Backlog>>,
     /// The result of a send that did not go out whole, between the turn that reported it and its handling.
     refused: Option<i32>,
     pace: Pace,
@@ -58,6 +61,7 @@ impl Default for Lane {
     fn default() -> Lane {
         Lane {
             queue: Queue::default(),
+            backlog: None,
             refused: None,
             pace: Pace::Idle,
             sealed: false,
@@ -70,7 +74,23 @@ impl Default for Lane {
 
 impl Lane {
     pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.queue.is_empty() && self.backlog.as_deref().is_none_or(Backlog::is_finished)
+    }
+
+    /// Bytes that wait.
+    fn len(&self) -> usize {
+        self.queue.len() + self.backlog.as_deref().map_or(0, Backlog::len)
+    }
+
+    fn clear(&mut self, outbox: &mut Outbox) {
+        self.queue.clear(outbox);
+        self.clear_backlog(outbox);
+    }
+
+    fn clear_backlog(&mut self, outbox: &mut Outbox) {
+        if let Some(mut backlog) = self.backlog.take() {
+            backlog.clear(outbox);
+        }
     }
 
     pub(crate) fn is_sealed(&self) -> bool {
@@ -107,7 +127,7 @@ pub(crate) struct Closing {
 pub(crate) struct Fanout {
     worker: u16,
     mesh: Arc<Mesh>,
-    max_pending: usize,
+    bounds: Bounds,
     outbox: Outbox,
     lanes: Vec<Lane>,
     /// Lanes with something to send, each once.
@@ -116,6 +136,8 @@ pub(crate) struct Fanout {
     sending: Vec<u32>,
     /// Blocked lanes that went beyond the limit.
     overflowing: Vec<u32>,
+    /// Lanes that have to be told of what was dropped before more of what waits is sent.
+    pub(crate) lagging: Vec<u32>,
     /// Workers that were given a message in this turn.
     pub(crate) to_wake: WorkerSet,
     /// Set when a message of the command at hand could not be forwarded everywhere.
@@ -124,6 +146,8 @@ pub(crate) struct Fanout {
     pub(crate) closing: Option<Closing>,
     /// Deliveries since the last flush.
     deliveries: usize,
+    /// Messages that slow policies dropped.
+    pub(crate) dropped: u64,
     /// Bytes written to logs since the last flush.
     appended: usize,
     /// When [`Fanout::has_room`] said so last.
@@ -152,20 +176,22 @@ pub(crate) enum Outcome {
 }
 
 impl Fanout {
-    pub(crate) fn new(worker: u16, mesh: Arc<Mesh>, max_pending: usize, deflater: Deflater) -> Fanout {
+    pub(crate) fn new(worker: u16, mesh: Arc<Mesh>, bounds: Bounds, deflater: Deflater) -> Fanout {
         Fanout {
             worker,
             mesh,
-            max_pending,
+            bounds,
             outbox: Outbox::new(LOGS),
             lanes: Vec::new(),
             listed: Vec::new(),
             sending: Vec::new(),
             overflowing: Vec::new(),
+            lagging: Vec::new(),
             to_wake: WorkerSet::EMPTY,
             stalled: None,
             closing: None,
             deliveries: 0,
+            dropped: 0,
             appended: 0,
             had_room: Millis(0),
             deflater,
@@ -187,7 +213,7 @@ impl Fanout {
     /// Whether more may be produced after a flush, which sends one piece of each queue: what is not sent yet either
     /// waits for its socket, and is watched by the limit for that, or goes first. A turn produces more pieces than one.
     pub(crate) fn has_room(&mut self, now: Millis) -> bool {
-        let beyond = |slot: &u32| self.lanes[*slot as usize].queue.len() > self.max_pending;
+        let beyond = |slot: &u32| self.lanes[*slot as usize].len() > self.bounds.bytes;
         let room = self.listed.is_empty() || (now - self.had_room >= CATCH_UP && !self.listed.iter().any(beyond));
         if room {
             self.had_room = now;
@@ -217,7 +243,7 @@ impl Fanout {
     /// The connection is gone: nothing is sent any more.
     pub(crate) fn close(&mut self, slot: u32) {
         let lane = &mut self.lanes[slot as usize];
-        lane.queue.clear(&mut self.outbox);
+        lane.clear(&mut self.outbox);
         lane.alone = 0;
         lane.sealed = true;
     }
@@ -238,7 +264,7 @@ impl Fanout {
 
     fn list(&mut self, slot: u32) {
         let lane = &mut self.lanes[slot as usize];
-        if lane.pace == Pace::Idle && !lane.queue.is_empty() {
+        if lane.pace == Pace::Idle && !lane.is_empty() {
             lane.pace = Pace::Listed;
             self.listed.push(slot);
         }
@@ -261,7 +287,20 @@ impl Fanout {
     /// Queues whole frames for one connection, in the form that it has.
     pub(crate) fn send_frames(&mut self, slot: u32, bytes: &[u8]) {
         let range = self.append(PRIVATE, &[bytes]);
-        self.push(slot, range);
+        self.push(slot, range, Slow::Close);
+    }
+
+    /// What was dropped from `slot` and not told yet.
+    pub(crate) fn take_lags(&mut self, slot: u32) -> Vec<Lag> {
+        let backlog = &mut self.lanes[slot as usize].backlog;
+        backlog.as_deref_mut().map_or_else(Vec::new, Backlog::take_lags)
+    }
+
+    /// Does what `say` does with this, and puts what it says to `slot` before all that waits there.
+    pub(crate) fn say_first(&mut self, slot: u32, say: impl FnOnce(&mut Fanout)) {
+        let backlog = self.lanes[slot as usize].backlog.take();
+        say(self);
+        self.lanes[slot as usize].backlog = backlog;
     }
 
     fn append(&mut self, log: usize, parts: &[&[u8]]) -> Range {
@@ -271,10 +310,13 @@ impl Fanout {
     }
 
     #[inline]
-    fn push(&mut self, slot: u32, range: Range) {
+    fn push(&mut self, slot: u32, range: Range, slow: Slow) {
         let lane = &mut self.lanes[slot as usize];
         if lane.sealed {
             return;
+        }
+        if lane.backlog.is_some() || (slow != Slow::Close && lane.pace == Pace::Blocked) {
+            return self.hold_back(slot, range, slow);
         }
         lane.queue.push(range, &mut self.outbox);
         match lane.pace {
@@ -285,12 +327,33 @@ impl Fanout {
             }
             Pace::Blocked => {
                 // One message is always queued, however large.
-                if lane.queue.len() > self.max_pending.max(range.len()) && !lane.overflowing {
-                    lane.overflowing = true;
-                    self.overflowing.push(slot);
+                if lane.queue.len() > self.bounds.bytes.max(range.len()) {
+                    self.overflow(slot);
                 }
             }
         }
+    }
+
+    fn overflow(&mut self, slot: u32) {
+        let lane = &mut self.lanes[slot as usize];
+        if !lane.overflowing {
+            lane.overflowing = true;
+            self.overflowing.push(slot);
+        }
+    }
+
+    /// Adds to what waits behind the queue, where messages can be dropped.
+    #[cold]
+    fn hold_back(&mut self, slot: u32, range: Range, slow: Slow) {
+        let lane = &mut self.lanes[slot as usize];
+        let queued = lane.queue.len();
+        let backlog = lane.backlog.get_or_insert_default();
+        match backlog.push(range, slow, queued, self.bounds, &mut self.outbox) {
+            backlog::Kept::Within(dropped) => self.dropped += dropped,
+            backlog::Kept::Beyond => self.overflow(slot),
+        }
+        // While what waits is sent, more comes behind it.
+        self.list(slot);
     }
 
     /// The next connection that reads too slowly. What it has not begun to be sent is dropped.
@@ -300,6 +363,7 @@ impl Fanout {
             // Not noted any more: the connection that was noted is gone, and this is another one.
             if lane.overflowing && !lane.sealed {
                 lane.queue.cut(&mut self.outbox);
+                lane.clear_backlog(&mut self.outbox);
                 return Some(slot);
             }
         }
@@ -311,7 +375,20 @@ impl Fanout {
         debug_assert!(self.sending.is_empty(), "one flush at a time");
         std::mem::swap(&mut self.listed, &mut self.sending);
         for slot in &self.sending {
-            self.lanes[*slot as usize].queue.gather(&mut self.outbox, GATHERED);
+            let lane = &mut self.lanes[*slot as usize];
+            if lane.queue.is_empty()
+                && let Some(backlog) = &mut lane.backlog
+            {
+                if backlog.has_lags() {
+                    self.lagging.push(*slot);
+                } else {
+                    backlog.refill(&mut lane.queue, &mut self.outbox);
+                }
+                if backlog.is_finished() {
+                    lane.backlog = None;
+                }
+            }
+            lane.queue.gather(&mut self.outbox, GATHERED);
         }
         self.deliveries = 0;
         self.appended = 0;
@@ -386,7 +463,7 @@ impl Fanout {
                 _ => self.list(slot),
             }
             let lane = &self.lanes[slot as usize];
-            let drained = outcome == Outcome::Sent && lane.sealed && lane.queue.is_empty();
+            let drained = outcome == Outcome::Sent && lane.sealed && lane.is_empty();
             each(slot, if drained { Outcome::Drained } else { outcome }, count);
         }
         self.sending = sending;
@@ -403,6 +480,9 @@ impl Fanout {
             for lane in &mut self.lanes {
                 if !lane.is_empty() {
                     lane.queue.detach(oldest, &mut self.outbox);
+                    if let Some(backlog) = &mut lane.backlog {
+                        backlog.detach(oldest, &mut self.outbox);
+                    }
                 }
             }
             self.outbox.reclaim();
@@ -452,7 +532,7 @@ impl Output for Fanout {
             self.outbox.append(PRIVATE, &[&header, payload])
         };
         self.appended += range.len();
-        self.push(session.0, range);
+        self.push(session.0, range, Slow::Close);
     }
 
     fn encode(&mut self, rendition: u8, message: &Message<'_>, kept: Option<&Kept>) -> Range {
@@ -486,9 +566,9 @@ impl Output for Fanout {
     }
 
     #[inline]
-    fn deliver(&mut self, session: SessionId, encoded: Range) {
+    fn deliver(&mut self, session: SessionId, encoded: Range, slow: Slow) {
         self.deliveries += 1;
-        self.push(session.0, encoded);
+        self.push(session.0, encoded, slow);
     }
 
     fn forward(&mut self, workers: WorkerSet, message: Arc<OwnedMessage>) {
@@ -529,7 +609,11 @@ mod tests {
 
     fn fanout() -> Fanout {
         let limits = MailboxLimits { messages: 1, bytes: 1 };
-        Fanout::new(0, Arc::new(Mesh::new(1, limits)), 1024, Deflater::default())
+        let bounds = Bounds {
+            bytes: 1024,
+            messages: 100,
+        };
+        Fanout::new(0, Arc::new(Mesh::new(1, limits)), bounds, Deflater::default())
     }
 
     /// One flush in which every send goes out whole: what was sent from which slot.

@@ -14,6 +14,7 @@
 //! Start reading at [`Worker::run`].
 #![forbid(unsafe_code)]
 
+mod backlog;
 mod config;
 mod connection;
 mod counters;

@@ -192,6 +192,7 @@ mod tests {
                 topic: "t",
                 payload: &payload,
                 kind: Kind::Binary,
+                key: None,
             }
             .to_owned(),
         )

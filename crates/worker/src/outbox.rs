@@ -37,7 +37,8 @@ pub(crate) struct Range {
 }
 
 impl Range {
-    const EMPTY: Range = Range {
+    /// No bytes of no segment.
+    pub(crate) const EMPTY: Range = Range {
         segment: u32::MAX,
         start: 0,
         end: 0,
@@ -47,8 +48,24 @@ impl Range {
         (self.end - self.start) as usize
     }
 
-    fn is_empty(self) -> bool {
+    pub(crate) fn is_empty(self) -> bool {
         self.start == self.end
+    }
+
+    pub(crate) fn is_in(self, segment: SegmentId) -> bool {
+        self.segment == segment.0
+    }
+
+    /// Parts of these lengths, one after the other.
+    pub(crate) fn split(self, lengths: impl Iterator<Item = usize>) -> impl Iterator<Item = Range> {
+        lengths.scan(self.start, move |start, len| {
+            let end = *start + len as u32;
+            Some(Range {
+                segment: self.segment,
+                start: std::mem::replace(start, end),
+                end,
+            })
+        })
     }
 }
 
@@ -203,6 +220,19 @@ impl Outbox {
         }
     }
 
+    /// Keeps the bytes of `range` where they are until [`Outbox::unpin_range`].
+    pub(crate) fn pin_range(&mut self, range: Range) {
+        if !range.is_empty() {
+            self.pin(range.segment);
+        }
+    }
+
+    pub(crate) fn unpin_range(&mut self, range: Range) {
+        if !range.is_empty() {
+            self.unpin(range.segment);
+        }
+    }
+
     /// Ends a turn: takes back all segments that no queue refers to.
     pub(crate) fn reclaim(&mut self) {
         for open in self.logs.iter().flatten() {
@@ -234,7 +264,7 @@ impl Outbox {
     }
 
     /// Copies `ranges` into one new own segment.
-    fn copy<'a>(&mut self, ranges: impl Iterator<Item = &'a Range> + Clone) -> Range {
+    pub(crate) fn copy<'a>(&mut self, ranges: impl Iterator<Item = &'a Range> + Clone) -> Range {
         let mut bytes = Vec::with_capacity(ranges.clone().map(|range| range.len()).sum());
         for range in ranges {
             bytes.extend_from_slice(self.bytes(*range));

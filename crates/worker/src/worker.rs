@@ -20,6 +20,7 @@ use tidecast_driver::{Completion, Listener, Op, Ring, SetupError, Token, Wait, p
 use tidecast_websocket::http::Request;
 use tidecast_websocket::{Accept, Connection, Deflater, Error, Event, InflatePool, Input, Limits, Millis};
 
+use crate::backlog::Bounds;
 use crate::config::{Config, Parts};
 use crate::connection::{Paused, Phase, Slot};
 use crate::counters::Counters;
@@ -138,6 +139,7 @@ impl Worker {
         let limits = tidecast_broker::Limits {
             topics,
             subscriptions: config.max_subscriptions,
+            slow: config.slow,
             message: config.max_message as usize,
             ping_ms: config.timing.ping_interval.0,
         };
@@ -148,6 +150,10 @@ impl Worker {
                 (deflater, InflatePool::new(most, most.min(POOLED_INFLATERS)))
             }
             None => (Deflater::default(), InflatePool::new(0, 0)),
+        };
+        let bounds = Bounds {
+            bytes: config.max_pending,
+            messages: config.max_pending_messages,
         };
         let now = Millis(0);
         Ok(Worker {
@@ -160,7 +166,7 @@ impl Worker {
             armed: vec![false; listeners.len()],
             listeners,
             accepting: Accepting::Yes,
-            fanout: Fanout::new(number, Arc::clone(&mesh), config.max_pending, deflater),
+            fanout: Fanout::new(number, Arc::clone(&mesh), bounds, deflater),
             inflaters,
             broker: Broker::new(number, limits, shared),
             mesh,
@@ -272,7 +278,23 @@ impl Worker {
             }
         }
         self.notable = notable;
+        self.tell_lags();
         Ok(())
+    }
+
+    /// Tells subscribers what they missed: before what is left, if that is younger, else behind it.
+    fn tell_lags(&mut self) {
+        while let Some(slot) = self.fanout.lagging.pop() {
+            let (broker, id) = (&mut self.broker, SessionId(slot));
+            for lag in self.fanout.take_lags(slot) {
+                if lag.first {
+                    self.fanout
+                        .say_first(slot, |fanout| broker.say_lag(id, lag.list, lag.dropped, fanout));
+                } else {
+                    broker.say_lag(id, lag.list, lag.dropped, &mut self.fanout);
+                }
+            }
+        }
     }
 
     /// The workers for whose mailboxes publishers wait here.
@@ -664,6 +686,7 @@ impl Worker {
         self.counters.published.set(stats.published);
         self.counters.forwarded.set(stats.forwarded);
         self.counters.undelivered.set(stats.undelivered);
+        self.counters.dropped.set(self.fanout.dropped);
         self.counters.delivered.set(stats.delivered);
         self.counters.subscriptions.set(stats.subscriptions);
     }
