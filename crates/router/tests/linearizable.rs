@@ -16,7 +16,7 @@ const THREADS: usize = 3;
 const OPERATIONS: usize = 16;
 /// Subscriptions there are from the start, which every thread may end.
 const SHARED: usize = 8;
-const ROUNDS: u64 = 2_000;
+const ROUNDS: u64 = 1_000;
 
 const FILTERS: [&str; 6] = ["a/b", "a/+", "#", "a/c", "+/b", "a/b/#"];
 const TOPICS: [&str; 3] = ["a/b", "a/c", "$a/b"];
@@ -122,7 +122,12 @@ impl Round {
             let filter = random.usize(0..FILTERS.len());
             let topic = random.usize(0..TOPICS.len());
             let shared = random.usize(0..SHARED);
+            let pause = random.u8(0..16) == 0;
             let began = self.clock.fetch_add(1, Ordering::SeqCst);
+            if pause {
+                // So that operations overlap also where one thread runs at a time.
+                thread::yield_now();
+            }
             let event = match choice {
                 0..2 => {
                     mine.push((who, filter, self.router.subscribe(&self.filters[filter], who)));
