@@ -158,7 +158,7 @@ impl Broker {
             limits,
             shared,
             sessions: Vec::new(),
-            index: Index::new(),
+            index: Index::default(),
             shares: Shares::default(),
             picked: Vec::new(),
             routes: Routes::default(),
@@ -312,7 +312,7 @@ impl Broker {
                 // The worker that forwarded it has checked the topic by the same limits.
                 let route = self
                     .routes
-                    .resolve(message.topic, &self.limits.topics, &self.shared.router, &self.index);
+                    .resolve(message.topic, &self.limits.topics, &self.shared.router, self.worker);
                 route.map_or(&[], |route| &route.lists)
             } else {
                 &[]
@@ -521,8 +521,8 @@ impl Broker {
                 .join(worker, id, filter, |member| router.subscribe(filter, member));
         } else {
             let session = &mut self.sessions[id.index()];
-            self.index.join(id, session, filter, slow, |filter| {
-                router.subscribe(filter, Subscriber::worker(worker))
+            self.index.join(id, session, filter, slow, |filter, list| {
+                router.subscribe(filter, Subscriber::list(worker, list))
             });
         }
         self.stats.subscriptions += 1;
@@ -603,7 +603,7 @@ impl Broker {
         }
         let route = self
             .routes
-            .resolve(message.topic, &self.limits.topics, &self.shared.router, &self.index)
+            .resolve(message.topic, &self.limits.topics, &self.shared.router, self.worker)
             .map_err(|error| Refusal::topic(message.topic, error))?;
         self.stats.published += 1;
         let mut others = route.workers.without(self.worker);

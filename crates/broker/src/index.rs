@@ -1,7 +1,9 @@
 //! Which sessions of this worker subscribe to what.
 
-use hashbrown::HashMap;
-use tidecast_router::{Filter, Router, SubscriptionId, Topic};
+use std::hash::{BuildHasher, RandomState};
+
+use hashbrown::HashTable;
+use tidecast_router::{Filter, SubscriptionId};
 use tidecast_wire::SlowPolicy;
 
 use crate::session::{Membership, Session, SessionId};
@@ -16,55 +18,95 @@ pub(crate) struct Entry {
     pub(crate) slow: SlowPolicy,
 }
 
+/// The subscribers of one filter. Of most filters there is one: that needs no memory of its own.
+#[derive(Debug)]
+enum Entries {
+    One([Entry; 1]),
+    Many(Vec<Entry>),
+}
+
+impl Entries {
+    #[inline]
+    fn as_slice(&self) -> &[Entry] {
+        match self {
+            Entries::One(entry) => entry,
+            Entries::Many(entries) => entries,
+        }
+    }
+
+    fn as_mut_slice(&mut self) -> &mut [Entry] {
+        match self {
+            Entries::One(entry) => entry,
+            Entries::Many(entries) => entries,
+        }
+    }
+
+    fn push(&mut self, entry: Entry) {
+        match self {
+            Entries::One([first]) => *self = Entries::Many(vec![*first, entry]),
+            Entries::Many(entries) => entries.push(entry),
+        }
+    }
+
+    /// Takes the entry at `position` out and puts the last one in its place. Gives false if it is the only one.
+    fn swap_remove(&mut self, position: usize) -> bool {
+        match self {
+            Entries::One(_) => false,
+            Entries::Many(entries) => {
+                entries.swap_remove(position);
+                if let [last] = entries[..] {
+                    *self = Entries::One([last]);
+                }
+                true
+            }
+        }
+    }
+}
+
 /// The subscribers of one filter.
 #[derive(Debug)]
 struct List {
     filter: Filter,
-    entries: Vec<Entry>,
-    /// In this worker's index.
-    local: SubscriptionId,
+    entries: Entries,
     /// In the router of all workers.
     global: SubscriptionId,
 }
 
-/// Filters to lists of subscribers.
+// What a subscription to a filter of its own costs here, besides the filter's text and 4 bytes in a table.
+const _: () = assert!(size_of::<Option<List>>() <= 56);
+
+/// Why a list that is named exists.
+const IN_TABLE: &str = "a list in the table exists";
+const OF_MEMBERSHIP: &str = "a membership's list exists";
+
+/// Filters to lists of subscribers. The router of all workers leads from topics to the numbers of the lists.
 ///
 /// Invariant: `lists[m.list].entries[m.position]` is the entry of a session with membership `m`, and that entry's
 /// `back` is the place of `m` among the session's memberships. So both sides are left in constant time.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Index {
     lists: Vec<Option<List>>,
     free: Vec<u32>,
-    by_filter: HashMap<Filter, u32>,
-    matcher: Router<u32>,
+    /// Numbers of lists, by their filters.
+    by_filter: HashTable<u32>,
+    hasher: RandomState,
 }
 
 impl Index {
-    pub(crate) fn new() -> Index {
-        Index {
-            lists: Vec::new(),
-            free: Vec::new(),
-            by_filter: HashMap::new(),
-            matcher: Router::new(),
-        }
-    }
-
-    /// The lists whose filter matches `topic`.
-    pub(crate) fn matches(&self, topic: Topic<'_>) -> Vec<u32> {
-        let mut lists = Vec::new();
-        self.matcher.for_each_match(topic, |list| lists.push(*list));
-        lists
-    }
-
     /// The subscribers of `list`.
     #[inline]
     pub(crate) fn entries(&self, list: u32) -> &[Entry] {
-        self.lists[list as usize].as_ref().map_or(&[], |list| &list.entries)
+        self.lists[list as usize]
+            .as_ref()
+            .map_or(&[], |list| list.entries.as_slice())
     }
 
     /// The list of `filter`, if anybody subscribes to it.
     pub(crate) fn find(&self, filter: &Filter) -> Option<u32> {
-        self.by_filter.get(filter).copied()
+        let hash = self.hasher.hash_one(filter);
+        self.by_filter
+            .find(hash, |list| self.filter(*list) == Some(filter))
+            .copied()
     }
 
     /// The filter of `list`, if anybody subscribes to it.
@@ -76,7 +118,7 @@ impl Index {
     pub(crate) fn set_slow(&mut self, session: &Session, place: usize, slow: SlowPolicy) {
         let Membership { list, position } = session.memberships[place];
         let list = self.lists[list as usize].as_mut().expect("a membership's list exists");
-        list.entries[position as usize].slow = slow;
+        list.entries.as_mut_slice()[position as usize].slow = slow;
     }
 
     /// The place of `list` among the session's memberships.
@@ -87,18 +129,28 @@ impl Index {
             .position(|membership| membership.list == list)
     }
 
-    /// Adds the session to the filter's list. `register` is called for the first subscriber of a filter and gives its
-    /// place in the router of all workers.
+    /// Adds the session to the filter's list. `register` is called for the first subscriber of a filter, with the number of
+    /// the list, and gives its place in the router of all workers.
     pub(crate) fn join(
         &mut self,
         id: SessionId,
         session: &mut Session,
         filter: &Filter,
         slow: SlowPolicy,
-        register: impl FnOnce(&Filter) -> SubscriptionId,
+        register: impl FnOnce(&Filter, u32) -> SubscriptionId,
     ) {
-        let number = match self.by_filter.get(filter) {
-            Some(list) => *list,
+        let entry = Entry {
+            session: id,
+            back: session.memberships.len() as u32,
+            rendition: session.rendition,
+            slow,
+        };
+        let (number, position) = match self.find(filter) {
+            Some(number) => {
+                let entries = &mut self.lists[number as usize].as_mut().expect(IN_TABLE).entries;
+                entries.push(entry);
+                (number, entries.as_slice().len() as u32 - 1)
+            }
             None => {
                 let number = self.free.pop().unwrap_or_else(|| {
                     self.lists.push(None);
@@ -106,24 +158,20 @@ impl Index {
                 });
                 self.lists[number as usize] = Some(List {
                     filter: filter.clone(),
-                    entries: Vec::new(),
-                    local: self.matcher.subscribe(filter, number),
-                    global: register(filter),
+                    entries: Entries::One([entry]),
+                    global: register(filter, number),
                 });
-                self.by_filter.insert(filter.clone(), number);
-                number
+                let Index {
+                    lists,
+                    by_filter,
+                    hasher,
+                    ..
+                } = self;
+                let hash = |list: &u32| hasher.hash_one(&lists[*list as usize].as_ref().expect(IN_TABLE).filter);
+                by_filter.insert_unique(hash(&number), number, hash);
+                (number, 0)
             }
         };
-        let list = self.lists[number as usize]
-            .as_mut()
-            .expect("a list in `by_filter` exists");
-        let position = list.entries.len() as u32;
-        list.entries.push(Entry {
-            session: id,
-            back: session.memberships.len() as u32,
-            rendition: session.rendition,
-            slow,
-        });
         session.memberships.push(Membership { list: number, position });
     }
 
@@ -138,25 +186,23 @@ impl Index {
         let memberships = &mut sessions[id.index()].memberships;
         let Membership { list: number, position } = memberships.swap_remove(place);
         if let Some(moved) = memberships.get(place) {
-            let list = self.lists[moved.list as usize]
-                .as_mut()
-                .expect("a membership's list exists");
-            list.entries[moved.position as usize].back = place as u32;
+            let list = self.lists[moved.list as usize].as_mut().expect(OF_MEMBERSHIP);
+            list.entries.as_mut_slice()[moved.position as usize].back = place as u32;
         }
-        let list = self.lists[number as usize]
-            .as_mut()
-            .expect("a membership's list exists");
-        list.entries.swap_remove(position as usize);
-        if let Some(moved) = list.entries.get(position as usize) {
-            sessions[moved.session.index()].memberships[moved.back as usize].position = position;
+        let list = self.lists[number as usize].as_mut().expect(OF_MEMBERSHIP);
+        if list.entries.swap_remove(position as usize) {
+            if let Some(moved) = list.entries.as_slice().get(position as usize) {
+                sessions[moved.session.index()].memberships[moved.back as usize].position = position;
+            }
+            return;
         }
-        if list.entries.is_empty() {
-            let list = self.lists[number as usize].take().expect("it was just used");
-            self.matcher.unsubscribe(&list.filter, list.local);
-            self.by_filter.remove(&list.filter);
-            self.free.push(number);
-            unregister(&list.filter, list.global);
+        let hash = self.hasher.hash_one(&list.filter);
+        if let Ok(entry) = self.by_filter.find_entry(hash, |list| *list == number) {
+            entry.remove();
         }
+        let list = self.lists[number as usize].take().expect(OF_MEMBERSHIP);
+        self.free.push(number);
+        unregister(&list.filter, list.global);
     }
 
     /// Checks the invariant against all sessions.
@@ -172,6 +218,6 @@ impl Index {
         }
         let entries: usize = (0..self.lists.len()).map(|list| self.entries(list as u32).len()).sum();
         assert_eq!(entries, memberships);
-        assert_eq!(self.by_filter.len(), self.matcher.len());
+        assert_eq!(self.by_filter.len(), self.lists.iter().flatten().count());
     }
 }

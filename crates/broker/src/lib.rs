@@ -7,14 +7,14 @@
 //!   other workers ──────────▶ └───┬────┘       ├─ Output::forward    once per message, to the workers that want it
 //!            message              │            └─ Output::close
 //!                     ┌───────────┴──────────┐
-//!                     │ Shared: the router   │  filter ─▶ workers, read without locks
+//!                     │ Shared: the router   │  filter ─▶ lists of workers, read without locks
 //!                     └──────────────────────┘
 //! ```
 //!
 //! There is one [`Broker`] per worker and one [`Shared`] per process. A broker knows the sessions of its worker and the
-//! lists of those that subscribe to each filter; the shared router knows which workers have any subscriber of a
-//! filter, and each member of a group that shares one (`$share/<group>/<filter>`): of those the publishing worker picks
-//! one for each message. What is done with replies and deliveries is the caller's business: it implements [`Output`].
+//! lists of those that subscribe to each filter; the shared router leads to such lists of all workers, and to the members
+//! of groups that share a filter (`$share/<group>/<filter>`), of which the publishing worker picks one for each message.
+//! What is done with replies and deliveries is the caller's business: it implements [`Output`].
 //!
 //! Start reading at [`Broker::handle_text`], then [`Broker::handle_forwarded`].
 #![forbid(unsafe_code)]

@@ -3,7 +3,6 @@
 use hashbrown::HashMap;
 use tidecast_router::{Group, Limits, Router, Topic, TopicError};
 
-use crate::index::Index;
 use crate::subscriber::Subscriber;
 use crate::workers::WorkerSet;
 
@@ -30,7 +29,7 @@ pub(crate) struct Routes {
 }
 
 impl Routes {
-    /// The route of `topic`.
+    /// The route of `topic` on `worker`.
     ///
     /// # Errors
     /// The topic is not valid. A topic that is kept was valid before, so the check is not repeated.
@@ -39,7 +38,7 @@ impl Routes {
         topic: &str,
         limits: &Limits,
         router: &Router<Subscriber>,
-        index: &Index,
+        worker: u16,
     ) -> Result<&Route, TopicError> {
         // Read before asking: a change in between makes the answer look old, never new.
         let generation = router.generation();
@@ -50,16 +49,21 @@ impl Routes {
         let ask = |topic: &str| -> Result<Route, TopicError> {
             let topic = Topic::parse(topic, limits)?;
             let mut workers = WorkerSet::EMPTY;
-            let mut groups = Vec::new();
+            let (mut lists, mut groups) = (Vec::new(), Vec::new());
             router.for_each_route(topic, |route| match route {
-                tidecast_router::Route::One(subscriber) => workers.insert(subscriber.of_worker()),
+                tidecast_router::Route::One(subscriber) => {
+                    workers.insert(subscriber.of_worker());
+                    if subscriber.of_worker() == worker {
+                        lists.push(subscriber.of_list());
+                    }
+                }
                 tidecast_router::Route::Group(group) => groups.push((group.clone(), router.sticky_key(topic))),
             });
             Ok(Route {
                 generation,
                 workers,
                 groups,
-                lists: index.matches(topic),
+                lists,
             })
         };
         match self.kept.entry_ref(topic) {
