@@ -379,6 +379,24 @@ impl Assembly {
         Ok(())
     }
 
+    /// Adds a whole message that is compressed, and unmasked.
+    ///
+    /// # Errors
+    /// It cannot be inflated, or the text is not UTF-8.
+    pub(crate) fn add_message(
+        &mut self,
+        kind: Opcode,
+        payload: &[u8],
+        mut reader: Reader<'_, '_>,
+    ) -> Result<(), Error> {
+        self.message = Some(kind);
+        self.compressed = true;
+        self.inflate(payload, true, &mut reader)?;
+        self.kept = self.buffer.len();
+        self.invariants();
+        Ok(())
+    }
+
     /// Ends the message and gives its kind and octets. With that this assembly is done: the next
     /// [`Assembly::forget_delivered`] tells so.
     pub(crate) fn deliver_message(&mut self) -> (Opcode, &[u8]) {
@@ -432,18 +450,9 @@ impl Assembly {
         position: usize,
         reader: &mut Reader<'_, '_>,
     ) -> Result<Inflated, Error> {
-        if let (true, false, Some(messages)) = (self.compressed, header.opcode.is_control(), &mut reader.messages) {
-            let room = if reader.in_parts { PART } else { usize::MAX };
+        if self.compressed && !header.opcode.is_control() {
             let last = header.fin && (position + chunk.len()) as u64 == header.payload;
-            //= RFC 7692#section-6.2
-            //# An endpoint MUST use the following algorithm to receive a message in the form of a compressed message.
-            let inflated = messages.inflate(chunk, last, &mut self.buffer, room, reader.limits, reader.inflaters);
-            if inflated.is_err() {
-                // Of two errors the first one counts, however the message is cut.
-                self.kept = self.buffer.len();
-                self.check_text(reader)?;
-            }
-            return inflated;
+            return self.inflate(chunk, last, reader);
         }
         let room = self.buffer.capacity() - self.buffer.len();
         if room < chunk.len() {
@@ -463,6 +472,22 @@ impl Assembly {
             consumed: chunk.len(),
             filled: false,
         })
+    }
+
+    /// Appends what `chunk` inflates to. With `last`, the message ends.
+    //= RFC 7692#section-6.2
+    //# An endpoint MUST use the following algorithm to receive a message in the form of a compressed message.
+    fn inflate(&mut self, chunk: &[u8], last: bool, reader: &mut Reader<'_, '_>) -> Result<Inflated, Error> {
+        let messages = reader.messages.as_mut();
+        let messages = messages.expect("a header of a compressed message is refused without permessage-deflate");
+        let room = if reader.in_parts { PART } else { usize::MAX };
+        let inflated = messages.inflate(chunk, last, &mut self.buffer, room, reader.limits, reader.inflaters);
+        if inflated.is_err() {
+            // Of two errors the first one counts, however the message is cut.
+            self.kept = self.buffer.len();
+            self.check_text(reader)?;
+        }
+        inflated
     }
 
     /// Fails at the first octet that cannot be UTF-8; a character may still be incomplete.

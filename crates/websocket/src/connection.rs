@@ -70,8 +70,8 @@ pub type MaskingKey = fn() -> [u8; 4];
 /// `poll_*` (what is there to do). What has to be sent is appended to the `out` of the call.
 ///
 /// Data frames need not pass through here: a server that sends the same message to many encodes it once with
-/// [`encode_frame`] and sends it to every connection whose [`State::may_send`]; with an extension, after a
-/// [`Deflater`].
+/// [`encode_frame`](crate::encode_frame) and sends it to every connection whose [`State::may_send`]; with an extension,
+/// after a [`Deflater`].
 #[derive(Debug)]
 pub struct Connection {
     /// How to mask what we send; none on a server.
@@ -402,6 +402,16 @@ impl Connection {
             input.take(usize::MAX);
             return Ok(None);
         }
+        if self.assembly.is_none() && self.pong.is_none() && !self.replaces_text {
+            if let Some((kind, range)) = self.next_inflated_message() {
+                return message(kind, &chunk(&self.codec)[range]).map(Some);
+            }
+            if let Some((kind, payload)) = self.next_compressed_message(input) {
+                self.add_message(kind, payload, &mut inflaters)?;
+                let (kind, payload) = self.assembly.get_or_insert_default().deliver_message();
+                return message(kind, payload).map(Some);
+            }
+        }
         loop {
             let frame = if self.is_stream() {
                 self.next_inflated_frame(input, &mut inflaters)?
@@ -598,12 +608,54 @@ impl Connection {
         if header.payload > u64::from(self.limits.max_message) || len > input.rest().len() - header.len {
             return None;
         }
+        Some((header.opcode, self.take_frame(&header, input)))
+    }
+
+    /// The payload, unmasked, of a frame that lies whole in `input`. Always inlined: a header that goes through memory
+    /// takes longer than the rest of it.
+    #[inline(always)]
+    fn take_frame<'b>(&self, header: &Header, input: &mut Input<'b>) -> &'b mut [u8] {
         input.take(header.len);
-        let payload = input.take(len);
-        if masked {
+        let payload = input.take(header.payload as usize);
+        if self.receives_masked() {
             tidecast_simd::unmask(payload, header.key);
         }
-        Some((header.opcode, payload))
+        payload
+    }
+
+    /// The same in what a stream was inflated to, and where the message lies there.
+    #[inline]
+    fn next_inflated_message(&mut self) -> Option<(Opcode, std::ops::Range<usize>)> {
+        let mut codec = self.codec.take()?;
+        let mut found = None;
+        if let Codec::Stream(stream) = &mut *codec {
+            let mut unread = stream.unread();
+            let message = self
+                .next_message(&mut unread)
+                .map(|(kind, payload)| (kind, payload.len()));
+            let count = unread.consumed();
+            let end = stream.advance(count);
+            found = message.map(|(kind, len)| (kind, end - len..end));
+        }
+        self.codec = Some(codec);
+        found
+    }
+
+    /// The same for a message that is compressed: unmasked, and to be inflated.
+    #[inline]
+    fn next_compressed_message<'b>(&self, input: &mut Input<'b>) -> Option<(Opcode, &'b mut [u8])> {
+        if self.in_parts || !matches!(self.codec.as_deref(), Some(Codec::Messages(_))) {
+            return None;
+        }
+        let (dialect, masked) = (self.version.dialect(), self.receives_masked());
+        let Ok(Decoded::Header(header)) = decode_header(dialect, masked, true, input.rest()) else {
+            return None;
+        };
+        let whole = header.fin && header.payload <= (input.rest().len() - header.len) as u64;
+        if !header.compressed || !whole || admit(&header, None, self.limits).is_err() {
+            return None;
+        }
+        Some((header.opcode, self.take_frame(&header, input)))
     }
 
     /// Whether the payload of a frame, if it is whole, can be delivered as it is.
@@ -646,16 +698,12 @@ impl Connection {
             }
         };
         admit(&header, self.assembly.as_deref(), self.limits)?;
-        input.take(header.len);
         let partly = self.in_parts && !header.opcode.is_control() && !self.is_message(&header);
-        if partly || header.payload > input.rest().len() as u64 {
+        if partly || header.payload > (input.rest().len() - header.len) as u64 {
+            input.take(header.len);
             return self.resume_frame(Some(header), input, inflaters);
         }
-        let payload = input.take(header.payload as usize);
-        if masked {
-            tidecast_simd::unmask(payload, header.key);
-        }
-        Ok(Some((header, Payload::Input(payload))))
+        Ok(Some((header, Payload::Input(self.take_frame(&header, input)))))
     }
 
     /// Goes on with the frame in the assembly, after beginning it with `header` if there is one.
@@ -676,11 +724,15 @@ impl Connection {
     /// Keeps a fragment, or what it inflates to.
     #[inline(never)]
     fn add_fragment(&mut self, header: Header, payload: &[u8], inflaters: &mut Inflaters<'_>) -> Result<(), Error> {
-        if header.compressed && header.fin && self.assembly.is_none() {
-            self.assembly = Some(inflaters.take_assembly(self.limits.max_message));
-        }
         let (assembly, reader) = self.assembly_and_reader(inflaters);
         assembly.add_fragment(header, payload, reader)
+    }
+
+    /// Keeps what a whole message inflates to.
+    fn add_message(&mut self, kind: Opcode, payload: &[u8], inflaters: &mut Inflaters<'_>) -> Result<(), Error> {
+        self.assembly = Some(inflaters.take_assembly(self.limits.max_message));
+        let (assembly, reader) = self.assembly_and_reader(inflaters);
+        assembly.add_message(kind, payload, reader)
     }
 
     /// The same as [`Connection::next_frame`], where `input` is a deflated stream.

@@ -14,7 +14,10 @@ use crate::permessage::TAIL;
 /// An inflater is the largest thing a connection can hold. It takes one at the first compressed octets, and gives it
 /// back where the next message needs nothing of it; so of many connections only few have one at any moment.
 ///
-/// Invariant: `in_use <= max_in_use`, and `pooled <= max_pooled`.
+/// Beside them the pool has what every connection needs only from one call to the next: a buffer for streams, and one for
+/// messages that came whole, of at most 256 KiB, which goes from message to message.
+///
+/// Invariant: `dropped <= lent <= dropped + max_in_use`, and `pooled <= max_pooled`.
 ///
 /// [`Connection::poll_pooled`]: crate::Connection::poll_pooled
 #[derive(Debug)]
@@ -23,8 +26,11 @@ pub struct InflatePool {
         clippy::vec_box,
         reason = "they go to connections, which are small, and come back, without a move"
     )]
-    idle: Vec<Box<Decompress>>,
-    in_use: Arc<AtomicUsize>,
+    idle: Vec<Box<Inflater>>,
+    /// How many were lent and did not come back.
+    lent: usize,
+    /// How many of these are gone, whoever dropped them.
+    dropped: Arc<AtomicUsize>,
     max_in_use: usize,
     max_pooled: usize,
     /// The buffer that streams are inflated into, while none of them needs it.
@@ -47,7 +53,8 @@ impl InflatePool {
     pub fn new(max_in_use: usize, max_pooled: usize) -> Self {
         Self {
             idle: Vec::new(),
-            in_use: Arc::default(),
+            lent: 0,
+            dropped: Arc::default(),
             max_in_use,
             max_pooled,
             chunk: Vec::new(),
@@ -58,7 +65,7 @@ impl InflatePool {
     /// How many inflaters connections hold.
     #[must_use]
     pub fn in_use(&self) -> usize {
-        self.in_use.load(Ordering::Relaxed)
+        self.lent - self.dropped.load(Ordering::Relaxed)
     }
 
     /// How many inflaters wait to be used again.
@@ -67,41 +74,38 @@ impl InflatePool {
         self.idle.len()
     }
 
-    /// The memory of all of them, in octets.
+    /// The memory of all inflaters, in octets.
     #[must_use]
     pub fn bytes(&self) -> usize {
         (self.in_use() + self.pooled()) * Self::INFLATER_BYTES
     }
 
-    fn take(&mut self) -> Option<Inflater> {
+    fn take(&mut self) -> Option<Box<Inflater>> {
         if self.in_use() >= self.max_in_use {
             return None;
         }
-        let inner = self.idle.pop().unwrap_or_else(fresh);
-        self.in_use.fetch_add(1, Ordering::Relaxed);
-        Some(Inflater {
-            inner,
-            ended: false,
-            lease: Some(Lease(Arc::clone(&self.in_use))),
-        })
+        let mut inflater = self
+            .idle
+            .pop()
+            .unwrap_or_else(|| Box::new(Inflater::new(Some(&self.dropped))));
+        self.lent += 1;
+        inflater.lent = true;
+        Some(inflater)
     }
 
-    fn put(&mut self, inflater: Inflater) {
+    fn put(&mut self, mut inflater: Box<Inflater>) {
+        // One of another pool, or of none, is not counted here.
+        let dropped = inflater.dropped.as_ref();
+        if dropped.is_none_or(|dropped| !Arc::ptr_eq(dropped, &self.dropped)) {
+            return;
+        }
+        inflater.lent = false;
+        self.lent -= 1;
         if self.idle.len() < self.max_pooled {
-            let mut inner = inflater.inner;
-            inner.reset(false);
-            self.idle.push(inner);
+            inflater.reset();
+            self.idle.push(inflater);
         }
     }
-}
-
-/// A raw stream, with the window that every stream can be read with.
-//= RFC 7692#section-7.2.2
-//# Otherwise, the client MUST use a 32,768-byte LZ77 sliding window to decompress received messages.
-//= RFC 7692#section-7.2.2
-//# Otherwise, the server MUST use a 32,768-byte LZ77 sliding window to decompress received messages.
-fn fresh() -> Box<Decompress> {
-    Box::new(Decompress::new(false))
 }
 
 /// Where a connection gets its inflaters: from a pool, or each for itself.
@@ -111,18 +115,14 @@ pub(crate) struct Inflaters<'p>(pub(crate) Option<&'p mut InflatePool>);
 impl Inflaters<'_> {
     /// # Errors
     /// The pool has lent as many as it may.
-    pub(crate) fn take(&mut self) -> Result<Inflater, Error> {
+    pub(crate) fn take(&mut self) -> Result<Box<Inflater>, Error> {
         match &mut self.0 {
             Some(pool) => pool.take().ok_or(Error::NoInflater),
-            None => Ok(Inflater {
-                inner: fresh(),
-                ended: false,
-                lease: None,
-            }),
+            None => Ok(Box::new(Inflater::new(None))),
         }
     }
 
-    pub(crate) fn put(&mut self, inflater: Inflater) {
+    pub(crate) fn put(&mut self, inflater: Box<Inflater>) {
         if let Some(pool) = &mut self.0 {
             pool.put(inflater);
         }
@@ -165,16 +165,6 @@ impl Inflaters<'_> {
     }
 }
 
-/// Counts an inflater as in use for as long as it lives, whoever drops it.
-#[derive(Debug)]
-struct Lease(Arc<AtomicUsize>);
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// What is added behind the octets that came of a message, which is sent without the end of its last block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Added {
@@ -188,6 +178,8 @@ pub(crate) enum Added {
 }
 
 impl Added {
+    //= RFC 7692#section-7.2.2
+    //# Append 4 octets of 0x00 0x00 0xff 0xff to the tail end of the payload of the message.
     pub(crate) fn octets(self) -> &'static [u8] {
         match self {
             Self::Nothing => &[],
@@ -203,14 +195,44 @@ const BAD_LENGTHS: &str = "invalid stored block lengths";
 /// One deflated stream, or several: behind a final block a new stream begins, which refers to nothing before it.
 #[derive(Debug)]
 pub(crate) struct Inflater {
-    inner: Box<Decompress>,
+    inner: Decompress,
     /// The last block was a final one, and nothing came after it.
     ended: bool,
-    #[expect(dead_code, reason = "it is there to be dropped")]
-    lease: Option<Lease>,
+    /// Whether a pool counts it as in use.
+    lent: bool,
+    /// Where that pool learns that it does not come back.
+    dropped: Option<Arc<AtomicUsize>>,
+}
+
+impl Drop for Inflater {
+    fn drop(&mut self) {
+        if let (true, Some(dropped)) = (self.lent, &self.dropped) {
+            dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Inflater {
+    /// One for a raw stream, with the window that every stream can be read with.
+    //= RFC 7692#section-7.2.2
+    //# Otherwise, the client MUST use a 32,768-byte LZ77 sliding window to decompress received messages.
+    //= RFC 7692#section-7.2.2
+    //# Otherwise, the server MUST use a 32,768-byte LZ77 sliding window to decompress received messages.
+    fn new(dropped: Option<&Arc<AtomicUsize>>) -> Self {
+        Self {
+            inner: Decompress::new(false),
+            ended: false,
+            lent: false,
+            dropped: dropped.cloned(),
+        }
+    }
+
+    /// Begins a new stream.
+    fn reset(&mut self) {
+        self.inner.reset(false);
+        self.ended = false;
+    }
+
     /// Whether the last block was a final one, and nothing came after it.
     pub(crate) fn has_ended(&self) -> bool {
         self.ended
@@ -232,8 +254,7 @@ impl Inflater {
                 if octets.len() - consumed == added_len {
                     return Ok(consumed);
                 }
-                self.inner.reset(false);
-                self.ended = false;
+                self.reset();
             }
             let (before, produced) = (self.inner.total_in(), out.len());
             let rest = &octets[consumed..];

@@ -282,7 +282,7 @@ pub(crate) struct PerMessage {
     server: bool,
     /// From the first octet of a compressed message to its end; to the end of the connection if the peer may refer
     /// to earlier messages.
-    inflater: Option<Inflater>,
+    inflater: Option<Box<Inflater>>,
     /// Octets of the present message before inflating, and after it.
     received: u64,
     produced: u64,
@@ -403,34 +403,29 @@ impl PerMessage {
                 filled: false,
             });
         }
-        if !last {
-            return self.inflate_some(octets, Added::Nothing, message, room, limits, inflaters);
-        }
-        //= RFC 7692#section-7.2.2
-        //# Append 4 octets of 0x00 0x00 0xff 0xff to the tail end of the payload of the message.
         let added = if self.takeover() { Added::Tail } else { Added::Probe };
-        let end = added.octets();
-        let whole = if octets.len() <= SHORT && room == usize::MAX {
-            let mut joined = [0; SHORT + TAIL.len()];
-            let len = octets.len() + end.len();
-            joined[..octets.len()].copy_from_slice(octets);
-            joined[octets.len()..len].copy_from_slice(end);
-            self.inflate_some(&joined[..len], added, message, room, limits, inflaters)?;
+        let at_once = last && octets.len() <= SHORT && room == usize::MAX;
+        let inflated = if at_once {
+            let mut whole = inflaters.take_chunk(octets.len() + TAIL.len());
+            whole.extend_from_slice(octets);
+            whole.extend_from_slice(added.octets());
+            self.inflate_some(&whole, added, message, room, limits, inflaters)?;
+            inflaters.put_chunk(whole);
             Inflated {
                 consumed: octets.len(),
                 filled: false,
             }
         } else {
-            let inflated = self.inflate_some(octets, Added::Nothing, message, room, limits, inflaters)?;
-            if inflated.filled {
-                return Ok(inflated);
-            }
-            // What four octets can still bring is not held back.
-            self.inflate_some(end, added, message, usize::MAX, limits, inflaters)?;
-            inflated
+            self.inflate_some(octets, Added::Nothing, message, room, limits, inflaters)?
         };
-        self.end_message(inflaters)?;
-        Ok(whole)
+        if last && !inflated.filled {
+            if !at_once {
+                // What four octets can still bring is not held back.
+                self.inflate_some(added.octets(), added, message, usize::MAX, limits, inflaters)?;
+            }
+            self.end_message(inflaters)?;
+        }
+        Ok(inflated)
     }
 
     /// Inflates `octets`, of which the last are what was `added` to those that came.

@@ -23,7 +23,7 @@ const CHUNK: usize = 16 * 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Stream {
     /// From the first octet that came.
-    inflater: Option<Inflater>,
+    inflater: Option<Box<Inflater>>,
     /// What was inflated last; without memory where all of it was read.
     chunk: Vec<u8>,
     /// How much of it was read.

@@ -9,6 +9,7 @@ mod messages;
 mod oracle;
 mod parts;
 mod permessage;
+mod pool;
 mod roundtrip;
 mod support;
 mod timeouts;

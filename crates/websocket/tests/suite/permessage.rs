@@ -2,38 +2,35 @@
 
 use tidecast_websocket::http::Request;
 use tidecast_websocket::{
-    Accept, ClientHandshake, ClientHandshakeError, ClientWindow, Connection, Deflater, Error, Extension, InflatePool,
-    Limits, Offer, Opcode, Params, PerMessageOffer, State, Upgrade, Url, Version, Versions, encode_compressed_header,
-    encode_fragment,
+    Accept, ClientHandshake, ClientHandshakeError, ClientWindow, Connection, Deflater, Error, Extension, Limits, Offer,
+    Opcode, Params, PerMessageOffer, Upgrade, Url, Version, Versions, encode_compressed_header, encode_fragment,
 };
 
 use crate::oracle;
-use crate::support::{
-    KEY, NOW, SEGMENTATIONS, Said, Segmentation, hex, listen, listen_pooled, masked, plain, plain_close, text,
-};
+use crate::support::{KEY, NOW, SEGMENTATIONS, Said, Segmentation, hex, listen, masked, plain, plain_close, text};
 
 const VERSIONS: [Version; 2] = [Version::V8, Version::V13];
 
 /// What goes with nothing said.
-const TAKEOVER: Params = Params {
+pub(crate) const TAKEOVER: Params = Params {
     server_no_context_takeover: false,
     client_no_context_takeover: false,
     server_max_window_bits: None,
     client_max_window_bits: None,
 };
 
-const NO_TAKEOVER: Params = Params {
+pub(crate) const NO_TAKEOVER: Params = Params {
     server_no_context_takeover: true,
     client_no_context_takeover: true,
     ..TAKEOVER
 };
 
-fn server_with(version: Version, params: Params, limits: Limits) -> Connection {
+pub(crate) fn server_with(version: Version, params: Params, limits: Limits) -> Connection {
     let extension = Extension::PerMessageDeflate(params);
     Connection::server(version, limits, NOW).with_extension(Some(extension))
 }
 
-fn server(version: Version, params: Params) -> Connection {
+pub(crate) fn server(version: Version, params: Params) -> Connection {
     server_with(version, params, Limits::default())
 }
 
@@ -43,7 +40,13 @@ fn client(version: Version, params: Params) -> Connection {
 }
 
 /// The first frame of a compressed message, as a client sends it if there is a key.
-fn compressed(version: Version, opcode: Opcode, fin: bool, payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
+pub(crate) fn compressed(
+    version: Version,
+    opcode: Opcode,
+    fin: bool,
+    payload: &[u8],
+    mask: Option<[u8; 4]>,
+) -> Vec<u8> {
     let header = encode_compressed_header(version, opcode, fin, payload.len(), mask);
     let mut frame = Vec::new();
     encode_fragment(version, opcode, fin, payload, mask, &mut frame);
@@ -51,13 +54,13 @@ fn compressed(version: Version, opcode: Opcode, fin: bool, payload: &[u8], mask:
     frame
 }
 
-fn deflated(payload: &[u8]) -> Vec<u8> {
+pub(crate) fn deflated(payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     assert!(Deflater::new(6, 0).message(payload, 15, &mut out));
     out
 }
 
-fn everywhere() -> impl Iterator<Item = (Version, Segmentation)> {
+pub(crate) fn everywhere() -> impl Iterator<Item = (Version, Segmentation)> {
     VERSIONS
         .into_iter()
         .flat_map(|version| SEGMENTATIONS.map(|segmentation| (version, segmentation)))
@@ -229,13 +232,19 @@ fn what_cannot_be_inflated_closes_with_1007() {
         hex("000500fbff48656c6c6f00"),
         // A stored block that lacks just as much as the end of a flush would fill.
         hex("000400fbff"),
+        hex("010400fbff"),
+        // A final block that lacks its end, which zeros would be.
+        hex("f348cdc9c9"),
         // A match that reaches back before the message.
         hex("f200110000"),
         // One octet more than a sync flush leaves.
         hex("f248cdc9c9070000"),
     ];
-    // Every message that breaks off.
+    // Every message that breaks off, a longer one as well.
     cases.extend((1..whole.len()).map(|len| whole[..len].to_vec()));
+    let long = deflated(&prose(2000));
+    assert!(long.len() > 600);
+    cases.extend((250..long.len()).step_by(7).map(|len| long[..len].to_vec()));
     for (version, segmentation) in everywhere() {
         for payload in &cases {
             let frame = compressed(version, Opcode::Binary, true, payload, Some(KEY));
@@ -318,48 +327,8 @@ fn a_header_that_announces_far_more_than_the_limit_is_enough_to_refuse_a_message
     assert_eq!(heard.error, Some(Error::MessageTooBig { limit: 1000 }));
 }
 
-#[test]
-fn an_inflater_is_held_while_a_message_arrives_or_for_good_where_takeover_was_agreed() {
-    let frame = compressed(Version::V13, Opcode::Text, true, &deflated(&[b'x'; 500]), Some(KEY));
-    let (start, end) = frame.split_at(9);
-    for (params, kept) in [(NO_TAKEOVER, 0), (TAKEOVER, 1)] {
-        let mut pool = InflatePool::new(1, 1);
-        let mut server = server(Version::V13, params);
-        for _ in 0..3 {
-            listen_pooled(&mut server, start, Segmentation::Whole, &mut pool);
-            assert_eq!((pool.in_use(), pool.pooled()), (1, 0));
-            let heard = listen_pooled(&mut server, end, Segmentation::Whole, &mut pool);
-            assert_eq!(heard.said.len(), 1);
-            assert_eq!((pool.in_use(), pool.pooled()), (kept, 1 - kept));
-            assert_eq!(pool.bytes(), InflatePool::INFLATER_BYTES);
-        }
-        let plain = masked(Version::V13, Opcode::Close, true, &1000_u16.to_be_bytes());
-        listen_pooled(&mut server, &plain, Segmentation::Whole, &mut pool);
-        listen_pooled(&mut server, b"more", Segmentation::Whole, &mut pool);
-        assert_eq!((server.state(), pool.in_use()), (State::Draining, 0));
-    }
-}
-
-#[test]
-fn without_an_inflater_left_a_compressed_message_closes_with_1013_and_a_plain_one_is_heard() {
-    let mut pool = InflatePool::new(0, 0);
-    for (version, segmentation) in everywhere() {
-        let mut server = server(version, NO_TAKEOVER);
-        let octets = [
-            masked(version, Opcode::Text, true, b"plain"),
-            compressed(version, Opcode::Text, true, &deflated(&[b'x'; 500]), Some(KEY)),
-        ]
-        .concat();
-        let heard = listen_pooled(&mut server, &octets, segmentation, &mut pool);
-        assert_eq!(heard.said, [text("plain")]);
-        assert_eq!(heard.error, Some(Error::NoInflater));
-        let code = if version == Version::V13 { 1013 } else { 1001 };
-        assert_eq!(heard.out, plain_close(version, code, &Error::NoInflater.to_string()));
-    }
-}
-
 /// Text with matches near and far, and stretches without any.
-fn prose(len: usize) -> Vec<u8> {
+pub(crate) fn prose(len: usize) -> Vec<u8> {
     let mut state = 1_u64;
     let mut octets = Vec::new();
     while octets.len() < len {
