@@ -2,7 +2,7 @@
 //!
 //! - *inflate* is binary messages of permessage-deflate, all in one read, with and without context takeover.
 //!   `zlib-rs` inflates the same octets into a buffer that is large enough, with one inflater, reset where no context is
-//!   taken over; their end, which is not sent, is there already.
+//!   taken over; their end, which is not sent, is there already. And the same messages in a stream of deflate-stream.
 //! - *text* is text messages that are not compressed, in ASCII and in Japanese. `simdutf8` unmasks the same payloads and
 //!   checks them.
 //!
@@ -108,6 +108,59 @@ fn inflate(size: usize, takeover: bool) {
     );
 }
 
+/// The same frames, not compressed one by one, but in a stream: a block each.
+fn stream(size: usize) {
+    let count = (READ / size).max(1);
+    let mut deflater = Deflater::default();
+    let mut deflated = Vec::new();
+    let mut len = 0;
+    for seed in 0..count as u32 {
+        let mut frame = Vec::new();
+        let payload = message(size, seed);
+        encode_frame(Version::V13, Opcode::Binary, payload.as_bytes(), Some(KEY), &mut frame);
+        deflater.block(&frame, 15, &mut deflated);
+        len += frame.len();
+    }
+
+    let mut decompress = Decompress::new(false);
+    let mut inflated = Vec::with_capacity(len + 512);
+    let octets = deflated.clone();
+    let alone = Contender::new("zlib-rs", move |()| {
+        inflated.clear();
+        decompress
+            .decompress_vec(&octets, &mut inflated, FlushDecompress::None)
+            .expect("it was deflated");
+        assert_eq!(black_box(&inflated).len(), len);
+    });
+
+    let mut connection =
+        Connection::server(Version::V13, Limits::default(), Millis(0)).with_extension(Some(Extension::DeflateStream));
+    let (mut pool, mut out) = (InflatePool::new(1, 1), Vec::new());
+    let tidecast = Contender::new("tidecast", move |()| {
+        let mut received = 0;
+        let mut input = Input::new(&mut deflated);
+        while let Some(event) = connection
+            .poll_pooled(&mut input, Millis(1), &mut pool, &mut out)
+            .expect("the stream is right")
+        {
+            let Event::Binary(octets) = event else {
+                unreachable!("only binary messages are sent");
+            };
+            assert_eq!(black_box(octets).len(), size);
+            received += 1;
+        }
+        assert_eq!(received, count);
+    });
+
+    compare(
+        &format!("inflate/{size}/stream"),
+        count,
+        vec![alone],
+        vec![tidecast],
+        &mut (),
+    );
+}
+
 fn text(size: usize, name: &str, letters: &str) {
     let count = (READ / size).max(1);
     let mut text = letters.repeat(size / letters.len());
@@ -160,6 +213,7 @@ fn main() {
     for size in SIZES {
         inflate(size, true);
         inflate(size, false);
+        stream(size);
         text(size, "ascii", "the tide rises, the tide falls; ");
         text(size, "japanese", "潮は満ち、潮は引く。");
     }
