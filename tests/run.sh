@@ -28,7 +28,7 @@ step format cargo fmt --all --check
 step lints cargo clippy --locked --workspace --all-targets -- -D warnings
 step tests cargo test --locked --workspace
 step 'tests of the asynchronous client' cargo test --locked -p tidecast-client --features tokio
-step 'loom, router' "${LOOM[@]}" -p tidecast-router --test loom
+step 'loom, router' "${LOOM[@]}" -p tidecast-router --test loom --test hub_loom
 step 'loom, worker' "${LOOM[@]}" -p tidecast-worker --lib sleep::
 step documentation env RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
 printf '\n=== all passed in %d s\n' "$SECONDS"
