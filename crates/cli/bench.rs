@@ -1,100 +1,71 @@
 //! `tidecast bench`: measures a broker.
 
-use std::num::NonZeroU32;
-use std::time::Duration;
+mod file;
+mod flags;
 
 use clap::{Args, Subcommand, ValueEnum};
-use tidecast_bench::{Bar, Compression, Error, Extent, Load, Plan, Protocol, Version, run};
+use std::path::PathBuf;
+
+use tidecast_bench::{Bar, Error, Gate, Plan, Report, compare, run};
 
 use crate::exit::{self, Failure};
-use crate::units::{duration, size};
+use flags::{
+    ChurnArgs, ConnectArgs, EchoArgs, FaninArgs, FanoutArgs, IdleArgs, ManyTopicsArgs, Output, RunArgs, SlowArgs,
+};
 
-/// Measure a broker
+/// A condition of `--fail-if` holds.
+const GATE: u8 = 6;
+
+const EXAMPLES: &str = "\
+Examples:
+  tidecast bench fanout --subscribers 1000 --window 32
+  tidecast bench fanout --rate 1k..50k/10s --server-pid $(pgrep -x tidecast) --json
+  tidecast bench churn --protocol json --rate 100k --fanout-subscribers 100 --fanout-rate 1k
+  tidecast bench connect --rate 5k --fail-if 'p99>5ms'
+  tidecast bench idle --connections 35000 --threads 2 --server-pid $(pgrep -x tidecast)
+  tidecast bench many-topics --protocol nats --url ws://127.0.0.1:9222 --topics 500
+  tidecast bench run scenario.toml
+  tidecast bench compare before.json after.json
+
+Exit codes: 0 good · 1 failed · 2 wrong usage · 3 cannot connect · 5 deliveries or connections lost · 6 a condition of
+--fail-if holds";
+
+/// Measure a broker, this one or another
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct BenchArgs {
     #[command(subcommand)]
-    scenario: Scenario,
+    task: Task,
 }
 
 #[derive(Debug, Subcommand)]
-enum Scenario {
-    Fanout(FanoutArgs),
+enum Task {
+    #[command(flatten)]
+    Scenario(Box<Scenario>),
+    Run(RunArgs),
+    Compare(CompareArgs),
 }
 
-/// Publish to one topic with many subscribers, check every delivery, and print rates and latencies
-///
-/// A delivery that is lost, duplicated or out of order, and a connection that breaks, make the exit code 5.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  tidecast bench fanout --subscribers 1000 --window 32
-  tidecast bench fanout --rate 1000 --duration 30 --server-pid $(pgrep -x tidecast) --json
-  tidecast bench fanout --url ws://other:9000 --path /topics/%s
+/// What there is to measure, one subcommand each.
+#[derive(Debug, Subcommand)]
+enum Scenario {
+    Fanout(FanoutArgs),
+    Fanin(FaninArgs),
+    ManyTopics(ManyTopicsArgs),
+    Echo(EchoArgs),
+    Slow(SlowArgs),
+    Churn(ChurnArgs),
+    Connect(ConnectArgs),
+    Idle(IdleArgs),
+}
 
-Exit codes: 0 good · 1 failed · 2 wrong usage · 3 cannot connect · 5 deliveries or connections lost")]
-struct FanoutArgs {
-    /// The broker
-    #[arg(
-        long,
-        value_name = "URL",
-        default_value = "ws://127.0.0.1:8080",
-        env = "TIDECAST_URL"
-    )]
-    url: String,
-    /// The path of the raw protocol for other brokers, with %s where the topic goes
-    #[arg(long, value_name = "PATH")]
-    path: Option<String>,
-    /// The topic
-    #[arg(long, default_value = "bench")]
-    topic: String,
-    /// raw: the URL names the topic, binary payloads; json: tidecast.json.v1
-    #[arg(long, value_name = "raw|json", default_value = "raw")]
-    protocol: Protocol,
-    /// The version of WebSocket to speak: 13, 8, 7 or 6
-    #[arg(long, value_name = "N", default_value = "13", value_parser = version)]
-    version: Version,
-    /// What subscribers offer to have their messages compressed with: permessage-deflate, deflate-stream or none
-    #[arg(long, value_name = "EXTENSION", default_value = "none")]
-    compression: Compression,
-    /// Connections that receive
-    #[arg(long, value_name = "N", default_value_t = 1000)]
-    subscribers: u32,
-    /// Connections that send
-    #[arg(long, value_name = "N", default_value = "1")]
-    publishers: NonZeroU32,
-    /// Bytes of a payload; at least 24 with raw and 50 with json, for what the generator measures with
-    #[arg(long, value_name = "BYTES", default_value = "128", value_parser = size)]
-    size: usize,
-    /// Messages in flight per publisher: the next goes out when one has reached every subscriber
-    #[arg(long, value_name = "N", default_value_t = 32)]
-    window: u32,
-    /// Messages a second by all publishers together, whether the broker keeps up or not
-    #[arg(long, value_name = "N", conflicts_with = "window")]
-    rate: Option<f64>,
-    /// How long to measure
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
-    duration: Duration,
-    /// How long to run before
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
-    warmup: Duration,
-    /// Send and measure so many messages per publisher instead
-    #[arg(long, value_name = "N", conflicts_with_all = ["duration", "warmup"])]
-    count: Option<u64>,
-    /// Threads of the generator
-    #[arg(long, value_name = "N", default_value = "1")]
-    threads: NonZeroU32,
-    /// Cores to bind the threads to: 1 or 1,3
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    core: Vec<usize>,
-    /// The broker's process on this machine, to measure its CPU time and memory
-    #[arg(long, value_name = "PID")]
-    server_pid: Option<u32>,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
-    /// Whether to show progress on stderr; auto does if that is a terminal
-    #[arg(long, value_enum, default_value_t = ShowProgress::Auto)]
-    progress: ShowProgress,
+/// Compare two reports that were written with --json
+#[derive(Debug, Args)]
+struct CompareArgs {
+    /// The first report
+    a: PathBuf,
+    /// The second report, which is shown as a multiple of the first
+    b: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -103,78 +74,94 @@ enum ShowProgress {
     Never,
 }
 
-fn version(text: &str) -> Result<Version, String> {
-    let known = || {
-        let numbers: Vec<_> = Version::ALL.iter().rev().map(Version::to_string).collect();
-        format!("it is one of {}", numbers.join(", "))
-    };
-    text.parse().ok().and_then(Version::from_number).ok_or_else(known)
-}
-
 impl BenchArgs {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        match self.scenario {
-            Scenario::Fanout(args) => args.run(),
+        match self.task {
+            Task::Scenario(scenario) => scenario.run(),
+            Task::Run(args) => file::read(&args)?.run(),
+            Task::Compare(args) => args.run(),
         }
     }
 }
 
-impl FanoutArgs {
-    fn run(self) -> Result<(), Failure> {
-        let bar = match self.progress {
+impl Scenario {
+    /// What is to be run, and what becomes of the report.
+    fn plan(&self) -> Result<(Plan, &Output), String> {
+        match self {
+            Scenario::Fanout(args) => args.plan(),
+            Scenario::Fanin(args) => args.plan(),
+            Scenario::ManyTopics(args) => args.plan(),
+            Scenario::Echo(args) => args.plan(),
+            Scenario::Slow(args) => args.plan(),
+            Scenario::Churn(args) => args.plan(),
+            Scenario::Connect(args) => args.plan(),
+            Scenario::Idle(args) => args.plan(),
+        }
+    }
+
+    fn run(&self) -> Result<(), Failure> {
+        let (plan, output) = self.plan().map_err(usage)?;
+        let bar = match output.progress {
             ShowProgress::Auto => Bar::auto(),
             ShowProgress::Never => Bar::hidden(),
         };
-        let outcome = run(&self.plan(), |progress| bar.show(progress));
+        let outcome = run(&plan, |progress| bar.show(progress));
         bar.clear();
         let report = outcome.map_err(failure)?;
-        if self.json {
+        if output.json {
             println!("{}", report.to_json());
         } else {
             print!("{report}");
         }
-        if report.is_good() {
-            Ok(())
-        } else {
-            Err(Failure {
-                code: exit::FAULTS,
-                error: anyhow::anyhow!(
-                    "the broker did not deliver every message to every subscriber, once and in order"
-                ),
-            })
-        }
+        judge(&report, &output.fail_if)
     }
+}
 
-    fn plan(&self) -> Plan {
-        Plan {
-            url: self.url.clone(),
-            path: self.path.clone(),
-            topic: self.topic.clone(),
-            protocol: self.protocol,
-            version: self.version,
-            compression: self.compression,
-            subscribers: self.subscribers,
-            publishers: self.publishers,
-            size: self.size,
-            load: self.rate.map_or(Load::Window(self.window), Load::Rate),
-            extent: self.count.map_or(
-                Extent::Time {
-                    warmup: self.warmup,
-                    measured: self.duration,
-                },
-                Extent::Count,
+/// Whether a run that took place was a good one.
+fn judge(report: &Report, gates: &[Gate]) -> Result<(), Failure> {
+    if !report.is_good() {
+        return Err(Failure {
+            code: exit::FAULTS,
+            error: anyhow::anyhow!(
+                "the broker did not do all of it: deliveries were lost, repeated or out of order, or something else failed"
             ),
-            threads: self.threads,
-            cores: self.core.clone(),
-            server_pid: self.server_pid,
-            ..Plan::default()
-        }
+        });
+    }
+    let failed: Vec<String> = gates.iter().filter_map(|gate| gate.fails(report)).collect();
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure {
+            code: GATE,
+            error: anyhow::anyhow!("{}", failed.join("; ")),
+        })
+    }
+}
+
+impl CompareArgs {
+    fn run(self) -> Result<(), Failure> {
+        let read = |path: &PathBuf| {
+            std::fs::read_to_string(path)
+                .map_err(|error| Failure::new(format_args!("cannot read {}: {error}", path.display())))
+        };
+        let (a, b) = (read(&self.a)?, read(&self.b)?);
+        let name = |path: &PathBuf| path.display().to_string();
+        let table = compare((&name(&self.a), &a), (&name(&self.b), &b)).map_err(|error| Failure::new(&error))?;
+        print!("{table}");
+        Ok(())
+    }
+}
+
+fn usage(reason: impl std::fmt::Display) -> Failure {
+    Failure {
+        code: exit::USAGE,
+        error: anyhow::anyhow!("{reason}"),
     }
 }
 
 fn failure(error: Error) -> Failure {
     let code = match &error {
-        Error::Plan(_) => exit::USAGE,
+        Error::Plan(_) | Error::Slots { .. } => exit::USAGE,
         error if error.is_connect() => exit::NOT_CONNECTED,
         _ => exit::FAILED,
     };
@@ -188,47 +175,157 @@ fn failure(error: Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use tidecast_bench::{Beside, Compression, Extent, Load, Protocol, SlowPolicy, Version};
 
     use super::*;
 
     #[derive(Parser)]
     struct Line {
         #[command(flatten)]
-        args: FanoutArgs,
+        args: BenchArgs,
     }
 
-    fn plan(line: &[&str]) -> Result<Plan, clap::Error> {
-        let line = ["fanout", "--url", "ws://127.0.0.1:8080"]
-            .into_iter()
-            .chain(line.iter().copied());
-        Line::try_parse_from(line).map(|line| line.args.plan())
+    fn scenario(line: &[&str]) -> Result<Box<Scenario>, String> {
+        let line = ["bench"].into_iter().chain(line.iter().copied());
+        // Not what the environment of whoever runs the test says.
+        let line = line.chain(["--url", "ws://127.0.0.1:8080"]);
+        match Line::try_parse_from(line).map_err(|error| error.to_string())?.args.task {
+            Task::Scenario(scenario) => Ok(scenario),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn plan(line: &[&str]) -> Result<Plan, String> {
+        scenario(line)?.plan().map(|(plan, _)| plan)
     }
 
     #[test]
     fn the_defaults_of_the_command_line_are_those_of_the_generator() {
-        assert_eq!(format!("{:?}", plan(&[]).unwrap()), format!("{:?}", Plan::default()));
+        assert_eq!(
+            format!("{:?}", plan(&["fanout"]).unwrap()),
+            format!("{:?}", Plan::default())
+        );
+    }
+
+    #[test]
+    fn every_scenario_can_be_run_with_its_defaults() {
+        for name in [
+            "fanout",
+            "fanin",
+            "many-topics",
+            "echo",
+            "slow",
+            "churn",
+            "connect",
+            "idle",
+        ] {
+            let plan = plan(&[name]).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(plan.check(), Ok(()), "{name}");
+            assert_eq!(plan.scenario.as_str(), name);
+        }
     }
 
     #[test]
     fn load_and_extent_follow_the_flags() {
-        assert_eq!(plan(&["--rate", "2.5"]).unwrap().load, Load::Rate(2.5));
-        assert_eq!(plan(&["--count", "7"]).unwrap().extent, Extent::Count(7));
-        let plan = plan(&["--version", "7", "--core", "1,3", "--size", "1K", "--protocol", "json"]).unwrap();
+        assert_eq!(plan(&["fanout", "--rate", "2.5"]).unwrap().load, Load::Rate(2.5));
+        assert_eq!(plan(&["fanout", "--count", "7"]).unwrap().extent, Extent::Count(7));
+        let plan = plan(&[
+            "fanout",
+            "--version",
+            "7",
+            "--core",
+            "1,3",
+            "--size",
+            "1K",
+            "--protocol",
+            "json",
+            "--compression",
+            "deflate-stream",
+        ])
+        .unwrap();
         assert_eq!(
             (plan.version, plan.size, plan.protocol),
             (Version::V7, 1024, Protocol::Json)
         );
-        assert_eq!(plan.cores, [1, 3]);
+        assert_eq!((plan.cores, plan.compression), (vec![1, 3], Compression::DeflateStream));
+    }
+
+    #[test]
+    fn steps_last_as_long_as_they_say_or_as_the_duration_each() {
+        let plan = plan(&["echo", "--rate", "1k,2k..4k/3s", "--duration", "2s"]).unwrap();
+        let Extent::Time { measured, .. } = plan.extent else {
+            panic!("{:?}", plan.extent);
+        };
+        assert_eq!(measured.as_secs(), 5);
+        assert_eq!(plan.check(), Ok(()));
+    }
+
+    #[test]
+    fn a_storm_of_commands_beside_a_fan_out_is_one_command() {
+        let plan = plan(&[
+            "churn",
+            "--rate",
+            "100k",
+            "--connections",
+            "200",
+            "--fanout-subscribers",
+            "100",
+            "--fanout-rate",
+            "1k",
+        ])
+        .unwrap();
+        assert_eq!(plan.load, Load::Rate(100_000.0));
+        assert_eq!(
+            plan.scenario,
+            tidecast_bench::Scenario::Churn {
+                connections: 200,
+                filters: 10,
+                beside: Some(Beside {
+                    publishers: 1,
+                    subscribers: 100,
+                    load: Load::Rate(1_000.0)
+                })
+            }
+        );
+    }
+
+    #[test]
+    fn a_share_of_the_subscribers_is_slow() {
+        let plan = plan(&[
+            "slow",
+            "--subscribers",
+            "50",
+            "--slow",
+            "10%",
+            "--policy",
+            "drop-old",
+            "--protocol",
+            "json",
+        ]);
+        assert_eq!(
+            plan.unwrap().scenario,
+            tidecast_bench::Scenario::Slow {
+                publishers: 1,
+                subscribers: 50,
+                slow: 5,
+                policy: Some(SlowPolicy::DropOld)
+            }
+        );
     }
 
     #[test]
     fn contradictions_are_usage_errors() {
         for line in [
-            &["--rate", "1", "--window", "2"][..],
-            &["--count", "1", "--duration", "2"],
-            &["--version", "9"],
-            &["--publishers", "0"],
-            &["--protocol", "xml"],
+            &["fanout", "--rate", "1", "--window", "2"][..],
+            &["fanout", "--count", "1", "--duration", "2"],
+            &["fanout", "--version", "9"],
+            &["fanout", "--publishers", "x"],
+            &["fanout", "--protocol", "xml"],
+            &["fanout", "--fail-if", "p99"],
+            &["fanout", "--local-address", "here"],
+            &["idle", "--size", "1"],
+            &["slow", "--slow", "110%"],
+            &["churn", "--fanout-rate", "1k,2k", "--fanout-subscribers", "1"],
         ] {
             assert!(plan(line).is_err(), "{line:?}");
         }
@@ -237,11 +334,17 @@ mod tests {
     #[test]
     fn a_plan_that_cannot_be_run_is_a_usage_error_and_nobody_there_is_not() {
         let code = |plan: &Plan| failure(run(plan, |_| {}).unwrap_err()).code;
-        assert_eq!(code(&plan(&["--size", "1"]).unwrap()), exit::USAGE);
+        assert_eq!(code(&plan(&["fanout", "--size", "1"]).unwrap()), exit::USAGE);
         let nobody = Plan {
             url: "ws://127.0.0.1:9".to_owned(),
-            ..plan(&["--subscribers", "1"]).unwrap()
+            ..plan(&["fanout", "--subscribers", "1"]).unwrap()
         };
         assert_eq!(code(&nobody), exit::NOT_CONNECTED);
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Line::command().debug_assert();
     }
 }

@@ -47,6 +47,17 @@ pub enum Error {
         /// What happened.
         reason: String,
     },
+    /// More connections than one ring can hold.
+    #[error(
+        "{needed} connections are more than one thread can have here, which is {limit}: use more --threads, or raise \
+         the limit of open files (ulimit -n)"
+    )]
+    Slots {
+        /// Connections of the thread.
+        needed: usize,
+        /// The limit of open files, which holds for the table of a ring too.
+        limit: u64,
+    },
     /// The server stopped answering.
     #[error("{open} of {total} connections were open when the server answered nothing for {timeout:?}")]
     OpenTimeout {

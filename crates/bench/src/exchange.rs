@@ -1,19 +1,23 @@
-//! One thread's connections on its ring: bytes out, deliveries in.
+//! One thread's connections on its ring: bytes out, bytes in. What the bytes mean is in [`hearing`](crate::hearing).
 
 use std::collections::VecDeque;
-use std::net::TcpStream;
+use std::io;
 use std::os::fd::OwnedFd;
 
+use hdrhistogram::Histogram;
 use tidecast_driver::{Completion, Op, Ring, Token, Wait};
-use tidecast_websocket::{Event, InflatePool, Input, Millis, State};
-use tidecast_wire::{Code, Command, Reference, Reply, json};
+use tidecast_websocket::{InflatePool, Millis, State};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, nanoseconds};
+use crate::dial::remedy;
 use crate::error::Error;
-use crate::peer::{Answer, Peer, Stage, Target};
-use crate::plan::{Plan, Protocol, Role};
+use crate::hearing::Answered;
+use crate::peer::{Answer, Peer, Purpose, Stage, Target};
+use crate::plan::Plan;
 use crate::recall::Recall;
-use crate::tally::Tally;
+use crate::scenario::Role;
+use crate::slow::Slow;
+use crate::tally::{LONGEST, Tally, histogram};
 
 /// Errors that are told one by one; of more of the same kind the number is enough.
 const TOLD: usize = 10;
@@ -21,20 +25,27 @@ const TOLD: usize = 10;
 /// Buffers a receive takes that has waited for some: what had come meanwhile fills several.
 const BUFFERS_EACH: u16 = 8;
 
+/// How often a session is kept alive, where that is up to the client: brokers wait for 60 seconds and half as long again.
+const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(20);
+
 /// The receive buffers are all filled: the receive has to be started again.
 const ENOBUFS: i32 = 105;
 /// The socket has no room.
 const EAGAIN: i32 = 11;
+/// We took the receive back.
+const ECANCELED: i32 = 125;
 
 /// The connections of one thread, by slot of its ring.
 pub(crate) struct Exchange<'a> {
-    plan: &'a Plan,
+    pub(crate) plan: &'a Plan,
+    run: u32,
     clock: Clock,
     pub(crate) ring: Ring,
     pub(crate) peers: Vec<Peer>,
     pub(crate) tally: Tally,
-    subscribe_to: Target<'a>,
-    publish_to: Target<'a>,
+    pub(crate) slow: Slow,
+    /// What the broker said to commands since somebody asked.
+    pub(crate) answered: Vec<Answered>,
     /// Slots with something to send and room to send it.
     listed: Vec<u32>,
     /// Slots whose receive ended for want of buffers, the longest waiting first.
@@ -42,59 +53,60 @@ pub(crate) struct Exchange<'a> {
     completions: Vec<Completion>,
     /// Connections that can be used, or could once.
     pub(crate) opened: usize,
+    /// Those among them that opened since somebody asked, with the time each took, if that matters.
+    pub(crate) passing: Vec<Passed>,
+    /// From the time it was to be opened until it could be used, in nanoseconds.
+    pub(crate) opening: Histogram<u64>,
     /// Connections that ended.
     pub(crate) gone: usize,
     /// Messages at subscribers that are not of this run.
     pub(crate) foreign: u64,
+    /// Connections that were to be opened and closed, and could not be opened.
+    pub(crate) refused: u64,
     errors: Vec<String>,
     untold: usize,
-    inflaters: InflatePool,
-    recall: Recall,
+    pub(crate) inflaters: InflatePool,
+    pub(crate) recall: Recall,
+    /// The slow ones do not read.
+    paused: bool,
+    kept_alive: u64,
 }
 
-/// What a message that is no delivery of the run means.
-enum Said {
-    Nothing,
-    Foreign,
-    Subscribed,
-    Refused(String),
+/// A connection that was opened to be closed: when it could be used, and when that was to begin.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Passed {
+    pub(crate) slot: u32,
+    pub(crate) began: u64,
+    pub(crate) opened: u64,
 }
 
 impl<'a> Exchange<'a> {
-    pub(crate) fn new(
-        plan: &'a Plan,
-        clock: Clock,
-        ring: Ring,
-        tally: Tally,
-        subscribe_to: Target<'a>,
-        publish_to: Target<'a>,
-    ) -> Self {
+    pub(crate) fn new(plan: &'a Plan, run: u32, clock: Clock, ring: Ring, tally: Tally, slow: Slow) -> Self {
         Exchange {
             plan,
+            run,
             clock,
             ring,
             peers: Vec::new(),
             tally,
-            subscribe_to,
-            publish_to,
+            slow,
+            answered: Vec::new(),
             listed: Vec::new(),
             starved: VecDeque::new(),
             completions: Vec::new(),
             opened: 0,
+            passing: Vec::new(),
+            opening: histogram(),
             gone: 0,
             foreign: 0,
+            refused: 0,
             errors: Vec::new(),
             untold: 0,
             // The broker's messages need none of what came before, but a stream keeps its inflater.
             inflaters: InflatePool::new(usize::MAX, 16),
             recall: Recall::default(),
-        }
-    }
-
-    pub(crate) fn target(&self, role: Role) -> &Target<'a> {
-        match role {
-            Role::Subscriber => &self.subscribe_to,
-            Role::Publisher => &self.publish_to,
+            paused: false,
+            kept_alive: clock.now(),
         }
     }
 
@@ -103,12 +115,18 @@ impl<'a> Exchange<'a> {
         !self.errors.is_empty()
     }
 
-    /// What was received, and what went wrong, a line each.
-    pub(crate) fn into_parts(mut self) -> (Tally, Vec<String>) {
+    /// Connections that are neither open nor gone.
+    pub(crate) fn unsettled(&self) -> usize {
+        self.peers.len() - self.opened
+    }
+
+    /// What went wrong, a line each.
+    pub(crate) fn take_errors(&mut self) -> Vec<String> {
+        let mut errors = std::mem::take(&mut self.errors);
         if self.untold > 0 {
-            self.errors.push(format!("and {} more of the kind", self.untold));
+            errors.push(format!("and {} more of the kind", std::mem::take(&mut self.untold)));
         }
-        (self.tally, self.errors)
+        errors
     }
 
     /// Takes note of something that went wrong.
@@ -120,14 +138,14 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Takes a connected socket and sends the request for a WebSocket. Returns its slot.
-    pub(crate) fn add(&mut self, role: Role, number: usize, socket: TcpStream) -> Result<u32, Error> {
+    /// Takes a socket that is connected or about to be, and sends the request for a WebSocket. Returns its slot.
+    pub(crate) fn add(&mut self, purpose: Purpose, socket: OwnedFd) -> Result<u32, Error> {
         let now = millis(self.clock.now());
-        let target = self.target(role);
+        let target = Target::new(self.plan, purpose.role, purpose.topic);
         let key = tidecast_client::handshake_key().map_err(|error| Error::Random(error.to_string()))?;
-        let peer = Peer::open(role, number, &target.handshake(key), now)
-            .map_err(|error| self.unopened(role, error.to_string()))?;
-        let slot = self.ring.install(OwnedFd::from(socket)).map_err(Error::Ring)?;
+        let peer = Peer::open(purpose, &target, key, now)
+            .map_err(|error| self.unopened(purpose.role, purpose.topic, error.to_string()))?;
+        let slot = self.ring.install(socket).map_err(Error::Ring)?;
         debug_assert_eq!(
             slot as usize,
             self.peers.len(),
@@ -135,9 +153,8 @@ impl<'a> Exchange<'a> {
         );
         self.peers.push(peer);
         self.ring
-            .receive(Token::new(Op::Receive, slot, 0))
+            .writable(Token::new(Op::Writable, slot, 0))
             .map_err(Error::Ring)?;
-        self.list(slot);
         Ok(slot)
     }
 
@@ -150,16 +167,69 @@ impl<'a> Exchange<'a> {
         }
     }
 
+    /// Starts the closing handshake of a connection that is open.
+    pub(crate) fn close(&mut self, slot: u32) {
+        let now = millis(self.clock.now());
+        let peer = &mut self.peers[slot as usize];
+        if matches!(peer.stage, Stage::Open | Stage::Subscribing) {
+            peer.close(self.plan.protocol.farewell(), now);
+            self.list(slot);
+        }
+    }
+
     /// Starts the closing handshake of every connection that is open.
     pub(crate) fn close_all(&mut self) {
-        let now = millis(self.clock.now());
+        for slot in 0..self.peers.len() as u32 {
+            self.close(slot);
+        }
+    }
+
+    /// Keeps sessions alive, where that is up to the client.
+    pub(crate) fn keep_alive(&mut self, now: u64) {
+        let Some(packet) = self.plan.protocol.keep_alive() else {
+            return;
+        };
+        if now.saturating_sub(self.kept_alive) < nanoseconds(KEEP_ALIVE) {
+            return;
+        }
+        self.kept_alive = now;
         for slot in 0..self.peers.len() as u32 {
             let peer = &mut self.peers[slot as usize];
-            if matches!(peer.stage, Stage::Open | Stage::Subscribing) {
-                peer.close(now);
+            if peer.stage == Stage::Open {
+                peer.connection
+                    .send(self.plan.protocol.opcode(), packet, &mut peer.out.bytes);
                 self.list(slot);
             }
         }
+    }
+
+    /// The slow ones read nothing from now on.
+    pub(crate) fn pause(&mut self) -> Result<(), Error> {
+        self.paused = true;
+        for slot in self.slow_slots() {
+            self.ring
+                .cancel(Token::new(Op::Receive, slot, 0))
+                .map_err(Error::Ring)?;
+        }
+        Ok(())
+    }
+
+    /// The slow ones read again.
+    pub(crate) fn resume(&mut self) -> Result<(), Error> {
+        self.paused = false;
+        for slot in self.slow_slots() {
+            self.ring
+                .receive(Token::new(Op::Receive, slot, 0))
+                .map_err(Error::Ring)?;
+        }
+        Ok(())
+    }
+
+    fn slow_slots(&self) -> Vec<u32> {
+        let is_slow = |peer: &Peer| peer.role == Role::Stalled && peer.stage == Stage::Open;
+        (0..self.peers.len() as u32)
+            .filter(|&slot| is_slow(&self.peers[slot as usize]))
+            .collect()
     }
 
     /// Sends what is listed, and takes in what has come.
@@ -221,7 +291,8 @@ impl<'a> Exchange<'a> {
                 None => out.advance(completion.result as usize),
                 Some(EAGAIN) => {}
                 Some(errno) => {
-                    self.lose(slot, &std::io::Error::from_raw_os_error(errno).to_string())?;
+                    out.discard();
+                    self.fail(slot, io::Error::from_raw_os_error(errno))?;
                     continue;
                 }
             }
@@ -260,20 +331,27 @@ impl<'a> Exchange<'a> {
                         self.starved.push_back(slot);
                         return Ok(());
                     }
-                    (_, error) => {
-                        let error = std::io::Error::from_raw_os_error(-error);
-                        self.lose(slot, &error.to_string())?;
-                    }
+                    (_, error) if -error == ECANCELED => return Ok(()),
+                    (_, error) => self.fail(slot, io::Error::from_raw_os_error(-error))?,
                 }
                 let peer = &self.peers[slot as usize];
                 if !more && peer.stage != Stage::Gone {
-                    self.ring.receive(token).map_err(Error::Ring)?;
+                    if !(self.paused && peer.role == Role::Stalled) {
+                        self.ring.receive(token).map_err(Error::Ring)?;
+                    }
                 } else if !more && peer.out.is_empty() {
                     self.ring.close(token.with(Op::Close)).map_err(Error::Ring)?;
                 }
             }
             Op::Writable => {
-                self.peers[slot as usize].out.blocked = false;
+                let peer = &mut self.peers[slot as usize];
+                peer.out.blocked = false;
+                if peer.stage == Stage::Connecting {
+                    peer.stage = Stage::Opening;
+                    self.ring
+                        .receive(Token::new(Op::Receive, slot, 0))
+                        .map_err(Error::Ring)?;
+                }
                 self.list(slot);
             }
             // Sends are settled already; a wake-up has done its work by ending the sleep; nothing else is asked for.
@@ -284,144 +362,47 @@ impl<'a> Exchange<'a> {
 
     fn receive(&mut self, slot: u32, bytes: &mut [u8]) -> Result<(), Error> {
         let now = self.clock.now();
-        if self.peers[slot as usize].stage != Stage::Opening {
-            return self.frames(slot, bytes, now);
+        let peer = &mut self.peers[slot as usize];
+        match peer.stage {
+            Stage::Gone => return Ok(()),
+            Stage::Opening => {}
+            Stage::Connecting | Stage::Subscribing | Stage::Open | Stage::Closing => {
+                return self.frames(slot, bytes, now);
+            }
         }
-        let Self {
-            peers,
-            subscribe_to,
-            publish_to,
-            ..
-        } = self;
-        let peer = &mut peers[slot as usize];
-        let target = match peer.role {
-            Role::Subscriber => subscribe_to,
-            Role::Publisher => publish_to,
-        };
-        match peer.answer(bytes, target, millis(now)) {
+        let (role, topic) = (peer.role, peer.topic);
+        let target = Target::new(self.plan, role, topic);
+        match peer.answer(bytes, &target, millis(now)) {
             Ok(Answer::Incomplete) => Ok(()),
             Ok(Answer::Declined) => {
-                let role = peer.role;
                 let reason = format!("the server does not accept {}", self.plan.compression);
-                Err(self.unopened(role, reason))
+                self.lose(slot, &reason)
             }
             Ok(Answer::Open(mut frames)) => {
-                self.opened(slot);
+                peer.begin_session(self.plan, self.run, slot);
+                self.open_if_answered(slot, now);
+                self.list(slot);
                 self.frames(slot, &mut frames, now)
             }
-            Err(error) => {
-                let role = peer.role;
-                Err(self.unopened(role, error.to_string()))
-            }
+            Err(error) => self.lose(slot, &error.to_string()),
         }
     }
 
-    /// The handshake is done: subscribes, where that takes a command.
-    fn opened(&mut self, slot: u32) {
+    /// Once nothing is awaited any more, a connection can be used.
+    pub(crate) fn open_if_answered(&mut self, slot: u32, now: u64) {
         let peer = &mut self.peers[slot as usize];
-        if self.plan.protocol == Protocol::Json && peer.role == Role::Subscriber {
-            peer.stage = Stage::Subscribing;
-            let mut command = Vec::new();
-            json::command(
-                &mut command,
-                &Command::Sub {
-                    filter: (&*self.plan.topic).into(),
-                    reference: Some(Reference::number(1)),
-                    since: None,
-                    slow: None,
-                },
-            );
-            peer.connection
-                .send(tidecast_websocket::Opcode::Text, &command, &mut peer.out.bytes);
-            self.list(slot);
-        } else {
+        if peer.stage == Stage::Subscribing && peer.awaited == 0 {
             peer.stage = Stage::Open;
             self.opened += 1;
-        }
-    }
-
-    /// Frames arrived at `now`.
-    fn frames(&mut self, slot: u32, bytes: &mut [u8], now: u64) -> Result<(), Error> {
-        let Self {
-            peers,
-            tally,
-            plan,
-            foreign,
-            inflaters,
-            recall,
-            ..
-        } = self;
-        let peer = &mut peers[slot as usize];
-        let subscriber = peer.role == Role::Subscriber;
-        let length = bytes.len();
-        let mut position = 0;
-        let (mut subscribed, mut trouble) = (false, None);
-        tally.begin_batch(now);
-        loop {
-            let between = peer.connection.is_between_messages();
-            if let (Some(next), true) = (&mut peer.recalls, between)
-                && let Some((length, message)) = recall.find(next, &bytes[position..])
-                && tally.deliver(peer.number, message).is_ok()
-            {
-                position += length;
-                continue;
+            let took = now.saturating_sub(peer.began).min(LONGEST);
+            self.opening.record(took).expect("the value is within the bounds");
+            if peer.role == Role::Passing {
+                self.passing.push(Passed {
+                    slot,
+                    began: peer.began,
+                    opened: now,
+                });
             }
-            let start = position;
-            let mut input = Input::new(&mut bytes[start..]);
-            let message = match peer
-                .connection
-                .poll_pooled(&mut input, millis(now), inflaters, &mut peer.out.bytes)
-            {
-                Ok(Some(Event::Binary(message))) => message,
-                Ok(Some(Event::Text(message))) => message.as_bytes(),
-                // Messages in parts are not asked for.
-                Ok(Some(Event::Ping(_) | Event::Pong(_) | Event::TextPart { .. } | Event::BinaryPart { .. })) => {
-                    continue;
-                }
-                Ok(Some(Event::Close { code, reason })) => {
-                    if peer.stage != Stage::Closing {
-                        let code = code.map_or_else(|| "no code".to_owned(), |code| code.to_string());
-                        trouble = Some(format!("the server closed it with {code} {reason}"));
-                    }
-                    position += input.consumed();
-                    continue;
-                }
-                Ok(None) => break,
-                Err(error) => {
-                    peer.connection.fail(&error, millis(now), &mut peer.out.bytes);
-                    trouble = Some(format!("the server broke the protocol: {error}"));
-                    break;
-                }
-            };
-            position += input.consumed();
-            if subscriber && tally.deliver(peer.number, message).is_ok() {
-                match &mut peer.recalls {
-                    Some(next) if between => {
-                        let message: Box<[u8]> = message.into();
-                        recall.learn(next, &bytes[start..position], &message);
-                    }
-                    Some(next) => recall.skip(next, message),
-                    None => {}
-                }
-                continue;
-            }
-            match other(plan.protocol, message) {
-                Said::Nothing => {}
-                Said::Foreign => *foreign += u64::from(subscriber),
-                Said::Subscribed => subscribed = true,
-                Said::Refused(reason) => trouble = Some(reason),
-            }
-        }
-        tally.end_batch(if subscriber { length } else { 0 });
-        if subscribed && peer.stage == Stage::Subscribing {
-            peer.stage = Stage::Open;
-            self.opened += 1;
-        }
-        // An answer to a ping or to a Close.
-        self.list(slot);
-        match trouble {
-            Some(trouble) => self.lose(slot, &trouble),
-            None => Ok(()),
         }
     }
 
@@ -429,7 +410,8 @@ impl<'a> Exchange<'a> {
     fn end(&mut self, slot: u32) -> Result<(), Error> {
         let peer = &self.peers[slot as usize];
         let orderly = peer.stage == Stage::Closing && peer.connection.state() == State::Draining;
-        if orderly {
+        // Brokers with a farewell of their own end the connection at that.
+        if orderly || (peer.stage == Stage::Closing && self.plan.protocol.farewell().is_some()) {
             self.forget(slot);
             Ok(())
         } else {
@@ -437,20 +419,60 @@ impl<'a> Exchange<'a> {
         }
     }
 
+    /// A system call for a connection failed.
+    fn fail(&mut self, slot: u32, source: io::Error) -> Result<(), Error> {
+        let peer = &self.peers[slot as usize];
+        let unconnected = matches!(peer.stage, Stage::Connecting | Stage::Opening) && !remedy(&source).is_empty();
+        if unconnected && peer.role != Role::Passing {
+            return Err(Error::Connect {
+                number: slot as usize + 1,
+                total: self.ring.slots() as usize,
+                address: self.plan.url.clone(),
+                remedy: remedy(&source),
+                source,
+            });
+        }
+        // The end of a connection that we said farewell on may come as a reset, where the server does not wait for the
+        // answer to its Close.
+        if peer.stage == Stage::Closing && self.plan.protocol.farewell().is_some() {
+            self.forget(slot);
+            return Ok(());
+        }
+        self.lose(slot, &source.to_string())
+    }
+
     /// A connection is of no use any more. Once the run has begun that is one of its errors.
-    fn lose(&mut self, slot: u32, reason: &str) -> Result<(), Error> {
+    pub(crate) fn lose(&mut self, slot: u32, reason: &str) -> Result<(), Error> {
         let Peer {
-            role, number, stage, ..
+            role,
+            number,
+            topic,
+            stage,
+            ..
         } = self.peers[slot as usize];
-        match stage {
-            Stage::Gone => Ok(()),
-            Stage::Opening | Stage::Subscribing => Err(self.unopened(role, reason.to_owned())),
-            Stage::Open | Stage::Closing => {
-                self.error(format!("{} {number} of this thread: {reason}", name(role)));
+        match (stage, role) {
+            (Stage::Gone, _) => {}
+            (Stage::Connecting | Stage::Opening | Stage::Subscribing, Role::Passing) => {
+                self.error(format!("a connection could not be opened: {reason}"));
+                // Neither open nor to be opened.
+                self.opened += 1;
+                self.refused += 1;
                 self.forget(slot);
-                Ok(())
+            }
+            (Stage::Connecting | Stage::Opening | Stage::Subscribing, _) => {
+                return Err(self.unopened(role, topic, reason.to_owned()));
+            }
+            (Stage::Open | Stage::Closing, Role::Stalled) => {
+                self.slow
+                    .closed(reason.strip_prefix("the server closed it with ").unwrap_or(reason));
+                self.forget(slot);
+            }
+            (Stage::Open | Stage::Closing, _) => {
+                self.error(format!("{} {number} of this thread: {reason}", role.name()));
+                self.forget(slot);
             }
         }
+        Ok(())
     }
 
     /// Nothing more is expected of a connection.
@@ -459,41 +481,15 @@ impl<'a> Exchange<'a> {
         self.gone += 1;
     }
 
-    fn unopened(&self, role: Role, reason: String) -> Error {
+    fn unopened(&self, role: Role, topic: u32, reason: String) -> Error {
         Error::Open {
-            role: name(role),
-            url: self.target(role).url.to_string(),
+            role: role.name(),
+            url: Target::new(self.plan, role, topic).url.to_string(),
             reason,
         }
     }
 }
 
-fn name(role: Role) -> &'static str {
-    match role {
-        Role::Subscriber => "subscriber",
-        Role::Publisher => "publisher",
-    }
-}
-
-/// What the broker says beside the deliveries of the run.
-#[cold]
-fn other(protocol: Protocol, message: &[u8]) -> Said {
-    if protocol == Protocol::Raw {
-        return Said::Foreign;
-    }
-    let Ok(text) = str::from_utf8(message) else {
-        return Said::Refused("the broker sent a binary message on a JSON connection".to_owned());
-    };
-    match json::parse_reply(text) {
-        Ok(Reply::Message { .. }) => Said::Foreign,
-        Ok(Reply::Ok { .. }) => Said::Subscribed,
-        Ok(Reply::Err { code, text, .. }) => Said::Refused(format!("the broker refused: {code}: {text}")),
-        Ok(_) => Said::Nothing,
-        Err(error) if error.code == Code::UnknownVerb => Said::Nothing,
-        Err(error) => Said::Refused(format!("the broker sent what cannot be read: {error}")),
-    }
-}
-
-fn millis(now: u64) -> Millis {
+pub(crate) fn millis(now: u64) -> Millis {
     Millis(now / 1_000_000)
 }

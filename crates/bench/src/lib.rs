@@ -1,47 +1,75 @@
-//! Load generator for WebSocket publish/subscribe brokers.
+//! Load generator for WebSocket publish/subscribe brokers: ours, and any that speaks one of the protocols here.
 //!
 //! ```text
 //!   Plan ──▶ run ──▶ thread × n                                                        ──▶ Report
-//!                    │ Publisher: what goes out now, by its Schedule (window or rate)
-//!                    │ Exchange:  the ring and its connections, bytes out and in
-//!                    │ Tally:     every delivery checked (Checker), counted (Ledger) and timed
+//!    │               │ Dialer:    TCP connections, from as many addresses as it takes
+//!    Scenario        │ Exchange:  the ring and its connections, bytes out and in
+//!    Protocol        │ Publisher, Churner: what goes out now, each by its Schedule (window, rate, steps)
+//!    Load            │ Tally:     every delivery checked (Checker), counted (Ledger) and timed, by step (Timeline)
 //!                    └ Landings:  which messages every thread's subscribers have, shared by atomics
 //! ```
 //!
-//! What it is: connections on io_uring, as many as asked for, that publish to one topic and check that every subscriber
-//! receives every message once and in order. A message carries its publisher, its number and its intended time of
-//! sending; a delivery costs a few dozen nanoseconds and no allocation, so that the broker is what is measured.
-//! Latencies are taken from the intended time: a message that had to wait to be sent does not escape ("coordinated
-//! omission").
+//! What it is: connections on io_uring, as many as asked for, and a check that every subscriber receives every message once
+//! and in order. A message carries its publisher, its number and its intended time of sending; a delivery costs a few
+//! dozen nanoseconds and no allocation, so that the broker is what is measured. Latencies are taken from the intended time:
+//! a message that had to wait to be sent does not escape ("coordinated omission").
 //!
-//! What it is not: a benchmark suite. It measures one [`Plan`]; comparing is up to the caller.
+//! What it is not: a benchmark suite. It measures one [`Plan`]; [`compare`] puts two reports side by side.
 //!
-//! Start reading at [`run`], then `thread.rs`.
+//! Start reading at [`Scenario`] and [`run`], then `thread.rs`. A new protocol is a row in `protocol.rs`.
 #![forbid(unsafe_code)]
 
+mod agenda;
 mod check;
+mod churner;
 mod clock;
+mod compare;
+mod compression;
+mod connector;
+mod dial;
 mod error;
 mod exchange;
+mod file;
+mod gate;
+mod hearing;
 mod ledger;
+mod load;
+mod mqtt;
+mod nats;
+mod operations;
 mod payload;
 mod peer;
 mod plan;
 mod process;
 mod progress;
+mod protocol;
 mod publisher;
 mod recall;
 mod report;
 mod run;
+mod scenario;
 mod schedule;
 mod shared;
+mod slow;
+mod summary;
 mod tally;
+mod text;
 mod thread;
+mod timeline;
 
 pub use check::Faults;
+pub use compare::{CompareError, compare};
+pub use compression::Compression;
 pub use error::Error;
-pub use plan::{Compression, Extent, Load, Plan, PlanError, Protocol};
+pub use file::{FileError, ScenarioFile, Setting, nearest};
+pub use gate::Gate;
+pub use load::{Load, Segment};
+pub use plan::{Extent, Plan, PlanError};
 pub use progress::Bar;
-pub use report::{Generator, Latency, Report, Server, Setup};
+pub use protocol::Protocol;
+pub use report::{Generator, Latency, Opening, OperationsReport, Report, Server, Setup, StepOperations, StepReport};
 pub use run::{Progress, run};
+pub use scenario::{Beside, Scenario};
+pub use slow::SlowReport;
 pub use tidecast_websocket::Version;
+pub use tidecast_wire::SlowPolicy;

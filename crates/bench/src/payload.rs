@@ -6,11 +6,13 @@
 //!   raw    │ run    │ publisher  │ sequence  │ intended   │ filler │   little-endian, in a binary message
 //!          └────────┴────────────┴───────────┴────────────┴────────┘
 //!   json   the same 24 bytes in hexadecimal (48 digits), then filler, all of it one JSON string
+//!   nats, mqtt   as raw, with what the protocol puts around it
 //! ```
 //!
 //! The run is a random number: what another generator publishes to the same topic is told apart by it.
 
-use crate::plan::Protocol;
+use crate::protocol::Protocol;
+use crate::{mqtt, nats};
 
 /// The head of every message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +53,7 @@ impl Protocol {
     /// The smallest payload that has room for what the generator measures with, in bytes.
     pub fn smallest_payload(self) -> usize {
         match self {
-            Protocol::Raw => Stamp::BYTES,
+            Protocol::Raw | Protocol::Path | Protocol::Nats | Protocol::Mqtt => Stamp::BYTES,
             // Two digits a byte, and the quotes.
             Protocol::Json => 2 * Stamp::BYTES + 2,
         }
@@ -83,7 +85,20 @@ impl Template {
     pub(crate) fn new(protocol: Protocol, topic: &str, size: usize) -> Template {
         let filler = size - protocol.smallest_payload();
         let (message, at) = match protocol {
-            Protocol::Raw => (filler_of(size), 0),
+            Protocol::Raw | Protocol::Path => (filler_of(size), 0),
+            Protocol::Nats => {
+                let mut message = nats::publish(topic, size);
+                let at = message.len();
+                message.extend(filler_of(size));
+                message.extend_from_slice(nats::END);
+                (message, at)
+            }
+            Protocol::Mqtt => {
+                let mut message = mqtt::publish(topic, size);
+                let at = message.len();
+                message.extend(filler_of(size));
+                (message, at)
+            }
             Protocol::Json => {
                 let mut message = format!("[\"pub\",{},\"", json_string(topic)).into_bytes();
                 let at = message.len();
@@ -99,7 +114,9 @@ impl Template {
     pub(crate) fn stamped(&mut self, stamp: &Stamp) -> &[u8] {
         let bytes = stamp.encode();
         match self.protocol {
-            Protocol::Raw => self.message[self.at..][..Stamp::BYTES].copy_from_slice(&bytes),
+            Protocol::Raw | Protocol::Path | Protocol::Nats | Protocol::Mqtt => {
+                self.message[self.at..][..Stamp::BYTES].copy_from_slice(&bytes);
+            }
             Protocol::Json => {
                 const DIGITS: &[u8; 16] = b"0123456789abcdef";
                 let (pairs, _) = self.message[self.at..][..2 * Stamp::BYTES].as_chunks_mut::<2>();
@@ -112,7 +129,7 @@ impl Template {
     }
 }
 
-/// Finds the stamp in a delivered message.
+/// Finds the stamp in a delivery of one topic: in the payload, or in JSON in the whole message.
 #[derive(Debug)]
 pub(crate) struct Locator {
     /// What every delivery of the topic begins with; the stamp follows.
@@ -123,7 +140,7 @@ pub(crate) struct Locator {
 impl Locator {
     pub(crate) fn new(protocol: Protocol, topic: &str) -> Locator {
         let prefix = match protocol {
-            Protocol::Raw => Vec::new(),
+            Protocol::Raw | Protocol::Path | Protocol::Nats | Protocol::Mqtt => Vec::new(),
             Protocol::Json => format!("[\"msg\",{},\"", json_string(topic)).into_bytes(),
         };
         Locator { prefix, protocol }
@@ -133,7 +150,9 @@ impl Locator {
     #[inline]
     pub(crate) fn stamp(&self, message: &[u8]) -> Option<Stamp> {
         match self.protocol {
-            Protocol::Raw => message.first_chunk().map(Stamp::decode),
+            Protocol::Raw | Protocol::Path | Protocol::Nats | Protocol::Mqtt => {
+                message.first_chunk().map(Stamp::decode)
+            }
             Protocol::Json => {
                 let digits: &[u8; 2 * Stamp::BYTES] = message.strip_prefix(&self.prefix[..])?.first_chunk()?;
                 Some(Stamp::decode(&from_hexadecimal(digits)))
@@ -226,6 +245,24 @@ mod tests {
                 assert_eq!(Locator::new(Protocol::Json, topic).stamp(&delivery), Some(STAMP));
             }
         }
+    }
+
+    #[test]
+    fn a_publish_in_packets_has_the_size_it_says() {
+        let mut nats = Template::new(Protocol::Nats, "bench/1", 128);
+        let message = nats.stamped(&STAMP).to_vec();
+        let payload = message.strip_prefix(b"PUB bench/1 128\r\n").unwrap();
+        assert_eq!(payload.len(), 130);
+        assert_eq!(Locator::new(Protocol::Nats, "bench/1").stamp(payload), Some(STAMP));
+        let mut mqtt = Template::new(Protocol::Mqtt, "bench/1", 128);
+        let message = mqtt.stamped(&STAMP).to_vec();
+        // What is said at QoS 0 is what is delivered.
+        let (packet, length) = Protocol::Mqtt.next(&message).unwrap().unwrap();
+        let crate::protocol::Packet::Delivery(payload) = packet else {
+            panic!("{packet:?} is a publish");
+        };
+        assert_eq!((payload.len(), length), (128, message.len()));
+        assert_eq!(Locator::new(Protocol::Mqtt, "bench/1").stamp(payload), Some(STAMP));
     }
 
     #[test]

@@ -1,22 +1,28 @@
 //! One connection of the generator.
 
 use tidecast_client::masking_key;
-use tidecast_websocket::{ClientHandshake, Connection, Extension, Limits, Millis, Offer, Url, Version, code};
+use tidecast_websocket::{
+    ClientHandshake, ClientHandshakeError, Connection, Extension, Limits, Millis, Offer, Opcode, Url, Version, code,
+};
 
-use crate::plan::Role;
+use crate::plan::Plan;
+use crate::protocol::Subscribe;
+use crate::scenario::{Role, Scenario};
 
 /// Where a connection stands.
 ///
 /// ```text
-///   Opening ──101──▶ Subscribing ──ok──▶ Open ──our Close──▶ Closing ──end──▶ Gone
-///      │                │ (JSON subscribers only)              ▲
-///      └──── 101 ───────┴──────────────▶ Open                  any ──lost──▶ Gone
+///   Connecting ──▶ Opening ──101──▶ Subscribing ──answers──▶ Open ──our Close──▶ Closing ──end──▶ Gone
+///                     │                                       ▲
+///                     └──── 101, and nothing to answer ───────┘              any ──lost──▶ Gone
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
+    /// TCP is being connected.
+    Connecting,
     /// Its request was sent.
     Opening,
-    /// The WebSocket is open, the subscription is not confirmed.
+    /// The WebSocket is open; session and subscriptions are not confirmed.
     Subscribing,
     /// It can be used.
     Open,
@@ -46,6 +52,12 @@ impl Outgoing {
         &self.bytes[self.sent..]
     }
 
+    /// Nothing more can be sent.
+    pub(crate) fn discard(&mut self) {
+        self.bytes.clear();
+        self.sent = 0;
+    }
+
     /// So many more bytes went out.
     pub(crate) fn advance(&mut self, count: usize) {
         self.sent += count;
@@ -60,8 +72,10 @@ impl Outgoing {
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) role: Role,
-    /// Subscribers: the number within the thread. Publishers: the number within the run.
+    /// Those who receive, and those who say commands: the number within the thread. Publishers and idle ones: the number
+    /// within the run.
     pub(crate) number: usize,
+    pub(crate) topic: u32,
     pub(crate) stage: Stage,
     pub(crate) connection: Connection,
     pub(crate) out: Outgoing,
@@ -69,6 +83,12 @@ pub(crate) struct Peer {
     ///
     /// [`Recall`]: crate::recall::Recall
     pub(crate) recalls: Option<u64>,
+    /// Answers to come before it is open.
+    pub(crate) awaited: u32,
+    /// The beginning of a packet whose end is in a message to come.
+    pub(crate) residue: Vec<u8>,
+    /// When it was to be opened, in nanoseconds of the clock.
+    pub(crate) began: u64,
     /// The key of the handshake, and what came of its answer.
     key: [u8; 16],
     head: Vec<u8>,
@@ -84,24 +104,46 @@ pub(crate) enum Answer {
     Declined,
 }
 
+/// What a connection is opened for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Purpose {
+    pub(crate) role: Role,
+    pub(crate) number: usize,
+    pub(crate) topic: u32,
+    /// When it was to be opened, in nanoseconds of the clock.
+    pub(crate) began: u64,
+}
+
 impl Peer {
     /// A connection whose request is in its output.
     pub(crate) fn open(
-        role: Role,
-        number: usize,
-        handshake: &ClientHandshake<'_>,
+        purpose: Purpose,
+        target: &Target,
+        key: [u8; 16],
         now: Millis,
-    ) -> Result<Peer, tidecast_websocket::ClientHandshakeError> {
+    ) -> Result<Peer, ClientHandshakeError> {
         let mut out = Outgoing::default();
-        handshake.write_request(&mut out.bytes)?;
+        target.handshake(key).write_request(&mut out.bytes)?;
+        let Purpose {
+            role,
+            number,
+            topic,
+            began,
+        } = purpose;
+        // Written to once the kernel says that it is connected.
+        out.blocked = true;
         Ok(Peer {
             role,
             number,
-            stage: Stage::Opening,
-            connection: Connection::client(handshake.version, limits(), masking_key, now),
+            topic,
+            stage: Stage::Connecting,
+            connection: Connection::client(target.version, limits(), masking_key, now),
             out,
             recalls: None,
-            key: handshake.key,
+            awaited: 0,
+            residue: Vec::new(),
+            began,
+            key,
             head: Vec::new(),
         })
     }
@@ -110,9 +152,9 @@ impl Peer {
     pub(crate) fn answer(
         &mut self,
         bytes: &[u8],
-        target: &Target<'_>,
+        target: &Target,
         now: Millis,
-    ) -> Result<Answer, tidecast_websocket::ClientHandshakeError> {
+    ) -> Result<Answer, ClientHandshakeError> {
         self.head.extend_from_slice(bytes);
         match target.handshake(self.key).check_response(&self.head)? {
             None => Ok(Answer::Incomplete),
@@ -123,7 +165,12 @@ impl Peer {
                 let frames = self.head.split_off(length);
                 self.head = Vec::new();
                 self.recalls = match accepted.extension {
-                    Some(Extension::PerMessageDeflate(params)) if params.server_no_context_takeover => Some(0),
+                    // Packets that go over the ends of messages are not known by the messages they come in.
+                    Some(Extension::PerMessageDeflate(params))
+                        if params.server_no_context_takeover && !target.is_stream =>
+                    {
+                        Some(0)
+                    }
                     _ => None,
                 };
                 self.connection =
@@ -133,8 +180,50 @@ impl Peer {
         }
     }
 
-    /// Starts the closing handshake.
-    pub(crate) fn close(&mut self, now: Millis) {
+    /// The WebSocket is open: begins the session, and subscribes. `run` is part of the name of the session.
+    pub(crate) fn begin_session(&mut self, plan: &Plan, run: u32, slot: u32) {
+        let protocol = plan.protocol;
+        let filters: Vec<String> = match (&plan.scenario, self.role) {
+            (Scenario::Idle { subscriptions, .. }, Role::Idle) => (0..*subscriptions)
+                .map(|filter| format!("{}/{}/{filter}", plan.topic, self.number))
+                .collect(),
+            (_, role) if role.subscribes() => vec![plan.topic_name(self.topic)],
+            _ => Vec::new(),
+        };
+        let slow = match (&plan.scenario, self.role) {
+            (Scenario::Slow { policy, .. }, Role::Stalled) => *policy,
+            _ => None,
+        };
+        let mut command = Vec::new();
+        let client = format!("tidecast-bench-{run:08x}-{slot:x}-{:x}", self.began);
+        self.awaited += protocol.greet(&client, self.role == Role::Churner, &mut command);
+        self.say(plan, &mut command);
+        if protocol.has_commands() {
+            for (number, filter) in (1..).zip(&filters) {
+                protocol.subscribe(&Subscribe { filter, number, slow }, &mut command);
+                self.awaited += u32::from(protocol.confirms());
+                self.say(plan, &mut command);
+            }
+        }
+        self.awaited += protocol.settle(&mut command);
+        self.say(plan, &mut command);
+        self.stage = Stage::Subscribing;
+    }
+
+    /// Has a command sent as a message, and leaves it empty for the next one.
+    fn say(&mut self, plan: &Plan, command: &mut Vec<u8>) {
+        if !command.is_empty() {
+            self.connection
+                .send(plan.protocol.opcode(), command, &mut self.out.bytes);
+            command.clear();
+        }
+    }
+
+    /// Starts the closing handshake, behind what the protocol says before it.
+    pub(crate) fn close(&mut self, farewell: Option<&[u8]>, now: Millis) {
+        if let Some(farewell) = farewell {
+            self.connection.send(Opcode::Binary, farewell, &mut self.out.bytes);
+        }
         self.connection.close(code::NORMAL, "", now, &mut self.out.bytes);
         self.stage = Stage::Closing;
     }
@@ -151,18 +240,36 @@ fn limits() -> Limits {
 /// Who we are; servers of deflate-stream may want to know whom they trust with it.
 const USER_AGENT: &[(&str, &str)] = &[("User-Agent", concat!("tidecast-bench/", env!("CARGO_PKG_VERSION")))];
 
-/// What connections of a role ask for.
+/// What a connection asks for.
 #[derive(Debug)]
-pub(crate) struct Target<'a> {
+pub(crate) struct Target {
     pub(crate) url: Url,
-    pub(crate) version: Version,
-    pub(crate) protocols: &'a [&'a str],
+    version: Version,
+    protocols: &'static [&'static str],
     /// What is offered, and has to be accepted.
-    pub(crate) extensions: &'a [Offer],
+    extensions: &'static [Offer],
+    is_stream: bool,
 }
 
-impl Target<'_> {
-    pub(crate) fn handshake(&self, key: [u8; 16]) -> ClientHandshake<'_> {
+impl Target {
+    /// Of a connection of a checked plan.
+    pub(crate) fn new(plan: &Plan, role: Role, topic: u32) -> Target {
+        Target {
+            url: plan.target(role, topic).expect("the plan was checked"),
+            version: plan.version,
+            protocols: plan.protocol.subprotocols(),
+            // What publishers send is masked, which nothing compresses.
+            extensions: match role {
+                Role::Publisher => &[],
+                Role::Subscriber | Role::Echo | Role::Stalled | Role::Churner | Role::Idle | Role::Passing => {
+                    plan.compression.offers()
+                }
+            },
+            is_stream: plan.protocol.is_stream(),
+        }
+    }
+
+    fn handshake(&self, key: [u8; 16]) -> ClientHandshake<'_> {
         ClientHandshake {
             url: &self.url,
             version: self.version,

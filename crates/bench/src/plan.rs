@@ -1,108 +1,17 @@
 //! What to run: as asked for, then checked.
 
-use std::fmt;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::str::FromStr;
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use tidecast_websocket::{ClientWindow, Offer, PerMessageOffer, Url, Version};
+use tidecast_websocket::{Url, Version};
 
+use crate::compression::Compression;
 use crate::ledger::MAX_IN_FLIGHT;
-
-/// How clients speak to the broker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// The URL names the topic and every frame is a payload, in binary.
-    Raw,
-    /// `tidecast.json.v1` on `/ws`.
-    Json,
-}
-
-impl FromStr for Protocol {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Protocol, String> {
-        match word {
-            "raw" => Ok(Protocol::Raw),
-            "json" => Ok(Protocol::Json),
-            _ => Err("it is `raw` or `json`".to_owned()),
-        }
-    }
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Protocol::Raw => "raw",
-            Protocol::Json => "json",
-        })
-    }
-}
-
-/// What subscribers offer to have their messages compressed with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Compression {
-    /// Nothing.
-    None,
-    /// `permessage-deflate` of RFC 7692.
-    PermessageDeflate,
-    /// `deflate-stream` of the drafts, so with a version below 13.
-    DeflateStream,
-}
-
-impl Compression {
-    /// What is offered in the handshake.
-    pub(crate) fn offers(self) -> &'static [Offer] {
-        const PER_MESSAGE: &[Offer] = &[Offer::PerMessageDeflate(PerMessageOffer {
-            // What the server deflates for one subscriber is then what it may send to all.
-            server_no_context_takeover: true,
-            client_no_context_takeover: false,
-            server_max_window_bits: None,
-            client_max_window_bits: ClientWindow::Fixed,
-        })];
-        match self {
-            Compression::None => &[],
-            Compression::PermessageDeflate => PER_MESSAGE,
-            Compression::DeflateStream => &[Offer::DeflateStream],
-        }
-    }
-}
-
-impl FromStr for Compression {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Compression, String> {
-        match word {
-            "none" => Ok(Compression::None),
-            "permessage-deflate" => Ok(Compression::PermessageDeflate),
-            "deflate-stream" => Ok(Compression::DeflateStream),
-            _ => Err("it is `permessage-deflate`, `deflate-stream` or `none`".to_owned()),
-        }
-    }
-}
-
-impl fmt::Display for Compression {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Compression::None => "none",
-            Compression::PermessageDeflate => "permessage-deflate",
-            Compression::DeflateStream => "deflate-stream",
-        })
-    }
-}
-
-/// When publishers send.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Load {
-    /// Closed loop: so many messages in flight per publisher, the next one when one has reached every subscriber.
-    Window(u32),
-    /// Open loop: so many messages a second by all publishers together, whether the broker keeps up or not.
-    Rate(f64),
-}
+use crate::load::Load;
+use crate::protocol::Protocol;
+use crate::scenario::{Layout, Role, Scenario};
 
 /// How long.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -114,42 +23,46 @@ pub enum Extent {
         /// Measured, after it.
         measured: Duration,
     },
-    /// So many messages per publisher, all of them measured.
+    /// So many messages per publisher, commands per connection, or connections per thread; all of them measured.
     Count(u64),
 }
 
-/// A fan-out run: publishers send to one topic, every subscriber receives all of it.
+/// A run.
 #[derive(Debug, Clone)]
 pub struct Plan {
+    /// What it is about.
+    pub scenario: Scenario,
     /// Where the broker is: `ws://host:port`.
     pub url: String,
-    /// The request path with `%s` where the topic goes, for other brokers; the paths of tidecast if not given.
+    /// The request path: with `%s` where the topic goes, if the URL names it. The paths that are usual for the protocol if
+    /// not given.
     pub path: Option<String>,
-    /// The topic.
+    /// The topic; where there are several, their common beginning.
     pub topic: String,
     /// How clients speak.
     pub protocol: Protocol,
     /// The WebSocket version they speak.
     pub version: Version,
-    /// What subscribers offer to have their messages compressed with; a broker that declines it fails the run.
+    /// What those who receive offer to have their messages compressed with; a broker that declines it fails the run.
     pub compression: Compression,
-    /// Connections that receive.
-    pub subscribers: u32,
-    /// Connections that send.
-    pub publishers: NonZeroU32,
     /// Bytes of a payload, see [`Protocol::smallest_payload`].
     pub size: usize,
-    /// When publishers send.
+    /// When publishers send, when commands are said, or when connections are opened: what the scenario is about.
     pub load: Load,
     /// How long.
     pub extent: Extent,
+    /// Connections opened a second at the beginning, by all threads together; as many as the server takes if not given.
+    pub open_rate: Option<f64>,
     /// Threads of the generator, among which connections are spread.
     pub threads: NonZeroU32,
     /// Cores to pin them to, in turn; none leaves it to the kernel.
     pub cores: Vec<usize>,
+    /// Addresses of this machine to connect from, in turn. If none are given the kernel chooses, save that more connections
+    /// to a loopback address than one address has ports for come from several.
+    pub local_addresses: Vec<IpAddr>,
     /// The broker's process, if its processor time and memory shall be measured. It has to be on this machine.
     pub server_pid: Option<u32>,
-    /// How long without a single delivery until what is outstanding counts as lost.
+    /// How long without anything happening until what is outstanding counts as lost.
     pub stall: Duration,
     /// How long one connection may take to open.
     pub open_timeout: Duration,
@@ -158,22 +71,26 @@ pub struct Plan {
 impl Default for Plan {
     fn default() -> Plan {
         Plan {
+            scenario: Scenario::Fanout {
+                publishers: 1,
+                subscribers: 1000,
+            },
             url: "ws://127.0.0.1:8080".to_owned(),
             path: None,
             topic: "bench".to_owned(),
             protocol: Protocol::Raw,
             version: Version::V13,
             compression: Compression::None,
-            subscribers: 1000,
-            publishers: NonZeroU32::MIN,
             size: 128,
             load: Load::Window(32),
             extent: Extent::Time {
                 warmup: Duration::from_secs(1),
                 measured: Duration::from_secs(10),
             },
+            open_rate: None,
             threads: NonZeroU32::MIN,
             cores: Vec::new(),
+            local_addresses: Vec::new(),
             server_pid: None,
             stall: Duration::from_secs(5),
             open_timeout: Duration::from_secs(10),
@@ -192,12 +109,21 @@ pub enum PlanError {
         /// Why not.
         reason: String,
     },
-    /// There is no place for the topic in the path.
+    /// The path is none, or has no place for the topic.
     #[error("the path {0:?} has to begin with `/` and to hold `%s`, which stands for the topic")]
     Path(String),
-    /// The other protocol brings its own path.
-    #[error("a path of your own goes with the protocol raw alone: json is always spoken on /ws")]
+    /// The path is none.
+    #[error("the path {0:?} has to begin with `/`")]
+    PathStart(String),
+    /// The protocol brings its own path.
+    #[error("json is always spoken on /ws: a path of your own goes with the other protocols")]
     PathWithJson,
+    /// The protocol cannot say the topic.
+    #[error("{0:?} cannot be a topic of nats: it has white space or begins or ends with a dot")]
+    Topic(String),
+    /// A topic that no protocol can say.
+    #[error("a topic has 1 to 65,000 bytes, not {0}")]
+    TopicLength(usize),
     /// A payload without room for what the generator measures with.
     #[error(
         "a payload of {size} bytes is too small: with the protocol {protocol} the first {smallest} bytes hold the \
@@ -211,18 +137,47 @@ pub enum PlanError {
         /// What is needed.
         smallest: usize,
     },
-    /// Nobody to receive.
-    #[error("at least one subscriber is needed")]
-    NoSubscribers,
+    /// Nobody there.
+    #[error("at least one {0} is needed")]
+    None(&'static str),
+    /// More than a thread or a run can have.
+    #[error("{0} connections are more than a run can have")]
+    TooMany(u64),
+    /// A protocol without commands.
+    #[error("with the protocol {protocol} there is nothing to {what}: use json, nats or mqtt")]
+    NoCommands {
+        /// The protocol.
+        protocol: Protocol,
+        /// What commands are needed for.
+        what: &'static str,
+    },
+    /// A policy that cannot be said.
+    #[error("the protocol {0} has no word for the policy of a slow subscriber: use json")]
+    Policy(Protocol),
+    /// Shares of a rate that is none.
+    #[error("topics that differ by the law of Zipf share a rate: give one, and an exponent of at least 0")]
+    Zipf,
     /// A window of no or of too many messages.
-    #[error("the window has to be 1 to {MAX_IN_FLIGHT} messages, not {0}")]
+    #[error("the window has to be 1 to {MAX_IN_FLIGHT}, not {0}")]
     Window(u32),
     /// A rate that is none.
-    #[error("the rate has to be a positive number of messages a second, not {0}")]
+    #[error("the rate has to be a positive number a second, not {0}")]
     Rate(String),
+    /// Steps that are none.
+    #[error("the rates of steps have to be positive, their times above zero, and the rows of their table at most {0}")]
+    Steps(usize),
+    /// Steps where there can be none.
+    #[error("the fan-out beside has one rate or one window, not steps")]
+    StepsBeside,
+    /// Steps take the time they take.
+    #[error("steps are measured for as long as they last together: no count and no other time goes with them")]
+    StepsExtent,
     /// A run without an end or without a message.
     #[error("the run has to measure something: give a duration above zero or a count of at least one")]
     Empty,
+    /// Idle connections send nothing that could be counted.
+    #[error("idle connections are held for a time: there is nothing to count")]
+    IdleCount,
 }
 
 /// Letters, digits and what a path segment may hold as it is, and `/`, which separates the levels of a topic.
@@ -233,28 +188,15 @@ const TOPIC: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// What a connection is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
-    Subscriber,
-    Publisher,
-}
-
 impl Plan {
     /// Whether it can be run.
     ///
     /// # Errors
     /// The first thing that is wrong with it.
     pub fn check(&self) -> Result<(), PlanError> {
-        if let Some(path) = &self.path {
-            if self.protocol == Protocol::Json {
-                return Err(PlanError::PathWithJson);
-            }
-            if !path.starts_with('/') || !path.contains("%s") {
-                return Err(PlanError::Path(path.clone()));
-            }
-        }
-        self.target(Role::Subscriber)?;
+        self.check_path()?;
+        self.check_topic()?;
+        self.target(Role::Subscriber, 0)?;
         let smallest = self.protocol.smallest_payload();
         if self.size < smallest {
             return Err(PlanError::Size {
@@ -263,35 +205,140 @@ impl Plan {
                 smallest,
             });
         }
-        if self.subscribers == 0 {
-            return Err(PlanError::NoSubscribers);
-        }
-        match self.load {
-            Load::Window(window) if window == 0 || u64::from(window) > MAX_IN_FLIGHT => {
-                return Err(PlanError::Window(window));
-            }
-            Load::Rate(rate) if !rate.is_finite() || rate <= 0.0 => return Err(PlanError::Rate(rate.to_string())),
-            Load::Window(_) | Load::Rate(_) => {}
+        self.load.check()?;
+        self.scenario.check(self.protocol, &self.load)?;
+        self.check_number()?;
+        if let Some(rate) = self.open_rate {
+            Load::Rate(rate).check()?;
         }
         match self.extent {
             Extent::Time { measured, .. } if measured.is_zero() => Err(PlanError::Empty),
             Extent::Count(0) => Err(PlanError::Empty),
+            Extent::Count(_) if matches!(self.scenario, Scenario::Idle { .. }) => Err(PlanError::IdleCount),
+            Extent::Time { measured, .. } if self.load.length().is_some_and(|length| length != measured) => {
+                Err(PlanError::StepsExtent)
+            }
+            Extent::Count(_) if self.load.length().is_some() => Err(PlanError::StepsExtent),
             Extent::Time { .. } | Extent::Count(_) => Ok(()),
         }
     }
 
+    fn check_path(&self) -> Result<(), PlanError> {
+        let Some(path) = &self.path else { return Ok(()) };
+        if self.protocol == Protocol::Json {
+            return Err(PlanError::PathWithJson);
+        }
+        if !path.starts_with('/') {
+            return Err(PlanError::PathStart(path.clone()));
+        }
+        // Who sends to itself, or to nobody, need not name the topic.
+        let names_topic = self.protocol.is_path()
+            && !matches!(
+                self.scenario,
+                Scenario::Echo { .. } | Scenario::Connect | Scenario::Idle { .. }
+            );
+        if names_topic && !path.contains("%s") {
+            return Err(PlanError::Path(path.clone()));
+        }
+        Ok(())
+    }
+
+    fn check_topic(&self) -> Result<(), PlanError> {
+        let topic = &self.topic;
+        if topic.is_empty() || topic.len() > 65_000 {
+            return Err(PlanError::TopicLength(topic.len()));
+        }
+        let spoils = |c: char| c.is_whitespace() || c.is_control();
+        if self.protocol == Protocol::Nats && (topic.contains(spoils) || topic.starts_with('.') || topic.ends_with('.'))
+        {
+            return Err(PlanError::Topic(topic.clone()));
+        }
+        Ok(())
+    }
+
+    /// Publishers and subscribers are numbered with 32 bits.
+    fn check_number(&self) -> Result<(), PlanError> {
+        let number = match self.scenario {
+            Scenario::ManyTopics {
+                topics,
+                publishers,
+                subscribers,
+                ..
+            } => (u64::from(topics)).saturating_mul(u64::from(publishers) + u64::from(subscribers)),
+            Scenario::Fanout {
+                publishers,
+                subscribers,
+            }
+            | Scenario::Fanin {
+                publishers,
+                subscribers,
+            }
+            | Scenario::Slow {
+                publishers,
+                subscribers,
+                ..
+            } => u64::from(publishers) + u64::from(subscribers),
+            Scenario::Churn {
+                connections,
+                ref beside,
+                ..
+            } => {
+                let beside = beside
+                    .as_ref()
+                    .map_or(0, |beside| u64::from(beside.publishers) + u64::from(beside.subscribers));
+                u64::from(connections) + beside
+            }
+            Scenario::Echo { connections } | Scenario::Idle { connections, .. } => connections.into(),
+            Scenario::Connect => 0,
+        };
+        if number > u64::from(u32::MAX) {
+            return Err(PlanError::TooMany(number));
+        }
+        Ok(())
+    }
+
+    /// The connections it takes.
+    pub(crate) fn layout(&self) -> Layout {
+        self.scenario.layout(&self.load.after(self.warmup()))
+    }
+
+    /// What is not measured at the start.
+    pub(crate) fn warmup(&self) -> Duration {
+        match self.extent {
+            Extent::Time { warmup, .. } => warmup,
+            Extent::Count(_) => Duration::ZERO,
+        }
+    }
+
+    /// The name of a topic.
+    pub(crate) fn topic_name(&self, topic: u32) -> String {
+        match self.scenario {
+            Scenario::ManyTopics { .. } | Scenario::Echo { .. } => format!("{}/{topic}", self.topic),
+            _ => self.topic.clone(),
+        }
+    }
+
     /// What connections of a role ask for.
-    pub(crate) fn target(&self, role: Role) -> Result<Url, PlanError> {
+    pub(crate) fn target(&self, role: Role, topic: u32) -> Result<Url, PlanError> {
         let refused = |reason: String| PlanError::Url {
             url: self.url.clone(),
             reason,
         };
-        let topic = utf8_percent_encode(&self.topic, TOPIC).to_string();
-        let path = match (&self.path, self.protocol, role) {
-            (Some(path), _, _) => path.replace("%s", &topic),
-            (None, Protocol::Json, _) => "/ws".to_owned(),
-            (None, Protocol::Raw, Role::Subscriber) => format!("/t/{topic}?mode=sub"),
-            (None, Protocol::Raw, Role::Publisher) => format!("/t/{topic}?mode=pub"),
+        let name = || utf8_percent_encode(&self.topic_name(topic), TOPIC).to_string();
+        let path = match (&self.path, self.protocol) {
+            (Some(path), Protocol::Raw | Protocol::Path) => path.replace("%s", &name()),
+            (Some(path), _) => path.clone(),
+            (None, Protocol::Json) => "/ws".to_owned(),
+            (None, Protocol::Nats | Protocol::Mqtt) => "/".to_owned(),
+            (None, Protocol::Path) => format!("/{}", name()),
+            (None, Protocol::Raw) => {
+                let mode = match role {
+                    Role::Publisher => "?mode=pub",
+                    Role::Echo => "",
+                    Role::Subscriber | Role::Stalled | Role::Churner | Role::Idle | Role::Passing => "?mode=sub",
+                };
+                format!("/t/{}{mode}", name())
+            }
         };
         if self.url.contains(['?', '#']) {
             return Err(refused("give scheme, host and port alone".to_owned()));
@@ -304,21 +351,6 @@ impl Plan {
             ));
         }
         Ok(url)
-    }
-
-    /// The most messages of one publisher that can be outstanding.
-    pub(crate) fn in_flight(&self) -> u64 {
-        match self.load {
-            Load::Window(window) => u64::from(window),
-            Load::Rate(_) => MAX_IN_FLIGHT,
-        }
-    }
-
-    /// How many of `total` connections belong to `thread`, and the number of the first: spread evenly.
-    pub(crate) fn share(&self, total: u32, thread: u32) -> std::ops::Range<u32> {
-        let threads = u64::from(self.threads.get());
-        let bound = |thread: u32| (u64::from(total) * u64::from(thread) / threads) as u32;
-        bound(thread)..bound(thread + 1)
     }
 }
 
@@ -333,147 +365,127 @@ mod tests {
 
     #[test]
     fn every_plan_that_cannot_be_run_is_refused_with_the_reason() {
-        let plan = Plan::default;
-        let table = [
+        let change = |change: &dyn Fn(&mut Plan)| {
+            let mut plan = Plan::default();
+            change(&mut plan);
+            plan
+        };
+        let idle = Scenario::Idle {
+            connections: 1,
+            subscriptions: 0,
+        };
+        let table: [(Plan, &str); 18] = [
             (
-                Plan {
-                    url: "http://h".into(),
-                    ..plan()
-                },
+                change(&|plan| plan.url = "http://h".into()),
                 "\"http://h\" cannot be used",
             ),
+            (change(&|plan| plan.url = "wss://h".into()), "TLS"),
+            (change(&|plan| plan.url = "ws://h/?x".into()), "host and port alone"),
+            (change(&|plan| plan.path = Some("/sub".into())), "%s"),
+            (change(&|plan| plan.path = Some("t/%s".into())), "begin with `/`"),
             (
-                Plan {
-                    url: "wss://h".into(),
-                    ..plan()
-                },
-                "TLS",
+                change(&|plan| (plan.path, plan.protocol) = (Some("/%s".into()), Protocol::Json)),
+                "always spoken on /ws",
             ),
+            (change(&|plan| plan.size = 23), "first 24 bytes hold"),
             (
-                Plan {
-                    url: "ws://h/?x".into(),
-                    ..plan()
-                },
-                "host and port alone",
-            ),
-            (
-                Plan {
-                    path: Some("/sub".into()),
-                    ..plan()
-                },
-                "%s",
-            ),
-            (
-                Plan {
-                    path: Some("t/%s".into()),
-                    ..plan()
-                },
-                "begin with `/`",
-            ),
-            (
-                Plan {
-                    path: Some("/%s".into()),
-                    protocol: Protocol::Json,
-                    ..plan()
-                },
-                "protocol raw alone",
-            ),
-            (Plan { size: 23, ..plan() }, "first 24 bytes hold"),
-            (
-                Plan {
-                    size: 49,
-                    protocol: Protocol::Json,
-                    ..plan()
-                },
+                change(&|plan| (plan.size, plan.protocol) = (49, Protocol::Json)),
                 "first 50 bytes hold",
             ),
             (
-                Plan {
-                    subscribers: 0,
-                    ..plan()
-                },
+                change(&|plan| {
+                    plan.scenario = Scenario::Fanout {
+                        publishers: 1,
+                        subscribers: 0,
+                    };
+                }),
                 "one subscriber",
             ),
+            (change(&|plan| plan.load = Load::Window(0)), "1 to 65536"),
+            (change(&|plan| plan.load = Load::Rate(0.0)), "positive number"),
+            (change(&|plan| plan.open_rate = Some(-1.0)), "positive number"),
+            (change(&|plan| plan.extent = Extent::Count(0)), "count of at least one"),
             (
-                Plan {
-                    load: Load::Window(0),
-                    ..plan()
-                },
-                "1 to 65536",
+                change(&|plan| {
+                    plan.extent = Extent::Time {
+                        warmup: Duration::ZERO,
+                        measured: Duration::ZERO,
+                    };
+                }),
+                "duration above zero",
             ),
             (
-                Plan {
-                    load: Load::Window(65_537),
-                    ..plan()
-                },
-                "not 65537",
+                change(&|plan| plan.load = Load::parse_rate("1,2", Duration::from_secs(1)).unwrap()),
+                "as long as they last",
             ),
             (
-                Plan {
-                    load: Load::Rate(0.0),
-                    ..plan()
-                },
-                "positive",
+                change(&|plan| (plan.topic, plan.protocol) = ("a b".into(), Protocol::Nats)),
+                "topic of nats",
             ),
+            (change(&|plan| plan.topic = String::new()), "1 to 65,000 bytes"),
             (
-                Plan {
-                    load: Load::Rate(f64::NAN),
-                    ..plan()
-                },
-                "positive",
-            ),
-            (
-                Plan {
-                    extent: Extent::Count(0),
-                    ..plan()
-                },
-                "measure something",
+                change(&|plan| (plan.scenario, plan.extent) = (idle.clone(), Extent::Count(1))),
+                "nothing to count",
             ),
         ];
         for (plan, words) in table {
-            let error = plan.check().expect_err(words).to_string();
-            assert!(error.contains(words), "{words:?} is missing in: {error}");
+            let message = plan.check().unwrap_err().to_string();
+            assert!(message.contains(words), "{message:?} has no {words:?}");
         }
     }
 
     #[test]
-    fn the_url_of_a_raw_connection_names_topic_and_mode() {
+    fn the_url_of_a_connection_is_what_its_protocol_and_role_ask_for() {
         let plan = Plan {
             url: "ws://[::1]:9/".into(),
             topic: "a/b c+".into(),
             ..Plan::default()
         };
-        let resource = |plan: &Plan, role| plan.target(role).unwrap().resource().to_owned();
+        let resource = |plan: &Plan, role| plan.target(role, 7).unwrap().resource().to_owned();
         assert_eq!(resource(&plan, Role::Subscriber), "/t/a/b%20c%2B?mode=sub");
         assert_eq!(resource(&plan, Role::Publisher), "/t/a/b%20c%2B?mode=pub");
+        let many = Plan {
+            scenario: Scenario::Echo { connections: 9 },
+            ..plan.clone()
+        };
+        assert_eq!(resource(&many, Role::Echo), "/t/a/b%20c%2B/7");
         let foreign = Plan {
             path: Some("/x/%s?y".into()),
             ..plan.clone()
         };
         assert_eq!(resource(&foreign, Role::Publisher), "/x/a/b%20c%2B?y");
-        let json = Plan {
-            protocol: Protocol::Json,
+        for (protocol, path) in [
+            (Protocol::Path, "/a/b%20c%2B"),
+            (Protocol::Json, "/ws"),
+            (Protocol::Nats, "/"),
+            (Protocol::Mqtt, "/"),
+        ] {
+            let plan = Plan {
+                protocol,
+                ..plan.clone()
+            };
+            assert_eq!(resource(&plan, Role::Subscriber), path, "{protocol}");
+        }
+        let mqtt = Plan {
+            protocol: Protocol::Mqtt,
+            path: Some("/mqtt".into()),
             ..plan
         };
-        assert_eq!(resource(&json, Role::Subscriber), "/ws");
+        assert_eq!(mqtt.check(), Ok(()));
+        assert_eq!(resource(&mqtt, Role::Subscriber), "/mqtt");
     }
 
     #[test]
-    fn connections_are_spread_evenly_and_none_is_left_out() {
-        for threads in 1..6 {
-            let plan = Plan {
-                threads: NonZeroU32::new(threads).unwrap(),
-                ..Plan::default()
-            };
-            for total in 0..20 {
-                let shares: Vec<_> = (0..threads).map(|thread| plan.share(total, thread)).collect();
-                assert_eq!(
-                    shares.iter().cloned().flatten().collect::<Vec<_>>(),
-                    (0..total).collect::<Vec<_>>()
-                );
-                let lengths = shares.iter().map(ExactSizeIterator::len);
-                assert!(lengths.clone().max().unwrap() - lengths.min().unwrap() <= 1);
-            }
-        }
+    fn an_echo_server_needs_no_topic_in_its_path() {
+        let plan = Plan {
+            path: Some("/echo".into()),
+            ..Plan::default()
+        };
+        assert!(plan.check().is_err());
+        let echo = Plan {
+            scenario: Scenario::Echo { connections: 1 },
+            ..plan
+        };
+        assert_eq!(echo.check(), Ok(()));
     }
 }

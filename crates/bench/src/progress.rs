@@ -31,10 +31,17 @@ impl Bar {
     /// Shows how far the run is.
     pub fn show(&self, progress: Progress) {
         match progress {
-            Progress::Opening => self.0.set_message("opening connections"),
+            Progress::Opening { open, total } => {
+                self.0.set_position((open * STEPS).checked_div(total).unwrap_or(0));
+                self.0.set_message(format!("opening connections, {open} of {total}"));
+            }
             Progress::Running { done, per_second, .. } => {
                 self.0.set_position((done * STEPS as f64) as u64);
-                self.0.set_message(format!("{:.2} M deliveries/s", per_second / 1e6));
+                self.0.set_message(if per_second < 1e5 {
+                    format!("{per_second:.0} a second")
+                } else {
+                    format!("{:.2} M a second", per_second / 1e6)
+                });
             }
         }
     }

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use tidecast_websocket::{Opcode, Version, encode_frame};
 
-use crate::clock::Span;
-use crate::ledger::MAX_IN_FLIGHT;
+use crate::load::Load;
 use crate::payload::{Stamp, Template};
-use crate::plan::{Extent, Plan, Protocol};
+use crate::plan::{Extent, Plan};
+use crate::scenario::{Layout, Pace};
 use crate::schedule::Schedule;
+use crate::timeline::Timeline;
 
 /// Bytes a publisher puts into one send, unless a single message has more: a turn of the loop does bounded work.
 const BATCH: usize = 1 << 20;
@@ -29,43 +30,54 @@ pub(crate) struct Publisher {
     next: u64,
     /// How many it sends at most.
     limit: u64,
-    span: Span,
-    published: u64,
+    /// The most messages that may be outstanding, whatever is due.
+    in_flight: u64,
+    timeline: Timeline,
+    /// Where the last look into the timeline ended.
+    hint: usize,
+    /// By step, the messages that were to be sent in it.
+    published: Vec<u64>,
     finished: bool,
     random: fastrand::Rng,
 }
 
 impl Publisher {
     /// One that sends nothing before [`Publisher::begin`].
-    pub(crate) fn new(plan: &Plan, run: u32, number: usize, slot: u32) -> Publisher {
+    pub(crate) fn new(plan: &Plan, layout: &Layout, pace: Pace, run: u32, number: usize, slot: u32) -> Publisher {
+        let topic = plan.topic_name(layout.topic_of_publisher(number));
         Publisher {
             number,
             slot,
             run,
             version: plan.version,
-            opcode: match plan.protocol {
-                Protocol::Raw => Opcode::Binary,
-                Protocol::Json => Opcode::Text,
-            },
-            template: Template::new(plan.protocol, &plan.topic, plan.size),
-            schedule: Schedule::new(plan.load, u64::MAX, number, plan.publishers.get() as usize),
+            opcode: plan.protocol.opcode(),
+            template: Template::new(plan.protocol, &topic, plan.size),
+            schedule: Schedule::new(layout.load.clone(), u64::MAX, pace),
             next: 0,
+            // Beside something that is counted, a fan-out goes on until that has ended.
             limit: match plan.extent {
-                Extent::Time { .. } => u64::MAX,
-                Extent::Count(count) => count,
+                Extent::Count(count) if layout.churners == 0 => count,
+                Extent::Time { .. } | Extent::Count(_) => u64::MAX,
             },
-            span: u64::MAX..u64::MAX,
-            published: 0,
+            in_flight: match layout.load {
+                // It has a limit of its own.
+                Load::Window(_) => u64::MAX,
+                Load::Rate(_) | Load::Steps(_) => layout.in_flight(),
+            },
+            timeline: Timeline::never(),
+            hint: 0,
+            published: vec![0],
             finished: false,
             // The masking keys of a load generator protect nobody from anything; cheap ones do.
             random: fastrand::Rng::new(),
         }
     }
 
-    /// Publishing begins at `start`; `span` is measured, and nothing is sent after it.
-    pub(crate) fn begin(&mut self, plan: &Plan, start: u64, span: Span) {
-        self.schedule = Schedule::new(plan.load, start, self.number, plan.publishers.get() as usize);
-        self.span = span;
+    /// Publishing begins when `timeline` does, and nothing is sent after it.
+    pub(crate) fn begin(&mut self, timeline: Timeline) {
+        self.schedule.begin(timeline.start);
+        self.published = vec![0; timeline.steps().len()];
+        self.timeline = timeline;
     }
 
     /// Messages sent so far.
@@ -73,9 +85,9 @@ impl Publisher {
         self.next
     }
 
-    /// Messages that were to be sent in the span.
-    pub(crate) fn published(&self) -> u64 {
-        self.published
+    /// By step, the messages that were to be sent in it.
+    pub(crate) fn published(&self) -> &[u64] {
+        &self.published
     }
 
     /// Whether it will send no more.
@@ -96,16 +108,17 @@ impl Publisher {
                 self.finished = true;
                 return;
             }
+            let end = self.timeline.span().end;
             let in_flight = self.next - landed.min(self.next);
-            if in_flight >= MAX_IN_FLIGHT {
+            if in_flight >= self.in_flight {
                 return;
             }
             let Some(intended) = self.schedule.due(self.next, in_flight, now) else {
                 // Nothing is due; the end of the run is noticed all the same.
-                self.finished = now >= self.span.end;
+                self.finished = now >= end;
                 return;
             };
-            if intended >= self.span.end {
+            if intended >= end {
                 self.finished = true;
                 return;
             }
@@ -118,14 +131,16 @@ impl Publisher {
             let key = self.random.u32(..).to_ne_bytes();
             encode_frame(self.version, self.opcode, self.template.stamped(&stamp), Some(key), out);
             self.next += 1;
-            self.published += u64::from(self.span.contains(&intended));
+            if let Some(step) = self.timeline.step_at(intended, &mut self.hint) {
+                self.published[step] += 1;
+            }
         }
     }
 
     /// How long after `now` the next message is due, `landed` of the earlier ones having reached every subscriber; none if
     /// that does not depend on time.
     pub(crate) fn wait(&self, landed: u64, now: u64) -> Option<Duration> {
-        if self.finished || self.next - landed.min(self.next) >= MAX_IN_FLIGHT {
+        if self.finished || self.next - landed.min(self.next) >= self.in_flight {
             return None;
         }
         self.schedule.wait(self.next, now)
@@ -135,19 +150,25 @@ impl Publisher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Load;
+    use crate::clock::Clock;
+    use crate::ledger::MAX_IN_FLIGHT;
 
     const FRAME: usize = 2 + 4 + 100;
 
-    fn publisher(load: Load, extent: Extent) -> (Plan, Publisher) {
+    /// A publisher, and when it begins.
+    fn publisher(load: Load, extent: Extent) -> (Publisher, u64) {
         let plan = Plan {
             load,
             extent,
             size: 100,
             ..Plan::default()
         };
-        let publisher = Publisher::new(&plan, 1, 0, 0);
-        (plan, publisher)
+        let layout = plan.layout();
+        let mut publisher = Publisher::new(&plan, &layout, Pace::even(0, 1), 1, 0, 0);
+        let timeline = Timeline::begin(Clock::start(), Duration::from_secs(1), extent, &plan.load);
+        let start = timeline.start;
+        publisher.begin(timeline);
+        (publisher, start)
     }
 
     fn frames(publisher: &mut Publisher, landed: u64, now: u64) -> usize {
@@ -159,49 +180,61 @@ mod tests {
 
     #[test]
     fn the_whole_window_goes_out_at_once_and_what_has_landed_is_replaced() {
-        let (plan, mut publisher) = publisher(Load::Window(8), Extent::Count(20));
-        publisher.begin(&plan, 100, 100..u64::MAX);
-        assert_eq!(frames(&mut publisher, 0, 100), 8);
-        assert_eq!(frames(&mut publisher, 0, 101), 0);
-        assert_eq!(frames(&mut publisher, 3, 102), 3);
-        assert_eq!(frames(&mut publisher, 11, 103), 8);
+        let (mut publisher, start) = publisher(Load::Window(8), Extent::Count(20));
+        assert_eq!(frames(&mut publisher, 0, start - 1), 0);
+        assert_eq!(frames(&mut publisher, 0, start), 8);
+        assert_eq!(frames(&mut publisher, 0, start + 1), 0);
+        assert_eq!(frames(&mut publisher, 3, start + 2), 3);
+        assert_eq!(frames(&mut publisher, 11, start + 3), 8);
         assert!(!publisher.is_finished());
-        assert_eq!(frames(&mut publisher, 19, 104), 1);
+        assert_eq!(frames(&mut publisher, 19, start + 4), 1);
         assert!(publisher.is_finished());
-        assert_eq!((publisher.sent(), publisher.published()), (20, 20));
+        assert_eq!((publisher.sent(), publisher.published()), (20, &[20][..]));
     }
 
     #[test]
     fn a_run_by_time_ends_with_its_span_and_counts_what_was_sent_in_it() {
         let time = Extent::Time {
-            warmup: Duration::ZERO,
-            measured: Duration::ZERO,
+            warmup: Duration::from_micros(1),
+            measured: Duration::from_micros(1),
         };
-        let (plan, mut publisher) = publisher(Load::Window(2), time);
-        publisher.begin(&plan, 0, 1_000..2_000);
-        assert_eq!(frames(&mut publisher, 0, 500), 2);
-        assert_eq!(frames(&mut publisher, 2, 1_500), 2);
-        assert_eq!(frames(&mut publisher, 2, 1_999), 0, "the window is full");
+        let (mut publisher, start) = publisher(Load::Window(2), time);
+        assert_eq!(frames(&mut publisher, 0, start + 500), 2);
+        assert_eq!(frames(&mut publisher, 2, start + 1_500), 2);
+        assert_eq!(frames(&mut publisher, 2, start + 1_999), 0, "the window is full");
         assert!(!publisher.is_finished());
-        assert_eq!(frames(&mut publisher, 2, 2_000), 0);
+        assert_eq!(frames(&mut publisher, 2, start + 2_000), 0);
         assert!(publisher.is_finished(), "also with a full window");
-        assert_eq!((publisher.sent(), publisher.published()), (4, 2));
+        assert_eq!((publisher.sent(), publisher.published()), (4, &[2][..]));
     }
 
     #[test]
     fn an_open_loop_sends_all_that_is_overdue_up_to_what_can_be_in_flight() {
-        let (plan, mut publisher) = publisher(Load::Rate(1e9), Extent::Count(u64::MAX));
-        publisher.begin(&plan, 0, 0..u64::MAX);
-        assert_eq!(publisher.wait(0, 0), Some(Duration::ZERO));
+        let (mut publisher, start) = publisher(Load::Rate(1e9), Extent::Count(u64::MAX));
+        let late = u64::MAX / 2;
+        assert_eq!(publisher.wait(0, start), Some(Duration::ZERO));
         let mut sent = 0;
         loop {
-            match frames(&mut publisher, 0, u64::MAX / 2) {
+            match frames(&mut publisher, 0, late) {
                 0 => break,
                 some => sent += some as u64,
             }
         }
         assert_eq!(sent, MAX_IN_FLIGHT);
-        assert_eq!(publisher.wait(0, u64::MAX / 2), None, "time alone does not help");
-        assert_eq!(frames(&mut publisher, 5, u64::MAX / 2), 5);
+        assert_eq!(publisher.wait(0, late), None, "time alone does not help");
+        assert_eq!(frames(&mut publisher, 5, late), 5);
+    }
+
+    #[test]
+    fn messages_are_counted_in_the_step_they_were_to_be_sent_in() {
+        let load = Load::parse_rate("10,20", Duration::from_secs(1)).unwrap();
+        let extent = Extent::Time {
+            warmup: Duration::ZERO,
+            measured: Duration::from_secs(2),
+        };
+        let (mut publisher, start) = publisher(load, extent);
+        assert_eq!(frames(&mut publisher, 0, start + 10_000_000_000), 30);
+        assert!(publisher.is_finished());
+        assert_eq!(publisher.published(), [10, 20]);
     }
 }

@@ -1,13 +1,17 @@
-//! What a run measured: as numbers, as JSON and as text.
+//! What a run measured: as numbers and as JSON. As text it is in [`text`](crate::text).
 
-use std::fmt;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde::{Serialize, Serializer};
 
 use crate::check::Faults;
-use crate::plan::{Compression, Extent, Load, Protocol};
+use crate::compression::Compression;
+use crate::load::Load;
+use crate::plan::Extent;
+use crate::protocol::Protocol;
+use crate::scenario::Scenario;
+use crate::slow::SlowReport;
 
 /// Above this share of a core a thread of the generator may have been what limited the run.
 const SATURATED: f64 = 0.95;
@@ -41,6 +45,18 @@ pub struct Report {
     /// sent in the span.
     #[serde(rename = "latency_microseconds")]
     pub latency: Latency,
+    /// What was done one by one, if the scenario is about that: commands, connections.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operations: Option<OperationsReport>,
+    /// How the connections were opened, before the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub opening: Option<Opening>,
+    /// What became of subscribers that did not read, if the scenario is about them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow: Option<SlowReport>,
+    /// Step by step, if the load has steps.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepReport>,
     /// The generator itself.
     pub generator: Generator,
     /// The broker's process, if it was named.
@@ -50,6 +66,8 @@ pub struct Report {
 /// The part of the plan that numbers mean nothing without.
 #[derive(Debug, Clone, Serialize)]
 pub struct Setup {
+    /// What the run was about.
+    pub scenario: Scenario,
     /// Where the broker is.
     pub url: String,
     /// How clients speak.
@@ -123,6 +141,80 @@ impl Latency {
     }
 }
 
+/// What was done one by one.
+#[derive(Debug, Clone, Serialize)]
+pub struct OperationsReport {
+    /// What that was: `commands` or `connections`.
+    pub kind: &'static str,
+    /// Completed in the span.
+    pub count: u64,
+    /// `count` per second.
+    pub per_second: f64,
+    /// Refused.
+    pub failed: u64,
+    /// Never answered.
+    pub unanswered: u64,
+    /// From the intended time to the confirmation, or until the connection could be used.
+    #[serde(rename = "latency_microseconds")]
+    pub latency: Latency,
+}
+
+/// How the connections were opened.
+#[derive(Debug, Clone, Serialize)]
+pub struct Opening {
+    /// How many.
+    pub connections: u64,
+    /// From the first one until all could be used.
+    pub seconds: f64,
+    /// Connections per second.
+    pub per_second: f64,
+    /// From the time at which each was to be opened until it could be used, its subscriptions confirmed.
+    #[serde(rename = "latency_microseconds")]
+    pub latency: Latency,
+}
+
+/// One step of a load that has steps.
+#[derive(Debug, Clone, Serialize)]
+pub struct StepReport {
+    /// The rate at its beginning.
+    pub from: f64,
+    /// The rate at its end.
+    pub to: f64,
+    /// Its length.
+    pub seconds: f64,
+    /// Messages that were to be sent in it.
+    pub published: u64,
+    /// Deliveries in it.
+    pub deliveries: u64,
+    /// `deliveries` per second.
+    pub deliveries_per_second: f64,
+    /// Of the messages that were to be sent in it.
+    #[serde(rename = "latency_microseconds")]
+    pub latency: Latency,
+    /// What was done one by one in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operations: Option<StepOperations>,
+    /// The share of it in which the generator's busiest thread was running, 0 to 1.
+    pub busiest_thread: f64,
+    /// The generator may have been the limit in it.
+    pub saturated: bool,
+    /// Processor seconds of the broker's process, if it was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_cpu_seconds: Option<f64>,
+}
+
+/// What was done one by one in a step.
+#[derive(Debug, Clone, Serialize)]
+pub struct StepOperations {
+    /// Completed in it.
+    pub count: u64,
+    /// `count` per second.
+    pub per_second: f64,
+    /// Of those that were to begin in it.
+    #[serde(rename = "latency_microseconds")]
+    pub latency: Latency,
+}
+
 /// What the generator used in the span.
 #[derive(Debug, Clone, Serialize)]
 pub struct Generator {
@@ -154,10 +246,13 @@ pub struct Server {
     pub cpu_seconds: f64,
     /// Cores used on average.
     pub cores: f64,
-    /// Processor seconds for a million deliveries.
+    /// Processor seconds for a million deliveries; of commands or connections where there are no deliveries.
     pub cpu_seconds_per_million_deliveries: f64,
     /// Memory in RAM at the end of the span, in bytes.
     pub resident_bytes: u64,
+    /// By how much that grew since before the first connection, for each connection; where connections are idle.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resident_bytes_per_connection: Option<f64>,
 }
 
 impl Server {
@@ -168,6 +263,7 @@ impl Server {
             cores: ratio(cpu_seconds, span.as_secs_f64()),
             cpu_seconds_per_million_deliveries: ratio(cpu_seconds, deliveries as f64 / 1e6),
             resident_bytes,
+            resident_bytes_per_connection: None,
         }
     }
 }
@@ -178,9 +274,10 @@ pub(crate) fn ratio(part: f64, whole: f64) -> f64 {
 }
 
 impl Report {
-    /// Whether every delivery came, once and in order, and every connection held.
+    /// Whether every delivery came, once and in order, everything else was done, and every connection held.
     pub fn is_good(&self) -> bool {
-        self.faults.is_clean() && self.errors.is_empty()
+        let done = |operations: &OperationsReport| operations.failed == 0 && operations.unanswered == 0;
+        self.faults.is_clean() && self.errors.is_empty() && self.operations.as_ref().is_none_or(done)
     }
 
     /// One JSON object on one line.
@@ -189,141 +286,18 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let setup = &self.setup;
-        writeln!(
-            f,
-            "{} to {}, {} B, {}, protocol {}, version {}{}, {}",
-            count(setup.publishers, "publisher"),
-            count(setup.subscribers, "subscriber"),
-            grouped(setup.size as u64),
-            match setup.load {
-                Load::Window(window) => format!("{window} in flight each"),
-                Load::Rate(rate) => format!("{rate} messages/s"),
-            },
-            setup.protocol,
-            setup.version,
-            match setup.compression {
-                Compression::None => String::new(),
-                compression => format!(", {compression}"),
-            },
-            count(setup.threads, "thread"),
-        )?;
-        writeln!(
-            f,
-            "deliveries   {:>13}/s   {} in {:.2} s",
-            grouped(self.deliveries_per_second as u64),
-            grouped(self.deliveries),
-            self.seconds
-        )?;
-        writeln!(
-            f,
-            "throughput   {:>10.2} MB/s   payload; {:.2} MB/s as WebSocket frames",
-            self.payload_megabytes_per_second, self.wire_megabytes_per_second
-        )?;
-        writeln!(
-            f,
-            "published    {:>13}/s   {}",
-            grouped(self.published_per_second as u64),
-            grouped(self.published)
-        )?;
-        let Latency {
-            p50,
-            p90,
-            p99,
-            p999,
-            max,
-            ..
-        } = self.latency;
-        writeln!(
-            f,
-            "latency      p50 {} · p90 {} · p99 {} · p99.9 {} · max {}",
-            time(p50),
-            time(p90),
-            time(p99),
-            time(p999),
-            time(max)
-        )?;
-        let Faults {
-            lost,
-            duplicated,
-            reordered,
-            corrupt,
-        } = self.faults;
-        write!(
-            f,
-            "check        lost {lost} · duplicated {duplicated} · reordered {reordered}"
-        )?;
-        if corrupt > 0 {
-            write!(f, " · corrupt {corrupt}")?;
-        }
-        if self.foreign > 0 {
-            write!(f, " · foreign messages {}", self.foreign)?;
-        }
-        writeln!(f)?;
-        writeln!(
-            f,
-            "generator    {:.2} CPU s, busiest thread {:.0} %{}",
-            self.generator.cpu_seconds,
-            self.generator.busiest_thread * 100.0,
-            if self.generator.saturated {
-                ": generator saturated, use more --threads or cores"
-            } else {
-                ""
-            }
-        )?;
-        if let Some(server) = &self.server {
-            writeln!(
-                f,
-                "server       {:.2} CPU s, {:.2} cores, {:.3} CPU s per million deliveries, {:.1} MiB resident",
-                server.cpu_seconds,
-                server.cores,
-                server.cpu_seconds_per_million_deliveries,
-                server.resident_bytes as f64 / f64::from(1 << 20)
-            )?;
-        }
-        for error in &self.errors {
-            writeln!(f, "error        {error}")?;
-        }
-        Ok(())
-    }
-}
-
-fn count(number: u32, noun: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{} {noun}{plural}", grouped(u64::from(number)))
-}
-
-/// A number with a comma before every three digits.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// Microseconds in the unit that reads best.
-fn time(microseconds: f64) -> String {
-    match microseconds {
-        us if us < 1e3 => format!("{us:.1} µs"),
-        us if us < 1e6 => format!("{:.2} ms", us / 1e3),
-        us => format!("{:.2} s", us / 1e6),
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn report() -> Report {
+    /// A run of which everything is known.
+    pub(crate) fn report() -> Report {
         Report {
             setup: Setup {
+                scenario: Scenario::Fanout {
+                    publishers: 1,
+                    subscribers: 1000,
+                },
                 url: "ws://127.0.0.1:8080".into(),
                 protocol: Protocol::Raw,
                 version: 13,
@@ -353,6 +327,10 @@ mod tests {
                 max: 1_300_000.0,
                 samples: 2_000_000,
             },
+            operations: None,
+            opening: None,
+            slow: None,
+            steps: Vec::new(),
             generator: Generator::of(&[Duration::from_millis(200)], Duration::from_millis(500)),
             server: Some(Server::of(
                 Duration::from_millis(400),
@@ -361,58 +339,6 @@ mod tests {
                 2_000_000,
             )),
         }
-    }
-
-    #[test]
-    fn a_good_report_says_every_number_with_its_unit() {
-        let report = report();
-        assert!(report.is_good());
-        assert_eq!(
-            report.to_string(),
-            "1 publisher to 1,000 subscribers, 128 B, 32 in flight each, protocol raw, version 13, 1 thread\n\
-             deliveries       4,000,000/s   2,000,000 in 0.50 s\n\
-             throughput       512.00 MB/s   payload; 528.00 MB/s as WebSocket frames\n\
-             published            4,000/s   2,000\n\
-             latency      p50 812.2 µs · p90 1.20 ms · p99 2.00 ms · p99.9 2.50 ms · max 1.30 s\n\
-             check        lost 0 · duplicated 0 · reordered 0\n\
-             generator    0.20 CPU s, busiest thread 40 %\n\
-             server       0.40 CPU s, 0.80 cores, 0.200 CPU s per million deliveries, 12.0 MiB resident\n"
-        );
-    }
-
-    #[test]
-    fn any_fault_or_error_makes_a_report_bad_and_is_shown() {
-        let fault = |faults| Report { faults, ..report() };
-        let none = Faults::default();
-        for (report, words) in [
-            (fault(Faults { lost: 7, ..none }), "lost 7"),
-            (fault(Faults { duplicated: 8, ..none }), "duplicated 8"),
-            (fault(Faults { reordered: 9, ..none }), "reordered 9"),
-            (fault(Faults { corrupt: 3, ..none }), "corrupt 3"),
-            (
-                Report {
-                    errors: vec!["subscriber 3: lost".into()],
-                    ..report()
-                },
-                "error        subscriber 3: lost",
-            ),
-        ] {
-            assert!(!report.is_good(), "{words}");
-            assert!(report.to_string().contains(words), "{report}");
-        }
-    }
-
-    #[test]
-    fn a_generator_that_never_rests_is_called_saturated() {
-        let second = Duration::from_secs(1);
-        assert!(!Generator::of(&[second.mul_f64(0.94), second / 10], second).saturated);
-        let busy = Generator::of(&[second / 10, second.mul_f64(0.96)], second);
-        assert!(busy.saturated);
-        let report = Report {
-            generator: busy,
-            ..report()
-        };
-        assert!(report.to_string().contains("generator saturated"), "{report}");
     }
 
     #[test]
@@ -425,13 +351,7 @@ mod tests {
         assert_eq!(value["latency_microseconds"]["p50"], 812.25);
         assert_eq!(value["setup"]["extent"]["messages_per_publisher"], 2_000);
         assert_eq!(value["setup"]["load"]["window"], 32);
+        assert_eq!(value["setup"]["scenario"]["name"], "fanout");
         assert_eq!(value["server"]["cpu_seconds_per_million_deliveries"], 0.2);
-    }
-
-    #[test]
-    fn numbers_are_grouped_by_thousands() {
-        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (12_345_678, "12,345,678")] {
-            assert_eq!(grouped(number), text);
-        }
     }
 }

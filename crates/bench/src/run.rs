@@ -4,15 +4,16 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
-use crate::check::Faults;
-use crate::clock::{Clock, Span};
+use crate::clock::{Clock, nanoseconds};
 use crate::error::Error;
 use crate::plan::{Extent, Plan};
 use crate::process::Sample;
-use crate::report::{Generator, Latency, Report, Server, Setup, ratio};
+use crate::report::Report;
+use crate::scenario::{Layout, Scenario};
 use crate::shared::Shared;
-use crate::tally::{Totals, histogram};
+use crate::summary::{Usage, summarize};
 use crate::thread::{self, Outcome, Ready};
+use crate::timeline::{Sampled, Timeline};
 
 /// Between the last handshake and the first message. Threads notice the beginning; and servers that answer a handshake before
 /// the subscription is in force, which is most of them, have time to make it so.
@@ -25,14 +26,19 @@ const TICK: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Progress {
     /// Connections are being opened.
-    Opening,
-    /// Messages go out.
+    Opening {
+        /// So far.
+        open: u64,
+        /// To be opened.
+        total: u64,
+    },
+    /// The load runs.
     Running {
         /// What part of the run is over, 0 to 1.
         done: f64,
-        /// Deliveries so far.
-        deliveries: u64,
-        /// Deliveries in the second before.
+        /// Deliveries and whatever else is counted so far.
+        count: u64,
+        /// Those of the second before.
         per_second: f64,
     },
 }
@@ -45,16 +51,20 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(Progress)) -> Result<Report, Er
     plan.check()?;
     let sample = |pid| Sample::take(pid).map_err(|source| Error::Server { pid, source });
     // Whether the process can be measured is found out before the run, not after it.
-    plan.server_pid.map(sample).transpose()?;
+    let empty = plan.server_pid.map(sample).transpose()?;
     let key = tidecast_client::handshake_key().map_err(|error| Error::Random(error.to_string()))?;
-    let shared = Shared::new(plan, u32::from_le_bytes(*key.first_chunk().expect("it has 16 bytes")));
+    let layout = plan.layout();
+    let total = layout.share(0, 1).len() as u64;
+    let run = u32::from_le_bytes(*key.first_chunk().expect("it has 16 bytes"));
+    let shared = Shared::new(plan, &layout, run);
+    let begun = shared.clock.now();
     let (ready, announced) = channel::<Ready>();
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..plan.threads.get())
             .map(|index| {
-                let (ready, shared) = (ready.clone(), &shared);
+                let (ready, shared, layout) = (ready.clone(), &shared, &layout);
                 scope.spawn(move || {
-                    let outcome = thread::run(index, plan, shared, &ready);
+                    let outcome = thread::run(index, plan, layout, shared, &ready);
                     if outcome.is_err() {
                         // The others cannot do without this one.
                         shared.stop();
@@ -68,7 +78,10 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(Progress)) -> Result<Report, Er
         while rings.iter().any(Option::is_none) {
             match announced.recv_timeout(TICK) {
                 Ok(Ready { thread, ring }) => rings[thread] = Some(ring),
-                Err(RecvTimeoutError::Timeout) if !shared.is_stopped() => progress(Progress::Opening),
+                Err(RecvTimeoutError::Timeout) if !shared.is_stopped() => progress(Progress::Opening {
+                    open: shared.all_opened(),
+                    total,
+                }),
                 // A thread failed: the others notice, and say so.
                 Err(_) => break,
             }
@@ -77,65 +90,71 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(Progress)) -> Result<Report, Er
             shared.stop();
             return Err(failure(threads));
         }
+        let opened_in = Duration::from_nanos(shared.clock.now() - begun);
         let rings = rings.into_iter().flatten().collect();
         shared.rings.set(rings).expect("they are set once, here");
-        let (start, span) = shared.begin(plan.extent, PAUSE);
-        let server = watch(plan, &shared, start, &span, &threads, &mut progress)?;
+        let timeline = shared.begin(plan, PAUSE);
+        let steps = watch(plan, &layout, &shared, timeline, &threads, &mut progress);
         let outcomes = join(threads)?;
-        Ok(report(plan, &span, outcomes, server))
+        let server = empty.map(|empty| Usage { empty, steps });
+        Ok(summarize(plan, &layout, timeline, opened_in, outcomes, server))
     })
 }
 
-/// What the broker's process had used when the span began, and when it ended.
-type Usage = Option<(Sample, Sample)>;
-
-/// Tells progress until the threads are done, and looks at the broker's process at both ends of the span.
+/// Tells progress until the threads are done, and looks at the broker's process at both ends of each step.
 fn watch<T>(
     plan: &Plan,
+    layout: &Layout,
     shared: &Shared,
-    start: u64,
-    span: &Span,
+    timeline: &Timeline,
     threads: &[ScopedJoinHandle<'_, T>],
     progress: &mut impl FnMut(Progress),
-) -> Result<Usage, Error> {
+) -> Vec<(Sample, Sample)> {
     // A process that ended in the run is not the generator's failure: lost connections tell of it.
     let sample = || plan.server_pid.and_then(|pid| Sample::take(pid).ok());
-    let (mut before, mut after) = (None, None);
+    let mut server = Sampled::new(timeline);
     let mut rate = Rate::new(shared.clock);
+    let (start, end) = (timeline.start, timeline.span().end);
     while !threads.iter().all(ScopedJoinHandle::is_finished) {
         let now = shared.clock.now();
-        if before.is_none() && now >= span.start {
-            before = sample();
-        }
-        if after.is_none() && now >= span.end {
-            after = sample();
-        }
-        let deliveries = shared.all_delivered();
+        server.look(now, sample);
+        let count = shared.all_happened();
         let done = match plan.extent {
-            Extent::Time { .. } => ratio(now.saturating_sub(start) as f64, (span.end - start) as f64),
-            Extent::Count(count) => {
-                let all = count as f64 * f64::from(plan.subscribers) * f64::from(plan.publishers.get());
-                ratio(deliveries as f64, all)
-            }
+            Extent::Time { .. } => now.saturating_sub(start) as f64 / (end - start) as f64,
+            Extent::Count(_) => count as f64 / expected(plan, layout),
         };
         progress(Progress::Running {
             done: done.min(1.0),
-            deliveries,
-            per_second: rate.update(deliveries),
+            count,
+            per_second: rate.update(count),
         });
-        // To the next end of the span, if that is nearer than the next tick.
-        let next = [span.start, span.end].into_iter().filter(|&end| end > now).min();
-        let wait = next.map_or(TICK, |end| TICK.min(Duration::from_nanos(end - now)));
-        std::thread::park_timeout(wait);
+        // To the next end of a step, if that is nearer than the next tick. Where there is no process to look at, ends of
+        // steps pass unseen.
+        let next = server.next().filter(|&next| next > now);
+        let wait = next.map_or(nanoseconds(TICK), |next| nanoseconds(TICK).min(next - now));
+        std::thread::park_timeout(Duration::from_nanos(wait));
     }
-    Ok(before.zip(after.or_else(sample)))
+    server.finish(sample)
 }
 
-/// Deliveries per second since the last look, at least half a second apart.
+/// How much is to happen in a run that counts.
+fn expected(plan: &Plan, layout: &Layout) -> f64 {
+    let Extent::Count(count) = plan.extent else {
+        return f64::INFINITY;
+    };
+    let each = match plan.scenario {
+        Scenario::Connect => f64::from(plan.threads.get()),
+        Scenario::Churn { connections, .. } => f64::from(connections),
+        _ => layout.publishers() as f64 * f64::from(layout.subscribers_each),
+    };
+    count as f64 * each
+}
+
+/// What happened per second since the last look, at least half a second apart.
 struct Rate {
     clock: Clock,
     at: u64,
-    deliveries: u64,
+    count: u64,
     per_second: f64,
 }
 
@@ -144,17 +163,17 @@ impl Rate {
         Rate {
             clock,
             at: clock.now(),
-            deliveries: 0,
+            count: 0,
             per_second: 0.0,
         }
     }
 
-    fn update(&mut self, deliveries: u64) -> f64 {
+    fn update(&mut self, count: u64) -> f64 {
         let now = self.clock.now();
         let elapsed = Duration::from_nanos(now - self.at).as_secs_f64();
         if elapsed >= 0.5 {
-            self.per_second = (deliveries - self.deliveries) as f64 / elapsed;
-            (self.at, self.deliveries) = (now, deliveries);
+            self.per_second = (count - self.count) as f64 / elapsed;
+            (self.at, self.count) = (now, count);
         }
         self.per_second
     }
@@ -181,59 +200,5 @@ fn failure(threads: Vec<ScopedJoinHandle<'_, Result<Outcome, Error>>>) -> Error 
     match join(threads) {
         Err(error) => error,
         Ok(_) => Error::Stopped,
-    }
-}
-
-fn report(plan: &Plan, span: &Span, outcomes: Vec<Outcome>, server: Usage) -> Report {
-    let (mut latency, mut faults, mut totals) = (histogram(), Faults::default(), Totals::default());
-    let (mut published, mut foreign) = (0, 0);
-    let (mut cpu, mut errors) = (Vec::new(), Vec::new());
-    for outcome in outcomes {
-        latency.add(outcome.latency).expect("they are made alike");
-        faults.add(&outcome.faults);
-        totals.deliveries += outcome.totals.deliveries;
-        totals.wire_bytes += outcome.totals.wire_bytes;
-        totals.last = totals.last.max(outcome.totals.last);
-        published += outcome.published;
-        foreign += outcome.foreign;
-        cpu.push(outcome.cpu);
-        errors.extend(outcome.errors);
-    }
-    let end = match plan.extent {
-        Extent::Time { .. } => span.end,
-        Extent::Count(_) => totals.last.max(span.start),
-    };
-    let length = Duration::from_nanos(end - span.start);
-    let seconds = length.as_secs_f64();
-    let megabytes = |bytes: f64| ratio(bytes / 1e6, seconds);
-    Report {
-        setup: Setup {
-            url: plan.url.clone(),
-            protocol: plan.protocol,
-            version: plan.version.number(),
-            compression: plan.compression,
-            subscribers: plan.subscribers,
-            publishers: plan.publishers.get(),
-            size: plan.size,
-            load: plan.load,
-            extent: plan.extent,
-            threads: plan.threads.get(),
-        },
-        seconds,
-        published,
-        deliveries: totals.deliveries,
-        published_per_second: ratio(published as f64, seconds),
-        deliveries_per_second: ratio(totals.deliveries as f64, seconds),
-        payload_megabytes_per_second: megabytes(totals.deliveries as f64 * plan.size as f64),
-        wire_megabytes_per_second: megabytes(totals.wire_bytes as f64),
-        faults,
-        errors,
-        foreign,
-        latency: Latency::of(&latency),
-        generator: Generator::of(&cpu, length),
-        server: server.map(|(before, after)| {
-            let cpu = after.cpu.saturating_sub(before.cpu);
-            Server::of(cpu, after.resident, length, totals.deliveries)
-        }),
     }
 }

@@ -1,4 +1,4 @@
-//! When messages are to be sent.
+//! When one connection is to do something: send a message, say a command.
 //!
 //! Closed loop: as soon as the window has room; the intended time is the time of sending. Open loop: at times fixed before
 //! the run, whatever the broker does; a message that goes out late keeps its time, so its wait counts as latency
@@ -6,72 +6,52 @@
 
 use std::time::Duration;
 
-use crate::plan::Load;
+use crate::load::Load;
+use crate::scenario::Pace;
 
-/// The times of one publisher, in nanoseconds of the generator's clock.
+/// The times of one connection, in nanoseconds of the generator's clock. Number `n` is due at `start` plus what the load says
+/// of its turn.
 #[derive(Debug, Clone)]
-pub(crate) enum Schedule {
-    /// Up to `window` messages in flight, from `start` on.
-    Window { start: u64, window: u64 },
-    /// Message `n` at `start + (n * publishers + publisher) / rate`: the publishers take turns.
-    Rate {
-        start: u64,
-        rate: f64,
-        publisher: u64,
-        publishers: u64,
-    },
+pub(crate) struct Schedule {
+    load: Load,
+    start: u64,
+    pace: Pace,
 }
 
 impl Schedule {
-    pub(crate) fn new(load: Load, start: u64, publisher: usize, publishers: usize) -> Schedule {
-        match load {
-            Load::Window(window) => Schedule::Window {
-                start,
-                window: u64::from(window),
-            },
-            Load::Rate(rate) => Schedule::Rate {
-                start,
-                rate,
-                publisher: publisher as u64,
-                publishers: publishers as u64,
-            },
-        }
+    pub(crate) fn new(load: Load, start: u64, pace: Pace) -> Schedule {
+        Schedule { load, start, pace }
     }
 
-    /// The intended time of message `sequence`, if it may be sent at `now` with `in_flight` messages outstanding.
+    /// The load begins at `start`.
+    pub(crate) fn begin(&mut self, start: u64) {
+        self.start = start;
+    }
+
+    /// The intended time of number `sequence`, if it may go out at `now` with `in_flight` outstanding.
     #[inline]
     pub(crate) fn due(&self, sequence: u64, in_flight: u64, now: u64) -> Option<u64> {
-        match *self {
-            Schedule::Window { start, window } => (now >= start && in_flight < window).then_some(now),
-            Schedule::Rate { .. } => self.intended(sequence).filter(|&intended| intended <= now),
+        match self.load {
+            Load::Window(window) => (now >= self.start && in_flight < u64::from(window)).then_some(now),
+            Load::Rate(_) | Load::Steps(_) => self.intended(sequence).filter(|&intended| intended <= now),
         }
     }
 
-    /// How long after `now` message `sequence` is due; none if that does not depend on time.
+    /// How long after `now` number `sequence` is due; none if that does not depend on time.
     pub(crate) fn wait(&self, sequence: u64, now: u64) -> Option<Duration> {
-        let due = match *self {
-            Schedule::Window { start, .. } => Some(start).filter(|&start| start > now),
-            Schedule::Rate { .. } => self.intended(sequence),
+        let due = match self.load {
+            Load::Window(_) => Some(self.start).filter(|&start| start > now),
+            Load::Rate(_) | Load::Steps(_) => self.intended(sequence),
         };
         due.map(|due| Duration::from_nanos(due.saturating_sub(now)))
     }
 
-    /// The time of message `sequence` in an open loop.
+    /// The time of number `sequence` in an open loop.
     #[inline]
     fn intended(&self, sequence: u64) -> Option<u64> {
-        match *self {
-            Schedule::Window { .. } => None,
-            Schedule::Rate {
-                start,
-                rate,
-                publisher,
-                publishers,
-            } => {
-                // From the start each time, not from the message before: errors of rounding do not add up.
-                let turn = (sequence * publishers + publisher) as f64;
-                Some(start + (turn * 1e9 / rate) as u64)
-            }
-        }
+        // From the start each time, not from the one before: errors of rounding do not add up.
+        let turn = sequence as f64 * self.pace.stride + self.pace.offset;
+        Some(self.start.saturating_add(self.load.due(turn)?))
     }
 }
 
@@ -79,9 +59,13 @@ impl Schedule {
 mod tests {
     use super::*;
 
+    fn schedule(load: Load, start: u64, publisher: usize, publishers: usize) -> Schedule {
+        Schedule::new(load, start, Pace::even(publisher, publishers))
+    }
+
     #[test]
     fn a_window_lets_as_many_go_as_it_has_room_for_and_stamps_them_with_now() {
-        let schedule = Schedule::new(Load::Window(3), 70, 0, 1);
+        let schedule = schedule(Load::Window(3), 70, 0, 1);
         assert_eq!(schedule.due(0, 0, 69), None, "the run has not begun");
         assert_eq!(schedule.wait(0, 69), Some(Duration::from_nanos(1)));
         assert_eq!(schedule.due(0, 0, 77), Some(77));
@@ -92,7 +76,7 @@ mod tests {
 
     #[test]
     fn an_open_loop_keeps_its_times_however_late_it_is() {
-        let schedule = Schedule::new(Load::Rate(1_000.0), 5_000_000, 0, 1);
+        let schedule = schedule(Load::Rate(1_000.0), 5_000_000, 0, 1);
         assert_eq!(schedule.due(0, 0, 4_999_999), None);
         assert_eq!(
             schedule.wait(0, 4_000_000),
@@ -111,7 +95,7 @@ mod tests {
     #[test]
     fn publishers_share_the_rate_by_taking_turns() {
         let times = |publisher| {
-            let schedule = Schedule::new(Load::Rate(1e9), 0, publisher, 4);
+            let schedule = schedule(Load::Rate(1e9), 0, publisher, 4);
             (0..3).map(move |n| schedule.due(n, 0, u64::MAX).unwrap())
         };
         let mut all: Vec<u64> = (0..4).flat_map(times).collect();
@@ -121,7 +105,19 @@ mod tests {
 
     #[test]
     fn a_rate_that_is_no_whole_number_of_nanoseconds_does_not_drift() {
-        let schedule = Schedule::new(Load::Rate(3.0), 0, 0, 1);
+        let schedule = schedule(Load::Rate(3.0), 0, 0, 1);
         assert_eq!(schedule.due(3_000_000, 0, u64::MAX), Some(1_000_000_000_000_000));
+    }
+
+    #[test]
+    fn steps_are_taken_by_all_publishers_together() {
+        let load = Load::parse_rate("10,20", Duration::from_secs(1)).unwrap();
+        let within = |publisher| {
+            let schedule = schedule(load.clone(), 0, publisher, 3);
+            (0..10)
+                .filter(move |&n| schedule.due(n, 0, 1_999_999_999).is_some())
+                .count()
+        };
+        assert_eq!((0..3).map(within).sum::<usize>(), 30);
     }
 }

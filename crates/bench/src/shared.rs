@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use tidecast_driver::RingHandle;
 
-use crate::clock::{Clock, Span, nanoseconds};
+use crate::clock::Clock;
 use crate::ledger::Landings;
-use crate::plan::{Extent, Plan, Role};
+use crate::plan::Plan;
+use crate::scenario::Layout;
+use crate::timeline::Timeline;
 
 /// Read by all threads of a run. Every cell is written by one thread only, save the flag to stop.
 #[derive(Debug)]
@@ -17,15 +19,15 @@ pub(crate) struct Shared {
     /// Tells the messages of this run from those of others.
     pub(crate) run: u32,
     pub(crate) landings: Landings,
-    /// When publishing begins and what is measured, once every connection is open.
-    span: OnceLock<(u64, Span)>,
+    /// When the load begins and what is measured, once every connection is open.
+    timeline: OnceLock<Timeline>,
     /// By thread, once all are set up.
     pub(crate) rings: OnceLock<Vec<RingHandle>>,
     /// Publishers are to stop: something failed.
     stop: AtomicBool,
     publishers: Vec<Published>,
-    /// By thread, the deliveries so far.
-    delivered: Vec<Delivered>,
+    /// By thread, what has happened so far.
+    threads: Vec<Happened>,
 }
 
 #[derive(Debug, Default)]
@@ -37,43 +39,43 @@ struct Published {
 /// On cache lines of its own, for it is written every turn.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Delivered(AtomicU64);
+struct Happened {
+    /// Deliveries, confirmed commands, connections that were opened and closed.
+    events: AtomicU64,
+    /// Connections that are open.
+    opened: AtomicU64,
+    /// What the thread has left to do by itself is done.
+    idle: AtomicBool,
+}
 
 impl Shared {
-    pub(crate) fn new(plan: &Plan, run: u32) -> Shared {
-        let publishers = plan.publishers.get() as usize;
-        let threads = 0..plan.threads.get();
-        let subscribed = threads
-            .clone()
-            .map(|thread| !plan.share(plan.subscribers, thread).is_empty());
+    pub(crate) fn new(plan: &Plan, layout: &Layout, run: u32) -> Shared {
+        let threads = plan.threads.get();
+        let waits = (0..threads).map(|thread| {
+            let by_topic = layout.subscribers_by_topic(&layout.share(thread, threads));
+            (0..layout.publishers()).map(move |publisher| by_topic[layout.topic_of_publisher(publisher) as usize] > 0)
+        });
         Shared {
             clock: Clock::start(),
             run,
-            landings: Landings::new(subscribed, publishers),
-            span: OnceLock::new(),
+            landings: Landings::new(waits),
+            timeline: OnceLock::new(),
             rings: OnceLock::new(),
             stop: AtomicBool::new(false),
-            publishers: (0..publishers).map(|_| Published::default()).collect(),
-            delivered: threads.map(|_| Delivered::default()).collect(),
+            publishers: (0..layout.publishers()).map(|_| Published::default()).collect(),
+            threads: (0..threads).map(|_| Happened::default()).collect(),
         }
     }
 
-    /// When publishing begins, and what is measured; none while connections are being opened.
-    pub(crate) fn span(&self) -> Option<(u64, Span)> {
-        self.span.get().cloned()
+    /// What is measured, once that is known.
+    pub(crate) fn timeline(&self) -> Option<&Timeline> {
+        self.timeline.get()
     }
 
-    /// Every connection is open: publishing begins after `pause`.
-    pub(crate) fn begin(&self, extent: Extent, pause: Duration) -> (u64, Span) {
-        let start = self.clock.now() + nanoseconds(pause);
-        let span = match extent {
-            Extent::Time { warmup, measured } => {
-                let from = start.saturating_add(nanoseconds(warmup));
-                from..from.saturating_add(nanoseconds(measured))
-            }
-            Extent::Count(_) => start..u64::MAX,
-        };
-        self.span.get_or_init(|| (start, span)).clone()
+    /// The load begins `pause` after now.
+    pub(crate) fn begin(&self, plan: &Plan, pause: Duration) -> &Timeline {
+        self.timeline
+            .get_or_init(|| Timeline::begin(self.clock, pause, plan.extent, &plan.load))
     }
 
     /// Something failed: nothing is to be published any more.
@@ -114,28 +116,34 @@ impl Shared {
         self.publishers.iter().enumerate().all(landed)
     }
 
-    /// A thread has received `count` deliveries so far.
-    pub(crate) fn delivered(&self, thread: usize, count: u64) {
-        self.delivered[thread].0.store(count, Ordering::Relaxed);
+    /// So many things have happened in a thread so far.
+    pub(crate) fn happened(&self, thread: usize, count: u64) {
+        self.threads[thread].events.store(count, Ordering::Relaxed);
     }
 
-    /// Deliveries of all threads so far.
-    pub(crate) fn all_delivered(&self) -> u64 {
-        self.delivered.iter().map(|cell| cell.0.load(Ordering::Relaxed)).sum()
+    /// What has happened in all threads so far.
+    pub(crate) fn all_happened(&self) -> u64 {
+        let events = |thread: &Happened| thread.events.load(Ordering::Relaxed);
+        self.threads.iter().map(events).sum()
     }
-}
 
-/// By publisher, the thread that owns it.
-pub(crate) fn owners(plan: &Plan) -> Vec<usize> {
-    (0..plan.threads.get())
-        .flat_map(|thread| connections(plan, Role::Publisher, thread).map(move |_| thread as usize))
-        .collect()
-}
+    /// A thread has opened so many connections so far.
+    pub(crate) fn opened(&self, thread: usize, count: usize) {
+        self.threads[thread].opened.store(count as u64, Ordering::Relaxed);
+    }
 
-/// The numbers of a thread's connections of a role.
-pub(crate) fn connections(plan: &Plan, role: Role, thread: u32) -> std::ops::Range<u32> {
-    match role {
-        Role::Subscriber => plan.share(plan.subscribers, thread),
-        Role::Publisher => plan.share(plan.publishers.get(), thread),
+    /// The connections that all threads have opened so far.
+    pub(crate) fn all_opened(&self) -> u64 {
+        let opened = |thread: &Happened| thread.opened.load(Ordering::Relaxed);
+        self.threads.iter().map(opened).sum()
+    }
+
+    /// A thread has nothing left to do by itself.
+    pub(crate) fn idle(&self, thread: usize) {
+        self.threads[thread].idle.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn all_idle(&self) -> bool {
+        self.threads.iter().all(|thread| thread.idle.load(Ordering::Acquire))
     }
 }

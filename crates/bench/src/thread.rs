@@ -1,43 +1,61 @@
 //! One thread of the generator: opens its connections, publishes, receives, and closes.
 
 use std::collections::BTreeSet;
-use std::io;
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use tidecast_driver::{Config, Ring, RingHandle, Wait, descriptor_limit, pin_to_core, thread_cpu_time};
 
+use crate::agenda::Agenda;
 use crate::check::Faults;
-use crate::clock::{Span, nanoseconds, wake_on_time};
+use crate::churner::Churner;
+use crate::clock::{nanoseconds, wake_on_time};
+use crate::connector;
+use crate::dial::{Dialer, remedy};
 use crate::error::Error;
 use crate::exchange::Exchange;
-use crate::payload::Locator;
-use crate::peer::Target;
-use crate::plan::{Load, Plan, Protocol, Role};
+use crate::load::Load;
+use crate::operations::{Done, Operations};
+use crate::peer::Purpose;
+use crate::plan::{Extent, Plan};
 use crate::publisher::Publisher;
-use crate::shared::{Shared, connections, owners};
-use crate::tally::{Tally, Totals};
+use crate::scenario::{Layout, Pace, Role, Scenario, Share};
+use crate::shared::Shared;
+use crate::slow::{Slow, SlowReport};
+use crate::tally::{Received, Step, Tally};
+use crate::timeline::{Sampled, Timeline};
 
 /// Handshakes one thread has in flight: enough to keep a server busy, few enough for its backlog.
 const OPENING: usize = 64;
 
 /// The longest sleep: states of other threads are looked at this often.
-const NAP: Duration = Duration::from_millis(20);
+pub(crate) const NAP: Duration = Duration::from_millis(20);
 
 /// How long the closing handshakes of all connections may take.
 const CLOSING: Duration = Duration::from_secs(5);
 
+/// How long nothing may come to the slow ones, once they read again, until that is taken for all there is.
+const QUIET: Duration = Duration::from_millis(500);
+
 /// What a thread measured.
 pub(crate) struct Outcome {
     pub(crate) faults: Faults,
-    pub(crate) latency: Histogram<u64>,
-    pub(crate) totals: Totals,
-    pub(crate) published: u64,
+    /// By step.
+    pub(crate) steps: Vec<Step>,
+    /// By step, messages that were to be sent in it.
+    pub(crate) published: Vec<u64>,
+    /// By step, what was done one by one.
+    pub(crate) operations: Vec<Done>,
+    pub(crate) failed: u64,
+    pub(crate) unanswered: u64,
+    pub(crate) slow: SlowReport,
+    pub(crate) opening: Histogram<u64>,
     pub(crate) foreign: u64,
-    /// Processor time in the span.
-    pub(crate) cpu: Duration,
+    /// By step, processor time.
+    pub(crate) cpu: Vec<Duration>,
+    /// When the last thing that counts happened.
+    pub(crate) last: u64,
     pub(crate) errors: Vec<String>,
 }
 
@@ -51,149 +69,168 @@ pub(crate) struct Ready {
 ///
 /// # Errors
 /// A connection could not be opened, or the ring failed.
-pub(crate) fn run(index: u32, plan: &Plan, shared: &Shared, ready: &Sender<Ready>) -> Result<Outcome, Error> {
+pub(crate) fn run(
+    index: u32,
+    plan: &Plan,
+    layout: &Layout,
+    shared: &Shared,
+    ready: &Sender<Ready>,
+) -> Result<Outcome, Error> {
     if !plan.cores.is_empty() {
         let core = plan.cores[index as usize % plan.cores.len()];
         pin_to_core(core).map_err(|source| Error::Pin { core, source })?;
     }
-    if let Load::Rate(_) = plan.load {
+    if !matches!((&plan.load, &layout.load), (Load::Window(_), Load::Window(_))) {
         wake_on_time();
     }
-    let mut thread = Thread::new(index, plan, shared)?;
+    if plan.scenario == Scenario::Connect {
+        return connector::run(index, plan, layout, shared, ready);
+    }
+    let mut thread = Thread::new(index, plan, layout, shared)?;
     thread.open()?;
-    let ring = thread.exchange.ring.handle().map_err(Error::Ring)?;
-    // The receiver gives up only after another thread failed.
-    let announced = ready.send(Ready {
-        thread: index as usize,
-        ring,
-    });
-    announced.map_err(|_| Error::Stopped)?;
+    announce(index, &thread.exchange, ready)?;
     thread.wait()?;
     thread.work()?;
     thread.close()?;
     Ok(thread.finish())
 }
 
+/// Says that a thread is ready.
+pub(crate) fn announce(index: u32, exchange: &Exchange<'_>, ready: &Sender<Ready>) -> Result<(), Error> {
+    let ring = exchange.ring.handle().map_err(Error::Ring)?;
+    let announced = ready.send(Ready {
+        thread: index as usize,
+        ring,
+    });
+    // The receiver gives up only after another thread failed.
+    announced.map_err(|_| Error::Stopped)
+}
+
+/// A ring with room for `slots` connections, and what goes with it.
+pub(crate) fn exchange<'a>(
+    plan: &'a Plan,
+    layout: &Layout,
+    shared: &Shared,
+    share: &Share,
+    slots: usize,
+) -> Result<Exchange<'a>, Error> {
+    // The file table may not be larger than the descriptor limit, which this raises as far as it goes.
+    let limit = descriptor_limit().map_err(Error::Ring)?;
+    if slots as u64 > limit {
+        return Err(Error::Slots { needed: slots, limit });
+    }
+    let ring = Ring::new(&Config {
+        slots: slots.max(1) as u32,
+        ..Config::default()
+    })?;
+    let tally = Tally::new(shared.run, plan, layout, share);
+    let slow = Slow::new(share.stalled.len(), layout.publishers());
+    Ok(Exchange::new(plan, shared.run, shared.clock, ring, tally, slow))
+}
+
+/// The dialer of a thread of `plan`.
+pub(crate) fn dialer(plan: &Plan, layout: &Layout) -> Result<Dialer, Error> {
+    let url = plan.target(Role::Subscriber, 0)?;
+    let total = layout.share(0, 1).len();
+    Dialer::new(url.host(), url.port(), &plan.local_addresses, total, plan.open_timeout)
+}
+
+/// Processor time of this thread at the ends of steps, put to the differences.
+pub(crate) fn differences(samples: Sampled<Duration>) -> Vec<Duration> {
+    let pairs = samples.finish(|| Some(thread_cpu_time()));
+    pairs
+        .into_iter()
+        .map(|(begin, end)| end.saturating_sub(begin))
+        .collect()
+}
+
 struct Thread<'a> {
     index: usize,
     plan: &'a Plan,
+    layout: &'a Layout,
     shared: &'a Shared,
+    share: Share,
     exchange: Exchange<'a>,
     publishers: Vec<Publisher>,
+    churners: Vec<Churner>,
+    publishing: Agenda,
+    churning: Agenda,
+    /// Numbers taken from an agenda: kept for its memory.
+    taken: Vec<usize>,
+    operations: Operations,
     /// By publisher, the thread it belongs to.
     owners: Vec<usize>,
-    cpu: Stopwatch,
-}
-
-/// Processor time of this thread at the ends of the span.
-#[derive(Debug, Default)]
-struct Stopwatch {
-    begin: Option<Duration>,
-    end: Option<Duration>,
-}
-
-impl Stopwatch {
-    fn look(&mut self, now: u64, span: &Span) {
-        if self.begin.is_none() && now >= span.start {
-            self.begin = Some(thread_cpu_time());
-        }
-        if self.end.is_none() && now >= span.end {
-            self.end = Some(thread_cpu_time());
-        }
-    }
-
-    /// The time between; until now if the span did not end by the clock.
-    fn elapsed(&self) -> Duration {
-        let begin = self.begin.unwrap_or_default();
-        self.end.unwrap_or_else(thread_cpu_time).saturating_sub(begin)
-    }
+    cpu: Sampled<Duration>,
 }
 
 impl<'a> Thread<'a> {
-    fn new(index: u32, plan: &'a Plan, shared: &'a Shared) -> Result<Self, Error> {
-        let subscribers = connections(plan, Role::Subscriber, index).len();
-        let total = subscribers + connections(plan, Role::Publisher, index).len();
-        // The file table may not be larger than the descriptor limit, which this raises as far as it goes.
-        descriptor_limit().map_err(Error::Ring)?;
-        let ring = Ring::new(&Config {
-            slots: total.max(1) as u32,
-            ..Config::default()
-        })?;
-        let protocols: &[&str] = match plan.protocol {
-            Protocol::Raw => &[],
-            Protocol::Json => &[tidecast_wire::json::SUBPROTOCOL],
-        };
-        let target = |role| {
-            Ok::<_, Error>(Target {
-                url: plan.target(role)?,
-                version: plan.version,
-                protocols,
-                // What publishers send is masked, which nothing compresses.
-                extensions: match role {
-                    Role::Subscriber => plan.compression.offers(),
-                    Role::Publisher => &[],
-                },
-            })
-        };
-        let publishers = plan.publishers.get() as usize;
-        let locator = Locator::new(plan.protocol, &plan.topic);
-        let tally = Tally::new(shared.run, subscribers as u32, publishers, plan.in_flight(), locator);
-        let exchange = Exchange::new(
-            plan,
-            shared.clock,
-            ring,
-            tally,
-            target(Role::Subscriber)?,
-            target(Role::Publisher)?,
-        );
+    fn new(index: u32, plan: &'a Plan, layout: &'a Layout, shared: &'a Shared) -> Result<Self, Error> {
+        let threads = plan.threads.get();
+        let share = layout.share(index, threads);
+        let exchange = exchange(plan, layout, shared, &share, share.len())?;
         Ok(Thread {
             index: index as usize,
             plan,
+            layout,
             shared,
+            share,
             exchange,
             publishers: Vec::new(),
-            owners: owners(plan),
-            cpu: Stopwatch::default(),
+            churners: Vec::new(),
+            publishing: Agenda::default(),
+            churning: Agenda::default(),
+            taken: Vec::new(),
+            operations: Operations::new(Timeline::never()),
+            owners: layout.owners(threads),
+            cpu: Sampled::new(&Timeline::never()),
         })
     }
 
-    /// Opens all connections, a bounded number at a time.
+    /// Opens all connections, a bounded number at a time, and no faster than the plan says.
     fn open(&mut self) -> Result<(), Error> {
-        let addresses = self.addresses()?;
-        let of = |role| connections(self.plan, role, self.index as u32);
-        // Subscribers are numbered within the thread, as its counters are; publishers within the run.
-        let wanted: Vec<(Role, usize)> = (0..of(Role::Subscriber).len())
-            .map(|number| (Role::Subscriber, number))
-            .chain(of(Role::Publisher).map(|number| (Role::Publisher, number as usize)))
-            .collect();
+        let mut dialer = dialer(self.plan, self.layout)?;
+        let paces = self.layout.paces();
+        let wanted: Vec<(Role, usize)> = self.share.connections().collect();
         let total = wanted.len();
-        let (mut opened, mut progress) = (0, self.shared.clock.now());
-        let mut wanted = wanted.into_iter().enumerate();
+        let begun = self.shared.clock.now();
+        let rate = self
+            .plan
+            .open_rate
+            .map(|rate| rate / f64::from(self.plan.threads.get()));
+        let (mut opened, mut progress) = (0, begun);
+        let mut wanted = wanted.into_iter().enumerate().peekable();
         while self.exchange.opened < total {
-            while self.exchange.peers.len() - self.exchange.opened < OPENING {
-                let Some((at, (role, number))) = wanted.next() else {
+            let mut nap = NAP;
+            while self.exchange.unsettled() < OPENING
+                && let Some(&(at, (role, number))) = wanted.peek()
+            {
+                let now = self.shared.clock.now();
+                let due = rate.map_or(now, |rate| begun + (at as f64 * 1e9 / rate) as u64);
+                if due > now {
+                    nap = nap.min(Duration::from_nanos(due - now));
                     break;
-                };
-                let socket = self.connect(&addresses).map_err(|(address, source)| Error::Connect {
+                }
+                wanted.next();
+                let socket = dialer.dial().map_err(|(address, source)| Error::Connect {
                     number: at + 1,
                     total,
                     address: address.to_string(),
                     remedy: remedy(&source),
                     source,
                 })?;
-                let slot = self.exchange.add(role, number, socket)?;
-                if role == Role::Publisher {
-                    let publisher = Publisher::new(self.plan, self.shared.run, number, slot);
-                    self.publishers.push(publisher);
-                }
+                let slot = self.exchange.add(self.purpose(role, number, due), socket)?;
+                self.enlist(role, number, slot, &paces);
             }
-            self.exchange.turn(Wait::AtMost(NAP))?;
+            self.exchange.turn(Wait::AtMost(nap))?;
+            self.exchange.keep_alive(self.shared.clock.now());
             if self.shared.is_stopped() {
                 return Err(Error::Stopped);
             }
             let now = self.shared.clock.now();
-            if self.exchange.opened > opened {
+            // Time passes without progress only while somebody is asked.
+            if self.exchange.opened > opened || self.exchange.unsettled() == 0 {
                 (opened, progress) = (self.exchange.opened, now);
+                self.shared.opened(self.index, opened);
             } else if now - progress > nanoseconds(self.plan.open_timeout) {
                 return Err(Error::OpenTimeout {
                     open: opened,
@@ -202,37 +239,46 @@ impl<'a> Thread<'a> {
                 });
             }
         }
+        self.shared.opened(self.index, total);
         Ok(())
     }
 
-    fn addresses(&self) -> Result<Vec<SocketAddr>, Error> {
-        let url = &self.exchange.target(Role::Subscriber).url;
-        let unresolved = |source| Error::Resolve {
-            host: url.host().to_owned(),
-            source,
+    /// What connection `number` of a role is for.
+    fn purpose(&self, role: Role, number: usize, began: u64) -> Purpose {
+        let (number, topic) = match role {
+            // Those whose number is looked up for what they receive are numbered within the thread, as its counters are.
+            Role::Subscriber | Role::Echo => (
+                number - self.share.subscribers.start,
+                self.layout.topic_of_subscriber(number),
+            ),
+            Role::Stalled => (number - self.share.stalled.start, 0),
+            Role::Churner => (number - self.share.churners.start, 0),
+            Role::Publisher => (number, self.layout.topic_of_publisher(number)),
+            Role::Idle | Role::Passing => (number, 0),
         };
-        let addresses: Vec<_> = (url.host(), url.port())
-            .to_socket_addrs()
-            .map_err(unresolved)?
-            .collect();
-        if addresses.is_empty() {
-            return Err(unresolved(io::ErrorKind::NotFound.into()));
+        Purpose {
+            role,
+            number,
+            topic,
+            began,
         }
-        Ok(addresses)
     }
 
-    /// A connection to the first address that takes one, or the last address and why it did not.
-    fn connect(&self, addresses: &[SocketAddr]) -> Result<TcpStream, (SocketAddr, io::Error)> {
-        let mut failure = None;
-        for address in addresses {
-            let connected = TcpStream::connect_timeout(address, self.plan.open_timeout)
-                .and_then(|stream| stream.set_nodelay(true).map(|()| stream));
-            match connected {
-                Ok(stream) => return Ok(stream),
-                Err(error) => failure = Some((*address, error)),
+    /// Makes what a connection that sends by itself needs for that.
+    fn enlist(&mut self, role: Role, number: usize, slot: u32, paces: &[Pace]) {
+        match (role, &self.plan.scenario) {
+            (Role::Publisher | Role::Echo, _) => {
+                let pace = paces[number];
+                let publisher = Publisher::new(self.plan, self.layout, pace, self.shared.run, number, slot);
+                self.publishers.push(publisher);
             }
+            (Role::Churner, Scenario::Churn { filters, .. }) => {
+                let pace = Pace::even(number, self.layout.churners as usize);
+                self.churners
+                    .push(Churner::new(self.plan, pace, *filters, number, slot));
+            }
+            _ => {}
         }
-        Err(failure.expect("there is an address"))
     }
 
     /// Keeps the connections alive until all threads are ready.
@@ -241,44 +287,72 @@ impl<'a> Thread<'a> {
             if self.shared.is_stopped() {
                 return Err(Error::Stopped);
             }
-            if let Some((start, span)) = self.shared.span() {
-                self.exchange.tally.measure(span.clone());
+            if let Some(timeline) = self.shared.timeline() {
+                self.exchange.tally.measure(timeline.clone());
+                self.operations = Operations::new(timeline.clone());
+                self.cpu = Sampled::new(timeline);
                 for publisher in &mut self.publishers {
-                    publisher.begin(self.plan, start, span.clone());
+                    publisher.begin(timeline.clone());
                 }
-                return Ok(());
+                for churner in &mut self.churners {
+                    churner.begin(timeline);
+                }
+                self.publishing = Agenda::new(self.publishers.len());
+                self.churning = Agenda::new(self.churners.len());
+                return self.exchange.pause();
             }
             self.exchange.turn(Wait::AtMost(NAP))?;
+            self.exchange.keep_alive(self.shared.clock.now());
         }
     }
 
     /// Publishes and receives until every message of all threads has landed, or nothing moves any more.
     fn work(&mut self) -> Result<(), Error> {
-        let (_, span) = self.shared.span().expect("the run has begun");
+        let timeline = self.shared.timeline().expect("the run has begun");
+        let (start, end) = (timeline.start, timeline.span().end);
         let stall = nanoseconds(self.plan.stall);
-        let (mut delivered, mut progress) = (0, self.shared.clock.now());
+        let now = self.shared.clock.now();
+        let (mut happened, mut progress, mut looked) = (0, now, now);
         loop {
             let now = self.shared.clock.now();
-            self.cpu.look(now, &span);
-            let wait = self.publish(now);
+            self.cpu.look(now, || Some(thread_cpu_time()));
+            let mut wait = self.publish(now);
+            if !self.churners.is_empty() {
+                wait = shorter(wait, self.churn(now));
+            }
             self.exchange.turn(wait)?;
+            self.exchange.keep_alive(now);
             self.tell()?;
             if self.exchange.has_failed() {
                 self.shared.stop();
             }
-            if self.shared.all_finished() && self.shared.all_landed() && self.has_sent_all() {
+            if self.is_done(now, end) {
                 return Ok(());
             }
-            // Time without deliveries counts only while some are outstanding.
-            let all = self.shared.all_delivered();
-            if all > delivered || self.shared.all_landed() {
-                (delivered, progress) = (all, now);
-            } else if now.saturating_sub(progress) > stall && now >= span.start {
-                self.shared.stop();
-                self.finish_publishers();
-                return Ok(());
+            // Time without anything happening counts only while something is outstanding.
+            if now - looked > nanoseconds(NAP) {
+                looked = now;
+                let all = self.shared.all_happened();
+                if all > happened || (self.shared.all_landed() && self.shared.all_idle()) {
+                    (happened, progress) = (all, now);
+                } else if now.saturating_sub(progress) > stall && now >= start.saturating_add(stall) {
+                    self.shared.stop();
+                    self.finish_publishers();
+                    self.give_up_commands();
+                    return Ok(());
+                }
             }
         }
+    }
+
+    fn is_done(&mut self, now: u64, end: u64) -> bool {
+        // What goes on beside commands ends when those do.
+        if self.layout.churners > 0 && matches!(self.plan.extent, Extent::Count(_)) && self.shared.all_idle() {
+            self.finish_publishers();
+        }
+        // Who only holds connections holds them to the end.
+        let held = self.layout.idle == 0 || now >= end || self.shared.is_stopped();
+        held && self.shared.all_idle() && self.shared.all_finished() && self.shared.all_landed() && self.has_sent_all()
     }
 
     /// Sends all that is to be sent at `now`, and returns how long the thread may sleep.
@@ -286,8 +360,10 @@ impl<'a> Thread<'a> {
         if self.shared.is_stopped() {
             self.finish_publishers();
         }
-        let mut nap = NAP;
-        for publisher in &mut self.publishers {
+        let mut taken = std::mem::take(&mut self.taken);
+        self.publishing.take(now, &mut taken);
+        for index in taken.drain(..) {
+            let publisher = &mut self.publishers[index];
             if publisher.is_finished() {
                 continue;
             }
@@ -297,18 +373,18 @@ impl<'a> Thread<'a> {
             if out.is_empty() {
                 publisher.publish(landed, now, &mut out.bytes);
                 self.shared.issued(publisher.number, publisher.sent());
+                self.exchange.list(publisher.slot);
                 if publisher.is_finished() {
                     self.shared.finished(publisher.number);
+                    continue;
                 }
-                self.exchange.list(publisher.slot);
             }
-            if !self.exchange.peers[publisher.slot as usize].out.blocked
-                && let Some(wait) = publisher.wait(landed, now)
-            {
-                nap = nap.min(wait);
-            }
+            let blocked = self.exchange.peers[publisher.slot as usize].out.blocked;
+            let wait = publisher.wait(landed, now).filter(|_| !blocked);
+            self.publishing.put(index, now, wait);
         }
-        if nap.is_zero() { Wait::No } else { Wait::AtMost(nap) }
+        self.taken = taken;
+        self.publishing.sleep(now, NAP)
     }
 
     fn finish_publishers(&mut self) {
@@ -316,6 +392,53 @@ impl<'a> Thread<'a> {
             publisher.finish();
             self.shared.finished(publisher.number);
         }
+    }
+
+    /// Takes the answers to commands, says all commands that are due at `now`, and returns how long the thread may sleep.
+    fn churn(&mut self, now: u64) -> Wait {
+        let mut answered = std::mem::take(&mut self.exchange.answered);
+        for answer in answered.drain(..) {
+            let intended = self.churners[answer.churner].answered(answer.reference);
+            match (intended, answer.refused) {
+                (Some(intended), None) => self.operations.complete(intended, answer.at),
+                (_, Some(reason)) => {
+                    self.operations.fail();
+                    self.exchange.error(reason);
+                }
+                (None, None) => self
+                    .exchange
+                    .error("the broker confirmed a command that was not outstanding".to_owned()),
+            }
+        }
+        self.exchange.answered = answered;
+        if self.shared.is_stopped() {
+            self.churners.iter_mut().for_each(Churner::finish);
+        }
+        let mut taken = std::mem::take(&mut self.taken);
+        self.churning.take(now, &mut taken);
+        for index in taken.drain(..) {
+            let churner = &mut self.churners[index];
+            if churner.is_done() {
+                continue;
+            }
+            let out = &mut self.exchange.peers[churner.slot as usize].out;
+            if out.is_empty() {
+                churner.speak(now, &mut out.bytes);
+                self.exchange.list(churner.slot);
+            }
+            let blocked = self.exchange.peers[churner.slot as usize].out.blocked;
+            let wait = churner.wait(now).filter(|_| !blocked);
+            self.churning.put(index, now, wait);
+        }
+        self.taken = taken;
+        self.churning.sleep(now, NAP)
+    }
+
+    /// Whatever has no answer will not get one.
+    fn give_up_commands(&mut self) {
+        self.churners.iter_mut().for_each(Churner::finish);
+        let outstanding = |churner: &Churner| churner.outstanding() as u64;
+        self.operations.unanswered = self.churners.iter().map(outstanding).sum();
     }
 
     fn has_sent_all(&self) -> bool {
@@ -331,18 +454,22 @@ impl<'a> Thread<'a> {
             shared,
             exchange,
             owners,
+            operations,
+            churners,
             ..
         } = self;
-        let delivered = exchange.tally.totals().all_deliveries;
-        if delivered == 0 {
-            return Ok(());
+        if churners.iter().all(Churner::is_done) {
+            shared.idle(*index);
         }
-        shared.delivered(*index, delivered);
+        shared.happened(*index, exchange.tally.all_deliveries() + operations.all);
         let mut wake = BTreeSet::new();
-        for (publisher, &completed) in exchange.tally.completed().iter().enumerate() {
+        for (publisher, completed) in exchange.tally.take_moved() {
             if shared.landings.publish(*index, publisher, completed) && owners[publisher] != *index {
                 wake.insert(owners[publisher]);
             }
+        }
+        if wake.is_empty() {
+            return Ok(());
         }
         let rings = shared
             .rings
@@ -354,8 +481,11 @@ impl<'a> Thread<'a> {
         Ok(())
     }
 
-    /// Closes every connection in order.
+    /// Closes every connection in order, after the slow ones have read what is there for them.
     fn close(&mut self) -> Result<(), Error> {
+        if !self.share.stalled.is_empty() {
+            self.catch_up()?;
+        }
         self.exchange.close_all();
         let deadline = self.shared.clock.now() + nanoseconds(CLOSING);
         while self.exchange.gone < self.exchange.peers.len() {
@@ -371,32 +501,65 @@ impl<'a> Thread<'a> {
         Ok(())
     }
 
-    fn finish(self) -> Outcome {
-        let published = self.publishers.iter().map(Publisher::published).sum();
-        let cpu = self.cpu.elapsed();
-        let sent = self.shared.sent();
-        let foreign = self.exchange.foreign;
-        let (tally, errors) = self.exchange.into_parts();
-        let (faults, latency, totals) = tally.finish(&sent);
+    /// Has the slow ones read until nothing comes any more.
+    fn catch_up(&mut self) -> Result<(), Error> {
+        self.exchange.resume()?;
+        let (mut events, mut heard) = (0, self.shared.clock.now());
+        loop {
+            self.exchange.turn(Wait::AtMost(NAP))?;
+            let (now, all) = (self.shared.clock.now(), self.exchange.slow.events());
+            if all > events {
+                (events, heard) = (all, now);
+            } else if now - heard > nanoseconds(QUIET) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn finish(mut self) -> Outcome {
+        let steps = self.operations.steps.len();
+        let mut published = vec![0; steps];
+        for publisher in &self.publishers {
+            for (sum, count) in published.iter_mut().zip(publisher.published()) {
+                *sum += count;
+            }
+        }
+        let errors = self.exchange.take_errors();
+        let Exchange {
+            tally,
+            slow,
+            opening,
+            foreign,
+            ..
+        } = self.exchange;
+        let Received {
+            mut faults,
+            steps,
+            last,
+        } = tally.finish(&self.shared.sent());
+        let (slow, slow_faults) = slow.finish();
+        faults.add(&slow_faults);
         Outcome {
             faults,
-            latency,
-            totals,
+            steps,
             published,
+            failed: self.operations.failed,
+            unanswered: self.operations.unanswered,
+            last: last.max(self.operations.last),
+            operations: self.operations.steps,
+            slow,
+            opening,
             foreign,
-            cpu,
+            cpu: differences(self.cpu),
             errors,
         }
     }
 }
 
-fn remedy(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "; is the broker running there, and listening on that address and port?",
-        io::ErrorKind::AddrNotAvailable => {
-            "; all local ports towards it are in use: widen net.ipv4.ip_local_port_range, or use fewer connections"
-        }
-        io::ErrorKind::TimedOut => "; is a firewall in the way, or the backlog of the server full?",
-        _ => "",
+/// The shorter of two sleeps.
+fn shorter(one: Wait, other: Wait) -> Wait {
+    match (one, other) {
+        (Wait::AtMost(one), Wait::AtMost(other)) => Wait::AtMost(one.min(other)),
+        _ => Wait::No,
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tidecast_bench::{Error, Extent, Load, Plan, Progress, Protocol, Report, Version, run};
+use tidecast_bench::{Error, Extent, Load, Plan, Progress, Protocol, Report, Scenario, Version, run};
 use tidecast_websocket::http::Request;
 use tidecast_websocket::{Connection, Event, Input, Limits, Millis, Opcode, Upgrade, Versions, encode_frame};
 use tidecast_wire::{Command, json};
@@ -194,12 +194,19 @@ fn write(stream: &Mutex<TcpStream>, version: Version, opcode: Opcode, payload: &
 fn plan(url: String) -> Plan {
     Plan {
         url,
-        subscribers: 20,
+        scenario: fanout(1, 20),
         load: Load::Window(8),
         extent: Extent::Count(500),
         stall: Duration::from_millis(300),
         open_timeout: Duration::from_secs(5),
         ..Plan::default()
+    }
+}
+
+fn fanout(publishers: u32, subscribers: u32) -> Scenario {
+    Scenario::Fanout {
+        publishers,
+        subscribers,
     }
 }
 
@@ -219,7 +226,7 @@ fn an_honest_server_gets_a_good_report_whatever_the_plan() {
         Plan {
             topic: "two".into(),
             threads: count(2),
-            publishers: count(3),
+            scenario: fanout(3, 20),
             ..base()
         },
         Plan {
@@ -235,7 +242,7 @@ fn an_honest_server_gets_a_good_report_whatever_the_plan() {
         Plan {
             topic: "rate".into(),
             load: Load::Rate(20_000.0),
-            publishers: count(2),
+            scenario: fanout(2, 20),
             ..base()
         },
         Plan {
@@ -267,7 +274,7 @@ fn an_honest_server_gets_a_good_report_whatever_the_plan() {
         let Extent::Count(messages) = plan.extent else {
             unreachable!()
         };
-        let published = messages * u64::from(plan.publishers.get());
+        let published = messages * u64::from(report.setup.publishers);
         assert_eq!(report.published, published, "{}", plan.topic);
         assert_eq!(report.deliveries, published * 20, "{}", plan.topic);
         assert_eq!(report.latency.samples, report.deliveries, "{}", plan.topic);
@@ -303,7 +310,7 @@ fn every_version_of_websocket_is_spoken() {
 #[test]
 fn more_bytes_at_once_than_there_are_buffers_all_arrive() {
     let plan = Plan {
-        subscribers: 100,
+        scenario: fanout(1, 100),
         size: 200_000,
         extent: Extent::Count(24),
         ..plan(serve(Manner::Faithful))
