@@ -3,7 +3,7 @@
 mod support;
 
 use std::sync::mpsc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use support::*;
@@ -45,8 +45,15 @@ fn a_group_on_two_workers_gets_each_message_once_though_members_leave() {
             })
         })
         .collect();
+    let leave = &threads[5..];
     let mut publisher = json_client(&broker);
     for job in 0..MESSAGES {
+        if job == MESSAGES / 2 {
+            // They leave while messages are on their way to them, and are gone before the second half.
+            eventually("three have left", || {
+                leave.iter().all(JoinHandle::is_finished).then_some(())
+            });
+        }
         publisher
             .queue_text(&format!(r#"["pub","jobs/{}",{job}]"#, job % 7))
             .unwrap();
@@ -66,7 +73,10 @@ fn a_group_on_two_workers_gets_each_message_once_though_members_leave() {
     );
     let counts: Vec<usize> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
     assert!(counts[..5].iter().all(|&count| count >= MESSAGES / 8), "{counts:?}");
-    assert!(counts[5..].iter().all(|&count| count < MESSAGES / 8), "{counts:?}");
+    assert!(
+        counts[5..].iter().all(|&count| (100..=MESSAGES / 10).contains(&count)),
+        "{counts:?}"
+    );
 }
 
 #[test]
@@ -122,15 +132,20 @@ fn every_subscriber_gets_every_message_of_four_publishers_in_each_ones_order() {
 
 #[test]
 fn messages_to_several_topics_arrive_in_the_order_of_their_publisher() {
-    let broker = Broker::start(&[]);
-    let mut subscribers: Vec<_> = (0..16).map(|_| json_client(&broker)).collect();
+    for delay in ["0", "5ms"] {
+        in_order(&Broker::start(&["--flush-delay", delay]));
+    }
+}
+
+fn in_order(broker: &Broker) {
+    let mut subscribers: Vec<_> = (0..16).map(|_| json_client(broker)).collect();
     for subscriber in &mut subscribers {
         for (reference, filter) in ["a/+", "b", "c/#", "#"].into_iter().enumerate() {
             let answer = ask(subscriber, &format!(r#"["sub","{filter}",{{"ref":{reference}}}]"#));
             assert_eq!(answer, format!(r#"["ok",{reference},{{}}]"#));
         }
     }
-    let mut publisher = json_client(&broker);
+    let mut publisher = json_client(broker);
     let topics = ["a/1", "b", "c", "c/d/e", "z"];
     for i in 0..1000 {
         publisher

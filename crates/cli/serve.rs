@@ -99,6 +99,10 @@ pub(crate) struct ServeArgs {
     /// Memory of a worker for inflating what clients compress; one that finds none left is closed
     #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = size, env = "TIDECAST_INFLATE_MEMORY")]
     inflate_memory: usize,
+    /// After messages went out to connections, how long the next ones wait for more to go out with them: less work for the
+    /// system when many follow each other, and as much more latency; one that comes alone never waits
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = duration, env = "TIDECAST_FLUSH_DELAY")]
+    flush_delay: Duration,
     /// The longest HTTP request head
     #[arg(long, value_name = "BYTES", default_value = "16KiB", value_parser = size, env = "TIDECAST_MAX_HEAD")]
     max_head: usize,
@@ -192,6 +196,7 @@ impl ServeArgs {
             compress_min: self.compress_min,
             client_context_takeover: self.client_context_takeover,
             inflate_memory: self.inflate_memory,
+            flush_delay: self.flush_delay,
             max_head: self.max_head,
             handshake_timeout: self.handshake_timeout,
             ping_interval: self.ping_interval,
@@ -268,6 +273,8 @@ mod tests {
             "--client-context-takeover",
             "--inflate-memory",
             "13M",
+            "--flush-delay",
+            "2ms",
             "--max-head",
             "9KiB",
             "--handshake-timeout",
@@ -303,6 +310,7 @@ mod tests {
             compress_min: 12,
             client_context_takeover: true,
             inflate_memory: 13 << 20,
+            flush_delay: Duration::from_millis(2),
             max_head: 9 << 10,
             handshake_timeout: Duration::from_secs(1),
             ping_interval: Duration::ZERO,

@@ -16,6 +16,8 @@ const MOST_PENDING: usize = 1 << 30;
 const _: () = assert!(MOST_PENDING + 7 * MOST_MESSAGE < u32::MAX as usize);
 /// The most messages a mailbox can hold: its 16 MiB of slots are allocated at the start.
 const MOST_MAIL: usize = 1 << 20;
+/// The longest that output may be held back.
+const MOST_DELAY: Duration = Duration::from_millis(20);
 /// The smallest request head limit: less does not hold a browser's handshake.
 const LEAST_HEAD: usize = 1024;
 /// Connections of one worker when the descriptor limit would allow more; each costs 8 bytes of kernel memory unused.
@@ -61,6 +63,8 @@ pub struct Config {
     pub client_context_takeover: bool,
     /// The memory that a worker may use to inflate what clients compress, in bytes.
     pub inflate_memory: usize,
+    /// How long after a send to its connections a worker waits for more to go out with the next one; zero never waits.
+    pub flush_delay: Duration,
     /// The longest HTTP request head, in bytes.
     pub max_head: usize,
     /// How long a request head may take to arrive.
@@ -101,6 +105,7 @@ impl Default for Config {
             compress_min: 100,
             client_context_takeover: false,
             inflate_memory: 64 << 20,
+            flush_delay: Duration::ZERO,
             max_head: 16 << 10,
             handshake_timeout: Duration::from_secs(10),
             ping_interval: Duration::from_secs(25),
@@ -142,6 +147,9 @@ pub enum ConfigError {
     /// A mailbox limit out of range.
     #[error("--mailbox-messages {0}: at most {MOST_MAIL} can wait")]
     MailboxMessages(usize),
+    /// A flush delay out of range.
+    #[error("--flush-delay {0:?}: at most {MOST_DELAY:?}, by which every message may come later")]
+    FlushDelay(Duration),
     /// A head limit out of range.
     #[error("--max-head {0}: give at least {LEAST_HEAD} bytes, which a browser's handshake can need")]
     MaxHead(usize),
@@ -217,6 +225,9 @@ impl Config {
         if self.mailbox_messages > MOST_MAIL {
             return Err(ConfigError::MailboxMessages(self.mailbox_messages));
         }
+        if self.flush_delay > MOST_DELAY {
+            return Err(ConfigError::FlushDelay(self.flush_delay));
+        }
         if self.max_head < LEAST_HEAD {
             return Err(ConfigError::MaxHead(self.max_head));
         }
@@ -283,6 +294,7 @@ impl Config {
                     pong_timeout: self.pong_timeout.into(),
                     close_timeout: self.close_timeout.into(),
                 },
+                flush_delay: self.flush_delay,
                 core: None,
                 page,
             },
@@ -319,7 +331,7 @@ mod tests {
     fn every_setting_out_of_range_is_refused_by_its_name() {
         let address = SocketAddr::from(([127, 0, 0, 1], 80));
         type Change = fn(&mut Config);
-        let table: [(Change, &str); 12] = [
+        let table: [(Change, &str); 13] = [
             (|config| config.mailbox_messages = 0, "--mailbox-messages"),
             (|config| config.compression = 10, "--compression 10"),
             (|config| config.versions = vec![13, 5], "13, 8, 7, 6"),
@@ -332,6 +344,7 @@ mod tests {
             (|config| config.max_head = 100, "--max-head 100"),
             (|config| config.max_connections = Some(30_000), "20000"),
             (|config| config.close_timeout = Duration::ZERO, "--close-timeout"),
+            (|config| config.flush_delay = Duration::from_secs(1), "--flush-delay 1s"),
         ];
         for (change, word) in table {
             let error = resolve(change).unwrap_err().to_string();

@@ -37,6 +37,8 @@ pub struct Config {
     pub compression: Option<Compression>,
     /// Pings and patience of open WebSockets.
     pub timing: Timing,
+    /// How long after a flush the next one waits for more to be sent with it; zero never waits.
+    pub flush_delay: Duration,
     /// The core to run on; any, if there is none.
     pub core: Option<usize>,
     /// The page at `/`.

@@ -205,6 +205,11 @@ impl Fanout {
         &self.lanes[slot as usize]
     }
 
+    /// Whether there is something to be sent.
+    pub(crate) fn has_listed(&self) -> bool {
+        !self.listed.is_empty()
+    }
+
     /// Whether so much was produced since the last flush that it is time for the next.
     pub(crate) fn is_full(&self) -> bool {
         self.deliveries >= DELIVERIES_PER_FLUSH || self.appended >= BYTES_PER_FLUSH

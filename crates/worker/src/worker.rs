@@ -85,6 +85,10 @@ pub struct Worker {
     config: Config,
     epoch: Instant,
     now: Millis,
+    /// When something was sent last, if that matters.
+    flushed_at: Instant,
+    /// What is to be sent is held back for more.
+    holding: bool,
     /// Completions not looked at yet.
     inbox: VecDeque<Completion>,
     completions: Vec<Completion>,
@@ -188,6 +192,8 @@ impl Worker {
             config,
             epoch: Instant::now(),
             now,
+            flushed_at: Instant::now(),
+            holding: false,
             inbox: VecDeque::new(),
             completions: Vec::new(),
             notable: Vec::new(),
@@ -209,7 +215,7 @@ impl Worker {
         loop {
             self.flush_and_wait()?;
             self.now = self.epoch.elapsed().into();
-            if self.fanout.has_room(self.now) {
+            if self.holding || self.fanout.has_room(self.now) {
                 self.take_in()?;
             }
             while let Some(order) = self.mesh.receive_order(self.number.into()) {
@@ -235,6 +241,11 @@ impl Worker {
     /// Sends what this turn produced and waits for something to happen, unless something has.
     fn flush_and_wait(&mut self) -> io::Result<()> {
         let me = usize::from(self.number);
+        let held = self.hold();
+        self.holding = !held.is_zero();
+        if self.holding {
+            return self.wait_for_more(held);
+        }
         self.fanout.begin_flush();
         let busy = self.fanout.piece_count() > 0 || !self.inbox.is_empty();
         let wait = if !busy && self.mesh.prepare_sleep(me, self.full_mailboxes()) {
@@ -257,7 +268,11 @@ impl Worker {
                 self.inbox.push_back(completion);
             }
         }
-        self.counters.sends.add(self.fanout.piece_count() as u64);
+        let sent = self.fanout.piece_count();
+        self.counters.sends.add(sent as u64);
+        if sent > 0 && !self.config.flush_delay.is_zero() {
+            self.flushed_at = Instant::now();
+        }
         let mut bytes = 0;
         let mut notable = std::mem::take(&mut self.notable);
         self.fanout.end_flush(|slot, outcome, count| {
@@ -279,6 +294,33 @@ impl Worker {
         }
         self.notable = notable;
         self.tell_lags();
+        Ok(())
+    }
+
+    /// How much longer what is to be sent is held back for more to come: not at all, unless the last flush was a moment ago.
+    /// So a message that comes alone goes out at once, and many that follow each other go out together.
+    fn hold(&self) -> Duration {
+        let delay = self.config.flush_delay;
+        let waits =
+            !delay.is_zero() && self.fanout.has_listed() && !self.fanout.is_full() && self.drain_until.is_none();
+        if waits {
+            delay.saturating_sub(self.flushed_at.elapsed())
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    /// Takes in what comes, and sleeps until then if nothing does.
+    fn wait_for_more(&mut self, time: Duration) -> io::Result<()> {
+        let me = usize::from(self.number);
+        let wait = if self.inbox.is_empty() && self.mesh.prepare_sleep(me, self.full_mailboxes()) {
+            Wait::AtMost(time.min(self.sleep_limit()))
+        } else {
+            Wait::No
+        };
+        self.ring.turn([], wait, &mut self.completions)?;
+        self.mesh.awake(me);
+        self.inbox.extend(self.completions.drain(..));
         Ok(())
     }
 
