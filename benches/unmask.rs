@@ -1,7 +1,7 @@
 //! Unmasking: what this crate does beside what is as fast as it gets, and beside the rivals.
 //!
 //! - `limit` is what memory allows: an XOR in place of the cache lines that the payload touches, whole and aligned, with a
-//!   key that never turns, inlined, by the instruction set that is in its name. In each round the fastest one is what the
+//!   key that never turns, all payloads in one call, by the instruction set that is in its name. In each round the fastest one is what the
 //!   others are multiples of.
 //! - `copy` is `memcpy` to a second buffer: it loads and stores as many octets as unmasking has to, but has to hold two
 //!   buffers in the cache.
@@ -13,6 +13,7 @@ mod turns;
 
 use std::hint::black_box;
 
+use tidecast_simd::limit;
 use turns::{Contender, compare};
 
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
@@ -85,78 +86,16 @@ impl Payloads {
     }
 }
 
-/// The limits of this CPU.
+/// The limits of this CPU, over as many cache lines as the payloads touch.
 fn limits(payloads: &Payloads) -> Vec<Contender<'static, Payloads>> {
-    let mut limits = vec![Contender::new("limit/words", limit::words(payloads))];
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx2") {
-            // SAFETY: AVX2 was detected in the line above.
-            limits.push(Contender::new("limit/avx2", unsafe { limit::avx2(payloads) }));
-        }
-        if is_x86_feature_detected!("avx512f") {
-            // SAFETY: AVX-512F was detected in the line above.
-            limits.push(Contender::new("limit/avx512", unsafe { limit::avx512(payloads) }));
-        }
-    }
-    limits
-}
-
-/// The limit by instruction set. Memory of vectors is aligned to them.
-mod limit {
-    #[cfg(target_arch = "x86_64")]
-    use std::arch::x86_64::{
-        _mm256_set1_epi32, _mm256_setzero_si256, _mm256_xor_si256, _mm512_set1_epi32, _mm512_setzero_si512,
-        _mm512_xor_si512,
+    let each = payloads.lines();
+    let contender = |(name, limit): (_, limit::Limit)| {
+        let mut lines = vec![limit::Line::FILLED; payloads.count * each];
+        Contender::new(format!("limit/{name}"), move |_: &mut Payloads| {
+            limit(black_box(&mut lines), each, black_box(KEY));
+        })
     };
-    use std::hint::black_box;
-
-    use super::{CACHE_LINE, KEY, Payloads};
-
-    /// What the compiler makes of words with what every CPU has.
-    pub(super) fn words(payloads: &Payloads) -> impl FnMut(&mut Payloads) + use<> {
-        let length = payloads.lines() * (CACHE_LINE / 8);
-        let mut words = vec![0; payloads.count * length];
-        move |_| {
-            let [a, b, c, d] = black_box(KEY);
-            let key = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
-            for payload in black_box(&mut words).chunks_exact_mut(length) {
-                for word in payload {
-                    *word ^= key;
-                }
-            }
-        }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2")]
-    pub(super) fn avx2(payloads: &Payloads) -> impl FnMut(&mut Payloads) + use<> {
-        let length = payloads.lines() * (CACHE_LINE / 32);
-        let mut vectors = vec![_mm256_setzero_si256(); payloads.count * length];
-        move |_| {
-            let key = _mm256_set1_epi32(i32::from_ne_bytes(black_box(KEY)));
-            for payload in black_box(&mut vectors).chunks_exact_mut(length) {
-                for vector in payload {
-                    *vector = _mm256_xor_si256(*vector, key);
-                }
-            }
-        }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx512f")]
-    pub(super) fn avx512(payloads: &Payloads) -> impl FnMut(&mut Payloads) + use<> {
-        let length = payloads.lines() * (CACHE_LINE / 64);
-        let mut vectors = vec![_mm512_setzero_si512(); payloads.count * length];
-        move |_| {
-            let key = _mm512_set1_epi32(i32::from_ne_bytes(black_box(KEY)));
-            for payload in black_box(&mut vectors).chunks_exact_mut(length) {
-                for vector in payload {
-                    *vector = _mm512_xor_si512(*vector, key);
-                }
-            }
-        }
-    }
+    limit::implementations().into_iter().map(contender).collect()
 }
 
 fn main() {

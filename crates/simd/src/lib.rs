@@ -14,6 +14,8 @@
 mod avx2;
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 mod avx512;
+#[doc(hidden)]
+pub mod limit;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
