@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use tidecast_websocket::{Opcode, Version, encode_frame};
+use tidecast_websocket::{Connection, Opcode, Version, encode_frame};
 
 use crate::plan::{Extent, Plan};
 use crate::protocol::{Protocol, Subscribe};
@@ -85,8 +85,8 @@ impl Churner {
         self.outstanding.len()
     }
 
-    /// Appends the frames of all commands that are to be said at `now`.
-    pub(crate) fn speak(&mut self, now: u64, out: &mut Vec<u8>) {
+    /// Appends the frames of all commands that are to be said at `now`; through `stream` if the connection is one.
+    pub(crate) fn speak(&mut self, now: u64, mut stream: Option<&mut Connection>, out: &mut Vec<u8>) {
         while !self.finished && out.len() < BATCH && self.outstanding.len() < MAX_OUTSTANDING {
             if self.next == self.limit {
                 self.finished = true;
@@ -102,8 +102,15 @@ impl Churner {
                 return;
             }
             let reference = self.say();
-            let key = self.random.u32(..).to_ne_bytes();
-            encode_frame(self.version, self.opcode, &self.command, Some(key), out);
+            match &mut stream {
+                Some(connection) => {
+                    connection.send(self.opcode, &self.command, out);
+                }
+                None => {
+                    let key = self.random.u32(..).to_ne_bytes();
+                    encode_frame(self.version, self.opcode, &self.command, Some(key), out);
+                }
+            }
             self.outstanding.push_back((reference, intended));
             self.next += 1;
         }
@@ -154,7 +161,7 @@ impl Churner {
 
 #[cfg(test)]
 mod tests {
-    use tidecast_websocket::{Connection, Event, Input, Limits, Millis};
+    use tidecast_websocket::{Event, Input, Limits, Millis};
 
     use super::*;
     use crate::clock::Clock;
@@ -176,7 +183,7 @@ mod tests {
     /// What it says at `now`.
     fn said(churner: &mut Churner, now: u64) -> Vec<String> {
         let mut out = Vec::new();
-        churner.speak(now, &mut out);
+        churner.speak(now, None, &mut out);
         let mut server = Connection::server(Version::V13, Limits::default(), Millis(0));
         let (mut input, mut answers, mut texts) = (Input::new(&mut out), Vec::new(), Vec::new());
         while let Some(event) = server.poll(&mut input, Millis(0), &mut answers).unwrap() {
@@ -251,7 +258,7 @@ mod tests {
         let mut seen = 0;
         while seen < 200_000 {
             let mut out = Vec::new();
-            churner.speak(start + 1_000_000_000, &mut out);
+            churner.speak(start + 1_000_000_000, None, &mut out);
             let mut references: Vec<_> = churner.outstanding.iter().map(|&(reference, _)| reference).collect();
             seen += references.len();
             references.sort_unstable();

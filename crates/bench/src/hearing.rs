@@ -5,7 +5,7 @@ use tidecast_websocket::{Event, Input};
 use crate::error::Error;
 use crate::exchange::{Exchange, millis};
 use crate::peer::Stage;
-use crate::protocol::{Packet, Protocol};
+use crate::protocol::{Framing, Next, Packet, unpack};
 use crate::scenario::Role;
 use crate::slow::Slow;
 use crate::tally::Tally;
@@ -48,10 +48,10 @@ impl Ear<'_> {
 
     /// Takes in all packets of `bytes`, and returns how many bytes those are.
     #[inline]
-    fn hear_all(&mut self, protocol: Protocol, bytes: &[u8]) -> usize {
+    fn hear_all(&mut self, next: Next, bytes: &[u8]) -> usize {
         let mut position = 0;
         loop {
-            match protocol.next(&bytes[position..]) {
+            match next(&bytes[position..]) {
                 Ok(Some((packet, length))) => {
                     position += length;
                     match packet {
@@ -171,27 +171,36 @@ impl Exchange<'_> {
                 }
             };
             position += input.consumed();
-            if protocol.is_stream() {
-                let residue = &mut peer.residue;
-                if residue.is_empty() {
-                    let taken = ear.hear_all(protocol, message);
-                    residue.extend_from_slice(&message[taken..]);
-                } else {
-                    residue.extend_from_slice(message);
-                    let taken = ear.hear_all(protocol, residue);
-                    residue.drain(..taken);
+            match protocol.framing() {
+                Framing::Stream(next) => {
+                    let residue = &mut peer.residue;
+                    if residue.is_empty() {
+                        let taken = ear.hear_all(next, message);
+                        residue.extend_from_slice(&message[taken..]);
+                    } else {
+                        residue.extend_from_slice(message);
+                        let taken = ear.hear_all(next, residue);
+                        residue.drain(..taken);
+                    }
                 }
-            } else if ear.deliver(message) {
-                match &mut peer.recalls {
+                // Several messages in one frame are none that another subscriber's frame repeats.
+                Framing::Packed => {
+                    for packet in unpack(message) {
+                        match packet {
+                            Packet::Delivery(payload) if ear.deliver(payload) => {}
+                            other => ear.hear(other),
+                        }
+                    }
+                }
+                Framing::Single if ear.deliver(message) => match &mut peer.recalls {
                     Some(next) if between => {
                         let message: Box<[u8]> = message.into();
                         recall.learn(next, &bytes[start..position], &message);
                     }
                     Some(next) => recall.skip(next, message),
                     None => {}
-                }
-            } else {
-                ear.hear(protocol.read(message));
+                },
+                Framing::Single => ear.hear(protocol.read(message)),
             }
         }
         let Ear {

@@ -6,10 +6,12 @@
 //!   raw    │ run    │ publisher  │ sequence  │ intended   │ filler │   little-endian, in a binary message
 //!          └────────┴────────────┴───────────┴────────────┴────────┘
 //!   json   the same 24 bytes in hexadecimal (48 digits), then filler, all of it one JSON string
-//!   nats, mqtt   as raw, with what the protocol puts around it
+//!   bin, nats, mqtt   as raw, with what the protocol puts around it
 //! ```
 //!
 //! The run is a random number: what another generator publishes to the same topic is told apart by it.
+
+use tidecast_wire::{Command, Kind, Payload};
 
 use crate::protocol::Protocol;
 use crate::{mqtt, nats};
@@ -53,7 +55,7 @@ impl Protocol {
     /// The smallest payload that has room for what the generator measures with, in bytes.
     pub fn smallest_payload(self) -> usize {
         match self {
-            Protocol::Raw | Protocol::Path | Protocol::Nats | Protocol::Mqtt => Stamp::BYTES,
+            Protocol::Raw | Protocol::Path | Protocol::Bin | Protocol::Nats | Protocol::Mqtt => Stamp::BYTES,
             // Two digits a byte, and the quotes.
             Protocol::Json => 2 * Stamp::BYTES + 2,
         }
@@ -86,6 +88,17 @@ impl Template {
         let filler = size - protocol.smallest_payload();
         let (message, at) = match protocol {
             Protocol::Raw | Protocol::Path => (filler_of(size), 0),
+            Protocol::Bin => {
+                let payload = Payload {
+                    kind: Kind::Binary,
+                    bytes: filler_of(size).into(),
+                };
+                let mut message = Vec::new();
+                protocol.command(&publish(topic, payload), &mut message);
+                // The payload is the end of the packet.
+                let at = message.len() - size;
+                (message, at)
+            }
             Protocol::Nats => {
                 let mut message = nats::publish(topic, size);
                 let at = message.len();
@@ -114,7 +127,7 @@ impl Template {
     pub(crate) fn stamped(&mut self, stamp: &Stamp) -> &[u8] {
         let bytes = stamp.encode();
         match self.protocol {
-            Protocol::Raw | Protocol::Path | Protocol::Nats | Protocol::Mqtt => {
+            Protocol::Raw | Protocol::Path | Protocol::Bin | Protocol::Nats | Protocol::Mqtt => {
                 self.message[self.at..][..Stamp::BYTES].copy_from_slice(&bytes);
             }
             Protocol::Json => {
@@ -129,6 +142,19 @@ impl Template {
     }
 }
 
+/// The command that publishes to our broker, without a confirmation.
+fn publish<'a>(topic: &'a str, payload: Payload<'a>) -> Command<'a> {
+    Command::Pub {
+        topic: topic.into(),
+        payload,
+        reference: None,
+        retain: false,
+        echo: true,
+        key: None,
+        id: None,
+    }
+}
+
 /// Finds the stamp in a delivery of one topic: in the payload, or in JSON in the whole message.
 #[derive(Debug)]
 pub(crate) struct Locator {
@@ -140,7 +166,7 @@ pub(crate) struct Locator {
 impl Locator {
     pub(crate) fn new(protocol: Protocol, topic: &str) -> Locator {
         let prefix = match protocol {
-            Protocol::Raw | Protocol::Path | Protocol::Nats | Protocol::Mqtt => Vec::new(),
+            Protocol::Raw | Protocol::Path | Protocol::Bin | Protocol::Nats | Protocol::Mqtt => Vec::new(),
             Protocol::Json => format!("[\"msg\",{},\"", json_string(topic)).into_bytes(),
         };
         Locator { prefix, protocol }
@@ -150,7 +176,7 @@ impl Locator {
     #[inline]
     pub(crate) fn stamp(&self, message: &[u8]) -> Option<Stamp> {
         match self.protocol {
-            Protocol::Raw | Protocol::Path | Protocol::Nats | Protocol::Mqtt => {
+            Protocol::Raw | Protocol::Path | Protocol::Bin | Protocol::Nats | Protocol::Mqtt => {
                 message.first_chunk().map(Stamp::decode)
             }
             Protocol::Json => {
@@ -189,7 +215,7 @@ fn json_string(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tidecast_wire::{Command, Kind, json};
+    use tidecast_wire::json;
 
     use super::*;
 
@@ -254,10 +280,21 @@ mod tests {
         let payload = message.strip_prefix(b"PUB bench/1 128\r\n").unwrap();
         assert_eq!(payload.len(), 130);
         assert_eq!(Locator::new(Protocol::Nats, "bench/1").stamp(payload), Some(STAMP));
+        let mut bin = Template::new(Protocol::Bin, "bench/1", 128);
+        let message = bin.stamped(&STAMP).to_vec();
+        let packet = tidecast_wire::binary::Packets::new(&message).next().unwrap().unwrap();
+        let Ok(Command::Pub { payload, .. }) = tidecast_wire::binary::parse(&packet) else {
+            panic!("{packet:?} is a publish");
+        };
+        assert_eq!((payload.bytes.len(), payload.kind), (128, Kind::Binary));
+        assert_eq!(
+            Locator::new(Protocol::Bin, "bench/1").stamp(&payload.bytes),
+            Some(STAMP)
+        );
         let mut mqtt = Template::new(Protocol::Mqtt, "bench/1", 128);
         let message = mqtt.stamped(&STAMP).to_vec();
         // What is said at QoS 0 is what is delivered.
-        let (packet, length) = Protocol::Mqtt.next(&message).unwrap().unwrap();
+        let (packet, length) = mqtt::next(&message).unwrap().unwrap();
         let crate::protocol::Packet::Delivery(payload) = packet else {
             panic!("{packet:?} is a publish");
         };

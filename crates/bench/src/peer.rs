@@ -6,7 +6,7 @@ use tidecast_websocket::{
 };
 
 use crate::plan::Plan;
-use crate::protocol::Subscribe;
+use crate::protocol::{Framing, Subscribe};
 use crate::scenario::{Role, Scenario};
 
 /// Where a connection stands.
@@ -165,9 +165,9 @@ impl Peer {
                 let frames = self.head.split_off(length);
                 self.head = Vec::new();
                 self.recalls = match accepted.extension {
-                    // Packets that go over the ends of messages are not known by the messages they come in.
+                    // Packets that share messages, or go over their ends, are not known by the frames they come in.
                     Some(Extension::PerMessageDeflate(params))
-                        if params.server_no_context_takeover && !target.is_stream =>
+                        if params.server_no_context_takeover && target.is_single =>
                     {
                         Some(0)
                     }
@@ -219,6 +219,13 @@ impl Peer {
         }
     }
 
+    /// Where messages go: to the end of the output, through the connection if that is one stream of compressed data. Otherwise
+    /// frames may be written without it.
+    pub(crate) fn outlet(&mut self) -> (Option<&mut Connection>, &mut Outgoing) {
+        let stream = matches!(self.connection.extension(), Some(Extension::DeflateStream));
+        (stream.then_some(&mut self.connection), &mut self.out)
+    }
+
     /// Starts the closing handshake, behind what the protocol says before it.
     pub(crate) fn close(&mut self, farewell: Option<&[u8]>, now: Millis) {
         if let Some(farewell) = farewell {
@@ -248,7 +255,8 @@ pub(crate) struct Target {
     protocols: &'static [&'static str],
     /// What is offered, and has to be accepted.
     extensions: &'static [Offer],
-    is_stream: bool,
+    /// A message is one packet.
+    is_single: bool,
 }
 
 impl Target {
@@ -265,7 +273,7 @@ impl Target {
                     plan.compression.offers()
                 }
             },
-            is_stream: plan.protocol.is_stream(),
+            is_single: matches!(plan.protocol.framing(), Framing::Single),
         }
     }
 

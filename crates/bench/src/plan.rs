@@ -116,8 +116,8 @@ pub enum PlanError {
     #[error("the path {0:?} has to begin with `/`")]
     PathStart(String),
     /// The protocol brings its own path.
-    #[error("json is always spoken on /ws: a path of your own goes with the other protocols")]
-    PathWithJson,
+    #[error("{0} is always spoken on /ws: a path of your own goes with the other protocols")]
+    PathWithOurs(Protocol),
     /// The protocol cannot say the topic.
     #[error("{0:?} cannot be a topic of nats: it has white space or begins or ends with a dot")]
     Topic(String),
@@ -144,7 +144,7 @@ pub enum PlanError {
     #[error("{0} connections are more than a run can have")]
     TooMany(u64),
     /// A protocol without commands.
-    #[error("with the protocol {protocol} there is nothing to {what}: use json, nats or mqtt")]
+    #[error("with the protocol {protocol} there is nothing to {what}: use json, bin, nats or mqtt")]
     NoCommands {
         /// The protocol.
         protocol: Protocol,
@@ -152,7 +152,7 @@ pub enum PlanError {
         what: &'static str,
     },
     /// A policy that cannot be said.
-    #[error("the protocol {0} has no word for the policy of a slow subscriber: use json")]
+    #[error("the protocol {0} has no word for the policy of a slow subscriber: use json or bin")]
     Policy(Protocol),
     /// Shares of a rate that is none.
     #[error("topics that differ by the law of Zipf share a rate: give one, and an exponent of at least 0")]
@@ -225,8 +225,8 @@ impl Plan {
 
     fn check_path(&self) -> Result<(), PlanError> {
         let Some(path) = &self.path else { return Ok(()) };
-        if self.protocol == Protocol::Json {
-            return Err(PlanError::PathWithJson);
+        if self.protocol.is_ours() {
+            return Err(PlanError::PathWithOurs(self.protocol));
         }
         if !path.starts_with('/') {
             return Err(PlanError::PathStart(path.clone()));
@@ -328,7 +328,7 @@ impl Plan {
         let path = match (&self.path, self.protocol) {
             (Some(path), Protocol::Raw | Protocol::Path) => path.replace("%s", &name()),
             (Some(path), _) => path.clone(),
-            (None, Protocol::Json) => "/ws".to_owned(),
+            (None, Protocol::Json | Protocol::Bin) => "/ws".to_owned(),
             (None, Protocol::Nats | Protocol::Mqtt) => "/".to_owned(),
             (None, Protocol::Path) => format!("/{}", name()),
             (None, Protocol::Raw) => {
@@ -457,6 +457,7 @@ mod tests {
         for (protocol, path) in [
             (Protocol::Path, "/a/b%20c%2B"),
             (Protocol::Json, "/ws"),
+            (Protocol::Bin, "/ws"),
             (Protocol::Nats, "/"),
             (Protocol::Mqtt, "/"),
         ] {

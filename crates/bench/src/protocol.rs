@@ -2,11 +2,12 @@
 //!
 //! The table of all of them; what takes more than a line is in [`nats`](crate::nats) and [`mqtt`](crate::mqtt).
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
 use tidecast_websocket::Opcode;
-use tidecast_wire::{Code, Command, Reference, Reply, SlowPolicy, json};
+use tidecast_wire::{Code, Command, Payload, Reference, Reply, SlowPolicy, binary, json};
 
 use crate::{mqtt, nats};
 
@@ -20,6 +21,8 @@ pub enum Protocol {
     Path,
     /// `tidecast.json.v1` on `/ws`.
     Json,
+    /// `tidecast.bin.v1` on `/ws`.
+    Bin,
     /// The text protocol of NATS.
     Nats,
     /// MQTT 3.1.1 at QoS 0.
@@ -60,10 +63,11 @@ pub(crate) struct Subscribe<'a> {
 
 impl Protocol {
     /// All of them.
-    pub const ALL: [Protocol; 5] = [
+    pub const ALL: [Protocol; 6] = [
         Protocol::Raw,
         Protocol::Path,
         Protocol::Json,
+        Protocol::Bin,
         Protocol::Nats,
         Protocol::Mqtt,
     ];
@@ -74,6 +78,7 @@ impl Protocol {
             Protocol::Raw => "raw",
             Protocol::Path => "path",
             Protocol::Json => "json",
+            Protocol::Bin => "bin",
             Protocol::Nats => "nats",
             Protocol::Mqtt => "mqtt",
         }
@@ -89,9 +94,20 @@ impl Protocol {
         matches!(self, Protocol::Raw | Protocol::Path)
     }
 
-    /// Whether packets follow each other without regard to the messages they come in.
-    pub(crate) fn is_stream(self) -> bool {
-        matches!(self, Protocol::Nats | Protocol::Mqtt)
+    /// Whether it is one of ours on `/ws`.
+    pub(crate) fn is_ours(self) -> bool {
+        matches!(self, Protocol::Json | Protocol::Bin)
+    }
+
+    /// How packets lie in messages.
+    #[inline]
+    pub(crate) fn framing(self) -> Framing {
+        match self {
+            Protocol::Raw | Protocol::Path | Protocol::Json => Framing::Single,
+            Protocol::Bin => Framing::Packed,
+            Protocol::Nats => Framing::Stream(nats::next),
+            Protocol::Mqtt => Framing::Stream(mqtt::next),
+        }
     }
 
     /// What is offered in the handshake.
@@ -99,6 +115,7 @@ impl Protocol {
         match self {
             Protocol::Raw | Protocol::Path | Protocol::Nats => &[],
             Protocol::Json => &[json::SUBPROTOCOL],
+            Protocol::Bin => &[binary::SUBPROTOCOL],
             // MQTT 3.1.1, section 6.0.
             Protocol::Mqtt => &["mqtt"],
         }
@@ -108,7 +125,7 @@ impl Protocol {
     pub(crate) fn opcode(self) -> Opcode {
         match self {
             Protocol::Json => Opcode::Text,
-            Protocol::Raw | Protocol::Path | Protocol::Nats | Protocol::Mqtt => Opcode::Binary,
+            Protocol::Raw | Protocol::Path | Protocol::Bin | Protocol::Nats | Protocol::Mqtt => Opcode::Binary,
         }
     }
 
@@ -117,7 +134,7 @@ impl Protocol {
     /// With `confirm` the broker is to confirm every command that follows.
     pub(crate) fn greet(self, client: &str, confirm: bool, out: &mut Vec<u8>) -> u32 {
         match self {
-            Protocol::Raw | Protocol::Path | Protocol::Json => 0,
+            Protocol::Raw | Protocol::Path | Protocol::Json | Protocol::Bin => 0,
             Protocol::Nats => {
                 nats::connect(confirm, out);
                 u32::from(confirm)
@@ -137,13 +154,13 @@ impl Protocol {
                 out.extend_from_slice(nats::PING);
                 1
             }
-            Protocol::Raw | Protocol::Path | Protocol::Json | Protocol::Mqtt => 0,
+            Protocol::Raw | Protocol::Path | Protocol::Json | Protocol::Bin | Protocol::Mqtt => 0,
         }
     }
 
     /// Whether a subscription is confirmed by itself, if the session was not asked to confirm everything.
     pub(crate) fn confirms(self) -> bool {
-        matches!(self, Protocol::Json | Protocol::Mqtt)
+        matches!(self, Protocol::Json | Protocol::Bin | Protocol::Mqtt)
     }
 
     /// Appends the command that subscribes.
@@ -151,14 +168,14 @@ impl Protocol {
         let Subscribe { filter, number, slow } = *subscribe;
         match self {
             Protocol::Raw | Protocol::Path => {}
-            Protocol::Json => json::command(
-                out,
+            Protocol::Json | Protocol::Bin => self.command(
                 &Command::Sub {
                     filter: filter.into(),
                     reference: Some(Reference::number(number)),
                     since: None,
                     slow,
                 },
+                out,
             ),
             Protocol::Nats => nats::subscribe(filter, number, out),
             Protocol::Mqtt => mqtt::subscribe(filter, number, out),
@@ -169,15 +186,24 @@ impl Protocol {
     pub(crate) fn unsubscribe(self, filter: &str, subscribed: u64, number: u64, out: &mut Vec<u8>) {
         match self {
             Protocol::Raw | Protocol::Path => {}
-            Protocol::Json => json::command(
-                out,
+            Protocol::Json | Protocol::Bin => self.command(
                 &Command::Unsub {
                     filter: filter.into(),
                     reference: Some(Reference::number(number)),
                 },
+                out,
             ),
             Protocol::Nats => nats::unsubscribe(subscribed, out),
             Protocol::Mqtt => mqtt::unsubscribe(filter, number, out),
+        }
+    }
+
+    /// Appends a command in one of our own encodings.
+    pub(crate) fn command(self, command: &Command<'_>, out: &mut Vec<u8>) {
+        if self == Protocol::Bin {
+            binary::command(out, command);
+        } else {
+            json::command(out, command);
         }
     }
 
@@ -190,7 +216,7 @@ impl Protocol {
     pub(crate) fn pong(self) -> &'static [u8] {
         match self {
             Protocol::Nats => nats::PONG,
-            Protocol::Raw | Protocol::Path | Protocol::Json | Protocol::Mqtt => b"",
+            Protocol::Raw | Protocol::Path | Protocol::Json | Protocol::Bin | Protocol::Mqtt => b"",
         }
     }
 
@@ -203,45 +229,76 @@ impl Protocol {
     pub(crate) fn reference(self, number: u64) -> u64 {
         match self {
             Protocol::Mqtt => u64::from(mqtt::packet_identifier(number)),
-            Protocol::Raw | Protocol::Path | Protocol::Json | Protocol::Nats => number,
+            Protocol::Raw | Protocol::Path | Protocol::Json | Protocol::Bin | Protocol::Nats => number,
         }
     }
 
-    /// The first packet of `bytes` and its length, if it is whole. For protocols that are streams.
-    ///
-    /// # Errors
-    /// The broker broke its protocol.
-    #[inline]
-    pub(crate) fn next(self, bytes: &[u8]) -> Result<Option<(Packet<'_>, usize)>, String> {
-        match self {
-            Protocol::Nats => nats::next(bytes),
-            Protocol::Mqtt => mqtt::next(bytes),
-            Protocol::Raw | Protocol::Path | Protocol::Json => Ok(Some((self.read(bytes), bytes.len()))),
-        }
-    }
-
-    /// What a whole message means, where it is a packet and no delivery of the run.
+    /// What a whole message means, where it is one packet and no delivery of the run.
     #[cold]
     pub(crate) fn read(self, message: &[u8]) -> Packet<'_> {
         if self.is_path() {
             return Packet::Delivery(message);
         }
-        let refused = |reason| Packet::Refused { number: None, reason };
         let Ok(text) = str::from_utf8(message) else {
-            return refused("the broker sent a binary message on a JSON connection".to_owned());
+            return Packet::Refused {
+                number: None,
+                reason: "the broker sent a binary message on a JSON connection".to_owned(),
+            };
         };
         match json::parse_reply(text) {
+            // In JSON the stamp is looked for in the whole message.
             Ok(Reply::Message { .. }) => Packet::Delivery(message),
-            Ok(Reply::Ok { reference, .. }) => Packet::Confirmed(reference.as_json().parse().ok()),
-            Ok(Reply::Err { reference, code, text }) => Packet::Refused {
-                number: reference.and_then(|reference| reference.as_json().parse().ok()),
-                reason: format!("the broker refused: {code}: {text}"),
-            },
-            Ok(Reply::Lag { dropped, .. }) => Packet::Lag(dropped),
-            Ok(_) => Packet::Other,
-            Err(error) if error.code == Code::UnknownVerb => Packet::Other,
-            Err(error) => refused(format!("the broker sent what cannot be read: {error}")),
+            other => of_reply(other),
         }
+    }
+}
+
+/// Takes the first packet off a stream: the packet and its length, if it is whole. An error says how the broker broke its
+/// protocol.
+pub(crate) type Next = fn(&[u8]) -> Result<Option<(Packet<'_>, usize)>, String>;
+
+/// How packets lie in messages.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Framing {
+    /// A message is one.
+    Single,
+    /// A message has several, each of them whole.
+    Packed,
+    /// They follow each other without regard to messages.
+    Stream(Next),
+}
+
+/// The packets of one message of `tidecast.bin.v1`.
+#[inline]
+pub(crate) fn unpack(message: &[u8]) -> impl Iterator<Item = Packet<'_>> {
+    binary::Packets::new(message).map(|packet| match packet.and_then(|packet| binary::parse_reply(&packet)) {
+        Ok(Reply::Message {
+            payload: Payload {
+                bytes: Cow::Borrowed(bytes),
+                ..
+            },
+            ..
+        }) => Packet::Delivery(bytes),
+        other => of_reply(other),
+    })
+}
+
+/// What the broker says beside deliveries.
+#[cold]
+fn of_reply<'a>(reply: Result<Reply<'_>, tidecast_wire::Error<'_>>) -> Packet<'a> {
+    match reply {
+        Ok(Reply::Ok { reference, .. }) => Packet::Confirmed(reference.as_json().parse().ok()),
+        Ok(Reply::Err { reference, code, text }) => Packet::Refused {
+            number: reference.and_then(|reference| reference.as_json().parse().ok()),
+            reason: format!("the broker refused: {code}: {text}"),
+        },
+        Ok(Reply::Lag { dropped, .. }) => Packet::Lag(dropped),
+        Ok(Reply::Message { .. } | Reply::Hello { .. } | Reply::Bye { .. } | Reply::Pong) => Packet::Other,
+        Err(error) if error.code == Code::UnknownVerb => Packet::Other,
+        Err(error) => Packet::Refused {
+            number: None,
+            reason: format!("the broker sent what cannot be read: {error}"),
+        },
     }
 }
 
@@ -277,7 +334,7 @@ mod tests {
         }
         assert_eq!(
             "xml".parse::<Protocol>(),
-            Err("it is one of raw, path, json, nats, mqtt".to_owned())
+            Err("it is one of raw, path, json, bin, nats, mqtt".to_owned())
         );
     }
 
@@ -324,5 +381,27 @@ mod tests {
         let mut out = Vec::new();
         Protocol::Json.unsubscribe("a/b", 9, 10, &mut out);
         assert_eq!(str::from_utf8(&out).unwrap(), r#"["unsub","a/b",{"ref":10}]"#);
+    }
+
+    #[test]
+    fn packets_of_one_binary_message_are_told_apart() {
+        let mut message = Vec::new();
+        binary::hello(&mut message, "s", 1 << 20, 25_000);
+        binary::ok(&mut message, &Reference::number(7), None);
+        binary::message(&mut message, "a", tidecast_wire::Kind::Binary, b"payload", Some(3));
+        binary::lag(&mut message, "a", 12);
+        let packets: Vec<_> = unpack(&message).collect();
+        assert_eq!(
+            packets,
+            [
+                Packet::Other,
+                Packet::Confirmed(Some(7)),
+                Packet::Delivery(b"payload"),
+                Packet::Lag(12)
+            ]
+        );
+        message.truncate(message.len() - 1);
+        let last = unpack(&message).last();
+        assert!(matches!(last, Some(Packet::Refused { number: None, .. })), "{last:?}");
     }
 }

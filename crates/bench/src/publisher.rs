@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidecast_websocket::{Opcode, Version, encode_frame};
+use tidecast_websocket::{Connection, Opcode, Version, encode_frame};
 
 use crate::load::Load;
 use crate::payload::{Stamp, Template};
@@ -101,8 +101,8 @@ impl Publisher {
     }
 
     /// Appends the frames of all messages that are to be sent at `now`, `landed` of the earlier ones having reached every
-    /// subscriber.
-    pub(crate) fn publish(&mut self, landed: u64, now: u64, out: &mut Vec<u8>) {
+    /// subscriber; through `stream` if the connection is one.
+    pub(crate) fn publish(&mut self, landed: u64, now: u64, mut stream: Option<&mut Connection>, out: &mut Vec<u8>) {
         while !self.finished && out.len() < BATCH {
             if self.next == self.limit {
                 self.finished = true;
@@ -128,8 +128,16 @@ impl Publisher {
                 sequence: self.next,
                 intended,
             };
-            let key = self.random.u32(..).to_ne_bytes();
-            encode_frame(self.version, self.opcode, self.template.stamped(&stamp), Some(key), out);
+            let message = self.template.stamped(&stamp);
+            match &mut stream {
+                Some(connection) => {
+                    connection.send(self.opcode, message, out);
+                }
+                None => {
+                    let key = self.random.u32(..).to_ne_bytes();
+                    encode_frame(self.version, self.opcode, message, Some(key), out);
+                }
+            }
             self.next += 1;
             if let Some(step) = self.timeline.step_at(intended, &mut self.hint) {
                 self.published[step] += 1;
@@ -173,7 +181,7 @@ mod tests {
 
     fn frames(publisher: &mut Publisher, landed: u64, now: u64) -> usize {
         let mut out = Vec::new();
-        publisher.publish(landed, now, &mut out);
+        publisher.publish(landed, now, None, &mut out);
         assert_eq!(out.len() % FRAME, 0);
         out.len() / FRAME
     }

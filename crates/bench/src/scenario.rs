@@ -52,7 +52,7 @@ pub enum Scenario {
         subscribers: u32,
         /// How many of them read nothing while the run lasts.
         slow: u32,
-        /// What the slow ones ask the broker to do with them, in JSON.
+        /// What the slow ones ask the broker to do with them, in our own encodings.
         #[serde(serialize_with = "write_policy", skip_serializing_if = "Option::is_none")]
         policy: Option<SlowPolicy>,
     },
@@ -164,7 +164,7 @@ impl Scenario {
                 some(publishers, "publisher")?;
                 some(slow, "slow subscriber")?;
                 some(subscribers.saturating_sub(slow), "subscriber that is not slow")?;
-                if policy.is_some() && protocol != Protocol::Json {
+                if policy.is_some() && !protocol.is_ours() {
                     return Err(PlanError::Policy(protocol));
                 }
                 Ok(())
@@ -571,7 +571,7 @@ mod tests {
             beside: None,
         };
         let refused = churn.check(Protocol::Path, &window).unwrap_err();
-        assert!(refused.to_string().contains("json, nats or mqtt"), "{refused}");
+        assert!(refused.to_string().contains("json, bin, nats or mqtt"), "{refused}");
         assert_eq!(churn.check(Protocol::Mqtt, &window), Ok(()));
         let slow = |subscribers, policy| Scenario::Slow {
             publishers: 1,

@@ -368,10 +368,10 @@ impl<'a> Thread<'a> {
                 continue;
             }
             let landed = self.shared.landings.landed(publisher.number);
-            let out = &mut self.exchange.peers[publisher.slot as usize].out;
+            let (stream, out) = self.exchange.peers[publisher.slot as usize].outlet();
             // What the socket has not taken yet comes first; the messages behind it keep their intended times.
             if out.is_empty() {
-                publisher.publish(landed, now, &mut out.bytes);
+                publisher.publish(landed, now, stream, &mut out.bytes);
                 self.shared.issued(publisher.number, publisher.sent());
                 self.exchange.list(publisher.slot);
                 if publisher.is_finished() {
@@ -421,9 +421,9 @@ impl<'a> Thread<'a> {
             if churner.is_done() {
                 continue;
             }
-            let out = &mut self.exchange.peers[churner.slot as usize].out;
+            let (stream, out) = self.exchange.peers[churner.slot as usize].outlet();
             if out.is_empty() {
-                churner.speak(now, &mut out.bytes);
+                churner.speak(now, stream, &mut out.bytes);
                 self.exchange.list(churner.slot);
             }
             let blocked = self.exchange.peers[churner.slot as usize].out.blocked;

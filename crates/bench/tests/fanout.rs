@@ -33,6 +33,8 @@ enum Manner {
     Refusing,
     /// Delivers also what nobody published.
     Chatty,
+    /// Pings between deliveries.
+    Pinging,
 }
 
 struct Server {
@@ -172,6 +174,11 @@ impl Server {
             }
             Manner::Duplicating if tenth => deliver(payload),
             Manner::Chatty if tenth => deliver(b"\"good morning, everybody, this is not what was published\""),
+            Manner::Pinging if tenth => {
+                for subscriber in self.subscribers.lock().unwrap().iter() {
+                    write(subscriber, Version::V13, Opcode::Ping, b"still there?");
+                }
+            }
             Manner::Closing if number == 100 => {
                 let subscriber = self.subscribers.lock().unwrap().pop().unwrap();
                 write(&subscriber, Version::V13, Opcode::Close, b"\x0f\xa0slow consumer");
@@ -394,6 +401,18 @@ fn a_subscriber_that_is_closed_is_an_error_that_names_code_and_reason() {
         "{report}"
     );
     assert!(report.faults.lost > 0, "what it did not get is lost: {report}");
+}
+
+#[test]
+fn pings_between_deliveries_disturb_nothing() {
+    for protocol in [Protocol::Raw, Protocol::Json] {
+        let report = report(&Plan {
+            protocol,
+            ..plan(serve(Manner::Pinging))
+        });
+        assert!(report.is_good(), "{report}");
+        assert_eq!(report.deliveries, 500 * 20);
+    }
 }
 
 #[test]

@@ -28,9 +28,9 @@ pub(super) struct Common {
     /// The topic; where there are several, what they begin with
     #[arg(long, default_value = "bench")]
     topic: String,
-    /// raw: /t/TOPIC, every frame a payload; path: the same on --path; json: tidecast.json.v1; nats; mqtt: 3.1.1 at QoS 0
-    /// [default: raw; churn: json]
-    #[arg(long, value_name = "raw|path|json|nats|mqtt")]
+    /// raw: /t/TOPIC, every frame a payload; path: the same on --path; json and bin: tidecast.json.v1 and tidecast.bin.v1;
+    /// nats; mqtt: 3.1.1 at QoS 0 [default: raw; churn: json]
+    #[arg(long, value_name = "raw|path|json|bin|nats|mqtt")]
     protocol: Option<Protocol>,
     /// The version of WebSocket to speak: 13, 8, 7 or 6
     #[arg(long, value_name = "N", default_value = "13", value_parser = version)]
@@ -182,7 +182,7 @@ pub(super) struct SlowArgs {
     /// How many of them read nothing while the run lasts, or what share: 100 or 10%
     #[arg(long, value_name = "N", default_value = "10%")]
     slow: String,
-    /// What the slow ones ask the broker to do, with json: close, drop-new, drop-old or latest
+    /// What the slow ones ask the broker to do, with json or bin: close, drop-new, drop-old or latest
     #[arg(long, value_name = "POLICY", value_parser = policy)]
     policy: Option<SlowPolicy>,
     /// Connections that send

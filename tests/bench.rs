@@ -1,0 +1,370 @@
+//! The load generator against brokers: this one, and two that nobody here wrote.
+//!
+//! `nats-server` and `mosquitto` are Debian's packages of these names. Where they are missing their tests fail, unless
+//! `TEST_WITHOUT_PEERS` is set, which says that they may be left out.
+
+mod support;
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+use support::*;
+
+/// Runs `tidecast bench` with `line`, words apart, against `url`.
+fn bench(url: &str, line: &str) -> Output {
+    let mut command = tidecast(&["bench"]);
+    command.args(line.split_whitespace());
+    command.args(["--url", url, "--progress", "never"]);
+    run(command, None)
+}
+
+/// The report of a run that has to be a good one.
+fn report(url: &str, line: &str) -> Value {
+    let output = bench(url, &format!("{line} --json"));
+    assert!(output.status.success(), "{line}: {}", said(&output));
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{line}: {error}: {}", said(&output)))
+}
+
+fn number(report: &Value, pointer: &str) -> u64 {
+    let value = report.pointer(pointer).and_then(Value::as_u64);
+    value.unwrap_or_else(|| panic!("{pointer} is a number in {report:#}"))
+}
+
+/// Everything is delivered, and as much as the scenario says.
+fn deliveries(url: &str, line: &str, expected: u64) {
+    let report = report(url, line);
+    assert_eq!(number(&report, "/deliveries"), expected, "{line}: {report:#}");
+    assert_eq!(
+        number(&report, "/latency_microseconds/samples"),
+        expected,
+        "{line}: {report:#}"
+    );
+    for fault in ["lost", "duplicated", "reordered", "corrupt"] {
+        assert_eq!(number(&report, &format!("/faults/{fault}")), 0, "{line}: {report:#}");
+    }
+}
+
+/// The scenarios that publish, in a protocol.
+fn publishing_scenarios(url: &str, flags: &str) {
+    for (scenario, expected) in [
+        ("fanout --subscribers 20 --publishers 2 --count 100 --window 8", 4_000),
+        ("fanout --subscribers 20 --size 20000 --count 20 --rate 500", 400),
+        ("fanin --publishers 20 --subscribers 2 --count 50 --window 4", 2_000),
+        (
+            "many-topics --topics 10 --publishers 2 --subscribers 3 --count 20 --threads 2",
+            1_200,
+        ),
+        ("echo --connections 10 --count 50", 500),
+    ] {
+        deliveries(url, &format!("{scenario} {flags}"), expected);
+    }
+}
+
+#[test]
+fn every_scenario_that_publishes_is_delivered_in_every_protocol_of_ours() {
+    let broker = Broker::start(&[]);
+    for protocol in ["raw", "json", "bin", "path --path /t/%s"] {
+        publishing_scenarios(&broker.ws(""), &format!("--protocol {protocol}"));
+    }
+}
+
+#[test]
+fn every_version_and_compression_goes_with_every_scenario() {
+    let broker = Broker::start(&[]);
+    for flags in [
+        "--version 13 --compression permessage-deflate",
+        "--version 8",
+        "--version 7 --compression deflate-stream --protocol json",
+        "--version 6 --compression deflate-stream",
+    ] {
+        publishing_scenarios(&broker.ws(""), flags);
+        let churn = if flags.contains("json") { "" } else { "--protocol bin" };
+        let report = report(
+            &broker.ws(""),
+            &format!("churn --connections 4 --count 40 {flags} {churn}"),
+        );
+        assert_eq!(number(&report, "/operations/count"), 160, "{report:#}");
+    }
+}
+
+#[test]
+fn topics_share_a_rate_by_the_law_of_zipf() {
+    let broker = Broker::start(&[]);
+    let line = "many-topics --topics 4 --zipf 1 --rate 1k --duration 300ms --warmup 100ms";
+    let report = report(&broker.ws(""), line);
+    // A message more or less for each publisher, whose turns do not begin with the span.
+    let published = number(&report, "/published");
+    assert!((296..=304).contains(&published), "{report:#}");
+}
+
+#[test]
+fn every_command_of_a_churn_is_confirmed_beside_a_fan_out_that_loses_nothing() {
+    let broker = Broker::start(&[]);
+    for protocol in ["json", "bin"] {
+        let line = format!(
+            "churn --protocol {protocol} --connections 10 --filters 7 --count 500 --window 50 --threads 2 \
+             --fanout-subscribers 10 --fanout-rate 500"
+        );
+        let report = report(&broker.ws(""), &line);
+        assert_eq!(number(&report, "/operations/count"), 5_000, "{report:#}");
+        assert_eq!(number(&report, "/operations/latency_microseconds/samples"), 5_000);
+        assert_eq!(number(&report, "/operations/failed"), 0);
+        assert_eq!(number(&report, "/deliveries"), 10 * number(&report, "/published"));
+    }
+}
+
+#[test]
+fn connections_that_come_and_go_are_all_opened_and_closed() {
+    let broker = Broker::start(&[]);
+    for flags in [
+        "--protocol raw --window 8",
+        "--protocol json --rate 2k",
+        "--protocol bin --threads 2",
+    ] {
+        let report = report(&broker.ws(""), &format!("connect --count 400 {flags}"));
+        let threads = number(&report, "/setup/threads");
+        assert_eq!(
+            number(&report, "/operations/count"),
+            400 * threads,
+            "{flags}: {report:#}"
+        );
+        assert_eq!(number(&report, "/operations/failed"), 0, "{flags}");
+    }
+
+    let totals = broker.stop();
+    assert_eq!((totals.get("opened"), totals.get("connections")), (1_600, 0));
+}
+
+#[test]
+fn idle_connections_are_held_and_their_memory_is_told() {
+    let broker = Broker::start(&[]);
+    let pid = broker.pid();
+    for flags in ["", "--protocol json --subscriptions 5 --threads 2 --open-rate 2000"] {
+        let line = format!("idle --connections 500 --duration 200ms --server-pid {pid} {flags}");
+        let report = report(&broker.ws(""), &line);
+        assert_eq!(number(&report, "/opening/connections"), 500, "{flags}");
+        assert!(report["server"]["resident_bytes_per_connection"].is_f64(), "{report:#}");
+    }
+}
+
+#[test]
+fn who_reads_nothing_is_closed_or_told_what_was_dropped_and_all_others_get_everything() {
+    let broker = Broker::start(&["--max-pending", "64K"]);
+    let line = "slow --subscribers 10 --slow 20% --size 16K --count 2000 --window 16";
+    let closed = report(&broker.ws(""), line);
+    assert_eq!(number(&closed, "/deliveries"), 8 * 2_000);
+    assert_eq!(number(&closed, "/slow/still_open"), 0, "{closed:#}");
+    let how: Vec<_> = closed["slow"]["closed"].as_object().unwrap().iter().collect();
+    assert!(how.len() == 1 && how[0].0.starts_with("4000"), "{closed:#}");
+    let dropped = report(&broker.ws(""), &format!("{line} --protocol json --policy drop-new"));
+    assert_eq!(number(&dropped, "/deliveries"), 8 * 2_000);
+    assert_eq!(number(&dropped, "/slow/still_open"), 2, "{dropped:#}");
+    let kept = number(&dropped, "/slow/deliveries");
+    let lagged = number(&dropped, "/slow/lagged_messages");
+    assert!(lagged > 0 && number(&dropped, "/slow/lag_notices") > 0, "{dropped:#}");
+    assert_eq!(
+        kept + lagged,
+        2 * 2_000,
+        "each message was delivered or told to be dropped: {dropped:#}"
+    );
+}
+
+#[test]
+fn steps_and_ramps_have_a_row_each() {
+    let broker = Broker::start(&[]);
+    let report = report(
+        &broker.ws(""),
+        "fanout --subscribers 3 --rate 200/200ms,400..800/500ms --warmup 50ms",
+    );
+    let rows = report["steps"].as_array().unwrap();
+    assert_eq!(rows.len(), 11, "{report:#}");
+    let published: Vec<u64> = rows.iter().map(|row| row["published"].as_u64().unwrap()).collect();
+    assert_eq!(published[0], 40);
+    assert_eq!(published.iter().sum::<u64>(), number(&report, "/published"));
+    assert!(number(&report, "/published").abs_diff(340) <= 1, "{report:#}");
+}
+
+#[test]
+fn a_gate_ends_a_good_run_with_a_code_of_its_own() {
+    let broker = Broker::start(&[]);
+    let run = |gates: &str| bench(&broker.ws(""), &format!("echo --connections 2 --count 20 {gates}"));
+    let open = run("--fail-if p99>60s --fail-if rate<1");
+    assert!(open.status.success(), "{}", said(&open));
+    let closed = run("--fail-if p99>60s --fail-if rate<1000000000000");
+    assert_eq!(closed.status.code(), Some(6), "{}", said(&closed));
+    assert!(String::from_utf8_lossy(&closed.stderr).contains("rate<1000000000000 holds"));
+}
+
+/// A file with `text`, of a name that no other test has.
+fn file(name: &str, text: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::write(&path, text).unwrap();
+    path
+}
+
+#[test]
+fn a_file_says_what_to_run_and_two_reports_are_compared() {
+    let broker = Broker::start(&[]);
+    let scenario = file(
+        "bench-scenario.toml",
+        &format!(
+            "scenario = \"fanout\"\nurl = {:?}\nsubscribers = 5\ncount = 50\njson = true\nprogress = \"never\"\n",
+            broker.ws("")
+        ),
+    );
+    let reports = ["64", "256"].map(|size| {
+        let mut command = tidecast(&["bench", "run"]);
+        command.arg(&scenario).args(["--size", size]);
+        let output = run(command, None);
+        assert!(output.status.success(), "{}", said(&output));
+        file(&format!("bench-{size}.json"), str::from_utf8(&output.stdout).unwrap())
+    });
+    let mut command = tidecast(&["bench", "compare"]);
+    command.args(&reports);
+    let output = run(command, None);
+    assert!(output.status.success(), "{}", said(&output));
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains("differs: size 64 and 256"), "{table}");
+    assert!(table.contains("deliveries/s"), "{table}");
+}
+
+#[test]
+fn a_file_with_a_key_that_is_none_is_refused_with_line_and_nearest_name() {
+    let scenario = file("bench-bad.toml", "scenario = \"fanout\"\n\nsubscriber = 5\n");
+    let mut command = tidecast(&["bench", "run"]);
+    command.arg(&scenario);
+    let output = run(command, None);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        message.contains("line 3") && message.contains("\"subscribers\""),
+        "{message}"
+    );
+}
+
+/// A broker of another make; killed, by its pid, when dropped.
+struct Other {
+    child: Child,
+    url: String,
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        // Ended already, or not to be waited for: either way nothing of it stays.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Where Debian has a server; none if it is missing and may be.
+fn installed(name: &str) -> Option<PathBuf> {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&paths)
+        // Debian keeps servers where only root's PATH leads.
+        .chain([PathBuf::from("/usr/sbin")])
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file());
+    if found.is_none() {
+        assert!(
+            std::env::var_os("TEST_WITHOUT_PEERS").is_some(),
+            "{name} is missing: install it (apt-get install {name}), or set TEST_WITHOUT_PEERS=1 to leave it out"
+        );
+        eprintln!("{name} is missing, and left out as TEST_WITHOUT_PEERS allows");
+    }
+    found
+}
+
+/// A port that is free now.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// Starts a server whose configuration, given two ports, makes it listen for WebSockets on the first; again with others if
+/// somebody else takes one of them first.
+fn start(program: &Path, name: &str, flag: &str, configuration: impl Fn(u16, u16) -> String) -> Other {
+    for _ in 0..5 {
+        let port = free_port();
+        let path = file(&format!("{name}-{port}.conf"), &configuration(port, free_port()));
+        let mut child = Command::new(program)
+            .arg(flag)
+            .arg(&path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{program:?}: {error}"));
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let listens = eventually("the other broker listens or ends", || {
+            let ended = child.try_wait().unwrap().is_some();
+            let connected = TcpStream::connect(address).is_ok();
+            (ended || connected).then_some(connected && !ended)
+        });
+        let other = Other {
+            child,
+            url: format!("ws://{address}"),
+        };
+        if listens {
+            return other;
+        }
+    }
+    panic!("{name} ends at once, on any port");
+}
+
+/// Everything but topics with wildcards, which the generator does not use.
+fn all_scenarios(url: &str, protocol: &str) {
+    publishing_scenarios(url, &format!("--protocol {protocol}"));
+    let churn = report(
+        url,
+        &format!("churn --protocol {protocol} --connections 5 --filters 3 --count 200 --fanout-subscribers 3"),
+    );
+    assert_eq!(number(&churn, "/operations/count"), 1_000, "{churn:#}");
+    let connect = report(url, &format!("connect --protocol {protocol} --count 50 --window 4"));
+    assert_eq!(number(&connect, "/operations/count"), 50, "{connect:#}");
+    let idle = report(
+        url,
+        &format!("idle --protocol {protocol} --connections 50 --subscriptions 3 --duration 100ms"),
+    );
+    assert_eq!(number(&idle, "/opening/connections"), 50, "{idle:#}");
+    let slow = report(
+        url,
+        &format!("slow --protocol {protocol} --subscribers 5 --slow 1 --count 50 --window 4"),
+    );
+    assert_eq!(number(&slow, "/deliveries"), 200, "{slow:#}");
+    assert_eq!(number(&slow, "/slow/deliveries"), 50, "{slow:#}");
+}
+
+#[test]
+fn nats_server_is_measured_with_every_scenario() {
+    let Some(program) = installed("nats-server") else {
+        return;
+    };
+    let nats = start(&program, "nats", "-c", |port, other| {
+        format!(
+            "host: 127.0.0.1\nport: {other}\n\
+             websocket {{ host: 127.0.0.1, port: {port}, no_tls: true, compression: true }}\n"
+        )
+    });
+    all_scenarios(&nats.url, "nats");
+    deliveries(
+        &nats.url,
+        "fanout --protocol nats --compression permessage-deflate --subscribers 10 --count 100",
+        1_000,
+    );
+}
+
+#[test]
+fn mosquitto_is_measured_with_every_scenario() {
+    let Some(program) = installed("mosquitto") else { return };
+    let mosquitto = start(&program, "mosquitto", "-c", |port, other| {
+        // Version 2.0.11 does not start with WebSocket listeners alone.
+        format!(
+            "listener {other} 127.0.0.1\nlistener {port} 127.0.0.1\nprotocol websockets\nallow_anonymous true\n\
+             max_queued_messages 0\n"
+        )
+    });
+    all_scenarios(&mosquitto.url, "mqtt");
+}
