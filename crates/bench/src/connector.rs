@@ -30,7 +30,11 @@ const SLOTS: u64 = 16_384;
 /// Connections that may be opening, whatever is due: the backlog of a server has an end.
 const OPENING: usize = 4096;
 
-/// How long the thread sleeps while an old ring has connections: nothing wakes it when something happens there.
+/// Connections begun in one turn: answers that have come meanwhile are not to wait for long.
+const BATCH: usize = 32;
+
+/// How long the thread sleeps while an old ring has connections, for nothing wakes it when something happens there; and when
+/// there was no socket to be had.
 const SHORT_NAP: Duration = Duration::from_millis(1);
 
 /// Runs thread `index`, as [`thread::run`](crate::thread::run) does.
@@ -73,6 +77,8 @@ struct Connector<'a> {
     /// Rings without free slots.
     retired: Vec<Exchange<'a>>,
     schedule: Schedule,
+    /// No socket was to be had when one was last asked for.
+    failing: bool,
     /// Connections that were begun.
     next: u64,
     limit: u64,
@@ -104,6 +110,7 @@ impl<'a> Connector<'a> {
                 u64::MAX,
                 Pace::even(index as usize, threads as usize),
             ),
+            failing: false,
             next: 0,
             limit: match plan.extent {
                 Extent::Time { .. } => u64::MAX,
@@ -157,7 +164,7 @@ impl<'a> Connector<'a> {
 
     /// Opens all connections that are due at `now`; whether there will be no more.
     fn open(&mut self, now: u64, end: u64) -> Result<bool, Error> {
-        loop {
+        for _ in 0..BATCH {
             if self.next == self.limit || self.shared.is_stopped() {
                 return Ok(true);
             }
@@ -176,7 +183,9 @@ impl<'a> Connector<'a> {
             }
             let number = self.next as usize;
             self.next += 1;
-            match self.dialer.dial() {
+            let dialed = self.dialer.dial();
+            self.failing = dialed.is_err();
+            match dialed {
                 Ok(socket) => {
                     let purpose = Purpose {
                         role: Role::Passing,
@@ -200,14 +209,18 @@ impl<'a> Connector<'a> {
                     let remedy = remedy(&source);
                     self.current
                         .error(format!("a connection to {address} failed: {source}{remedy}"));
-                    // What is to be done about it takes time: the next turn tries again.
+                    // It will not be better at once.
                     return Ok(false);
                 }
             }
         }
+        Ok(false)
     }
 
     fn sleep(&self, now: u64, finished: bool) -> Wait {
+        if self.failing && !finished {
+            return Wait::AtMost(SHORT_NAP);
+        }
         let nap = if self.retired.is_empty() { NAP } else { SHORT_NAP };
         // A window without room, and what comes when all has begun, depend on what arrives.
         let due = self.schedule.wait(self.next, now).filter(|_| !finished);

@@ -379,7 +379,7 @@ impl<'a> Exchange<'a> {
                 self.lose(slot, &reason)
             }
             Ok(Answer::Open(mut frames)) => {
-                peer.begin_session(self.plan, self.run, slot);
+                peer.begin_session(self.plan, self.run);
                 self.open_if_answered(slot, now);
                 self.list(slot);
                 self.frames(slot, &mut frames, now)

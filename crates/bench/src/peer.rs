@@ -1,5 +1,7 @@
 //! One connection of the generator.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use tidecast_client::masking_key;
 use tidecast_websocket::{
     ClientHandshake, ClientHandshakeError, Connection, Extension, Limits, Millis, Offer, Opcode, Url, Version, code,
@@ -181,7 +183,10 @@ impl Peer {
     }
 
     /// The WebSocket is open: begins the session, and subscribes. `run` is part of the name of the session.
-    pub(crate) fn begin_session(&mut self, plan: &Plan, run: u32, slot: u32) {
+    pub(crate) fn begin_session(&mut self, plan: &Plan, run: u32) {
+        /// Sessions of this process: two of one name would end each other.
+        static SESSIONS: AtomicU64 = AtomicU64::new(0);
+
         let protocol = plan.protocol;
         let filters: Vec<String> = match (&plan.scenario, self.role) {
             (Scenario::Idle { subscriptions, .. }, Role::Idle) => (0..*subscriptions)
@@ -195,7 +200,8 @@ impl Peer {
             _ => None,
         };
         let mut command = Vec::new();
-        let client = format!("tidecast-bench-{run:08x}-{slot:x}-{:x}", self.began);
+        // All brokers take names of up to 23 letters and digits.
+        let client = format!("tb{run:08x}{:x}", SESSIONS.fetch_add(1, Ordering::Relaxed));
         self.awaited += protocol.greet(&client, self.role == Role::Churner, &mut command);
         self.say(plan, &mut command);
         if protocol.has_commands() {

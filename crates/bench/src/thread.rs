@@ -36,7 +36,7 @@ pub(crate) const NAP: Duration = Duration::from_millis(20);
 const CLOSING: Duration = Duration::from_secs(5);
 
 /// How long nothing may come to the slow ones, once they read again, until that is taken for all there is.
-const QUIET: Duration = Duration::from_millis(500);
+const QUIET: Duration = Duration::from_secs(1);
 
 /// What a thread measured.
 pub(crate) struct Outcome {

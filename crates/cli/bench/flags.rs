@@ -235,6 +235,9 @@ pub(super) struct ConnectArgs {
 }
 
 /// Open connections and hold them: how fast they open, and what each costs the broker
+///
+/// What memory each costs is told with --server-pid, by how much the broker's grew; one that was just started has none left
+/// from before.
 #[derive(Debug, Args)]
 pub(super) struct IdleArgs {
     /// Connections; more than the limit of open files take several threads
