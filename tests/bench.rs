@@ -198,6 +198,29 @@ fn a_gate_ends_a_good_run_with_a_code_of_its_own() {
     assert!(String::from_utf8_lossy(&closed.stderr).contains("rate<1000000000000 holds"));
 }
 
+#[test]
+fn a_page_is_written_with_plots_and_the_command() {
+    let broker = Broker::start(&[]);
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-report.html");
+    let line = format!(
+        "fanout --subscribers 5 --rate 100 --duration 2s --warmup 200ms --server-pid {} --report {}",
+        broker.pid(),
+        path.display()
+    );
+    let output = bench(&broker.ws(""), &line);
+    assert!(output.status.success(), "{}", said(&output));
+    let page = fs::read_to_string(&path).unwrap();
+    for words in [
+        "Done per second",
+        "Cores used by the broker",
+        "Latency of deliveries",
+        "--rate 100",
+        "kernel",
+    ] {
+        assert!(page.contains(words), "{words} is missing in {page}");
+    }
+}
+
 /// A file with `text`, of a name that no other test has.
 fn file(name: &str, text: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);

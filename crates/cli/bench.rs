@@ -113,7 +113,22 @@ impl Scenario {
         } else {
             print!("{report}");
         }
+        if let Some(path) = &output.report {
+            let words: Vec<_> = std::env::args().map(quoted).collect();
+            std::fs::write(path, report.to_html(&words.join(" ")))
+                .map_err(|error| Failure::new(format_args!("cannot write {}: {error}", path.display())))?;
+        }
         judge(&report, &output.fail_if)
+    }
+}
+
+/// A word of the command line as a shell reads it.
+fn quoted(word: String) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,%@+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
     }
 }
 
@@ -311,6 +326,18 @@ mod tests {
                 policy: Some(SlowPolicy::DropOld)
             }
         );
+    }
+
+    #[test]
+    fn words_are_quoted_where_a_shell_would_read_them_otherwise() {
+        for (word, shown) in [
+            ("--rate=1k", "--rate=1k"),
+            ("p99>5ms", "'p99>5ms'"),
+            ("", "''"),
+            ("it's", r"'it'\''s'"),
+        ] {
+            assert_eq!(quoted(word.to_owned()), shown);
+        }
     }
 
     #[test]

@@ -6,11 +6,12 @@
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use tidecast_driver::{Wait, descriptor_limit, thread_cpu_time};
+use tidecast_driver::{Wait, descriptor_limit};
 
 use crate::check::Faults;
 use crate::clock::nanoseconds;
 use crate::dial::{Dialer, remedy};
+use crate::effort::Effort;
 use crate::error::Error;
 use crate::exchange::Exchange;
 use crate::operations::Operations;
@@ -87,7 +88,7 @@ struct Connector<'a> {
     operations: Operations,
     opening: hdrhistogram::Histogram<u64>,
     errors: Vec<String>,
-    cpu: Sampled<Duration>,
+    effort: Sampled<Effort>,
 }
 
 impl<'a> Connector<'a> {
@@ -120,14 +121,14 @@ impl<'a> Connector<'a> {
             operations: Operations::new(Timeline::never()),
             opening: histogram(),
             errors: Vec::new(),
-            cpu: Sampled::new(&Timeline::never()),
+            effort: Sampled::new(&Timeline::never()),
         })
     }
 
     fn begin(&mut self, timeline: &Timeline) {
         self.schedule.begin(timeline.start);
         self.operations = Operations::new(timeline.clone());
-        self.cpu = Sampled::new(timeline);
+        self.effort = Sampled::new(timeline);
     }
 
     /// Opens and closes until the time is over or the count is reached, and every connection has ended.
@@ -138,7 +139,7 @@ impl<'a> Connector<'a> {
         let mut finished = false;
         loop {
             let now = self.shared.clock.now();
-            self.cpu.look(now, || Some(thread_cpu_time()));
+            self.effort.look(now, || Some(Effort::now()));
             if !finished {
                 finished = self.open(now, end)?;
             }
@@ -289,7 +290,7 @@ impl<'a> Connector<'a> {
             slow: SlowReport::default(),
             opening: self.opening,
             foreign: 0,
-            cpu: differences(self.cpu),
+            effort: differences(self.effort),
             errors: self.errors,
         }
     }

@@ -7,13 +7,16 @@ use serde::{Serialize, Serializer};
 
 use crate::check::Faults;
 use crate::compression::Compression;
+use crate::effort::Effort;
 use crate::load::Load;
+use crate::machine::Machine;
 use crate::plan::Extent;
 use crate::protocol::Protocol;
 use crate::scenario::Scenario;
 use crate::slow::SlowReport;
 
-/// Above this share of a core a thread of the generator may have been what limited the run.
+/// A thread of the generator that runs, or waits for a core, for more than this share of the time may have been what limited the
+/// run.
 const SATURATED: f64 = 0.95;
 
 /// A finished run.
@@ -57,6 +60,11 @@ pub struct Report {
     /// Step by step, if the load has steps.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<StepReport>,
+    /// Second by second, warm-up included.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ticks: Vec<Tick>,
+    /// What it ran on.
+    pub machine: Machine,
     /// The generator itself.
     pub generator: Generator,
     /// The broker's process, if it was named.
@@ -141,6 +149,18 @@ impl Latency {
     }
 }
 
+/// A second of a run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Tick {
+    /// Its end, counted from the beginning of the load.
+    pub seconds: f64,
+    /// Deliveries and operations in it, a second.
+    pub per_second: f64,
+    /// Cores that the broker's process used in it, if it was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_cores: Option<f64>,
+}
+
 /// What was done one by one.
 #[derive(Debug, Clone, Serialize)]
 pub struct OperationsReport {
@@ -222,19 +242,26 @@ pub struct Generator {
     pub cpu_seconds: f64,
     /// The share of the span in which its busiest thread was running, 0 to 1.
     pub busiest_thread: f64,
-    /// That thread was busy nearly all the time, so the run may have measured the generator, not the broker.
+    /// The share of the span in which that thread waited for a core that something else had, 0 to 1.
+    pub waited_for_core: f64,
+    /// That thread was hardly ever idle, so the run may have measured the generator, not the broker.
     pub saturated: bool,
 }
 
 impl Generator {
-    /// Of the processor time of each thread.
-    pub(crate) fn of(threads: &[Duration], span: Duration) -> Generator {
-        let busiest = threads.iter().max().copied().unwrap_or_default();
-        let busiest_thread = ratio(busiest.as_secs_f64(), span.as_secs_f64());
+    /// Of what each thread used.
+    pub(crate) fn of(threads: &[Effort], span: Duration) -> Generator {
+        let busiest = threads
+            .iter()
+            .max_by_key(|effort| effort.awake())
+            .copied()
+            .unwrap_or_default();
+        let share = |time: Duration| ratio(time.as_secs_f64(), span.as_secs_f64());
         Generator {
-            cpu_seconds: threads.iter().sum::<Duration>().as_secs_f64(),
-            busiest_thread,
-            saturated: busiest_thread > SATURATED,
+            cpu_seconds: threads.iter().map(|effort| effort.cpu.as_secs_f64()).sum(),
+            busiest_thread: share(busiest.cpu),
+            waited_for_core: share(busiest.waited),
+            saturated: share(busiest.awake()) > SATURATED,
         }
     }
 }
@@ -290,6 +317,14 @@ impl Report {
 pub(crate) mod tests {
     use super::*;
 
+    /// What a thread used, in milliseconds.
+    pub(crate) fn effort(cpu: u64, waited: u64) -> Effort {
+        Effort {
+            cpu: Duration::from_millis(cpu),
+            waited: Duration::from_millis(waited),
+        }
+    }
+
     /// A run of which everything is known.
     pub(crate) fn report() -> Report {
         Report {
@@ -331,7 +366,9 @@ pub(crate) mod tests {
             opening: None,
             slow: None,
             steps: Vec::new(),
-            generator: Generator::of(&[Duration::from_millis(200)], Duration::from_millis(500)),
+            ticks: Vec::new(),
+            machine: Machine::default(),
+            generator: Generator::of(&[effort(200, 50)], Duration::from_millis(500)),
             server: Some(Server::of(
                 Duration::from_millis(400),
                 12 << 20,

@@ -8,7 +8,7 @@ use crate::clock::{Clock, nanoseconds};
 use crate::error::Error;
 use crate::plan::{Extent, Plan};
 use crate::process::Sample;
-use crate::report::Report;
+use crate::report::{Report, Tick};
 use crate::scenario::{Layout, Scenario};
 use crate::shared::Shared;
 use crate::summary::{Usage, summarize};
@@ -94,14 +94,16 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(Progress)) -> Result<Report, Er
         let rings = rings.into_iter().flatten().collect();
         shared.rings.set(rings).expect("they are set once, here");
         let timeline = shared.begin(plan, PAUSE);
-        let steps = watch(plan, &layout, &shared, timeline, &threads, &mut progress);
+        let (steps, ticks) = watch(plan, &layout, &shared, timeline, &threads, &mut progress);
         let outcomes = join(threads)?;
         let server = empty.map(|empty| Usage { empty, steps });
-        Ok(summarize(plan, &layout, timeline, opened_in, outcomes, server))
+        let report = summarize(plan, &layout, timeline, opened_in, outcomes, server);
+        Ok(Report { ticks, ..report })
     })
 }
 
-/// Tells progress until the threads are done, and looks at the broker's process at both ends of each step.
+/// Tells progress until the threads are done, and looks at the broker's process at both ends of each step, and at what happened
+/// every second.
 fn watch<T>(
     plan: &Plan,
     layout: &Layout,
@@ -109,16 +111,21 @@ fn watch<T>(
     timeline: &Timeline,
     threads: &[ScopedJoinHandle<'_, T>],
     progress: &mut impl FnMut(Progress),
-) -> Vec<(Sample, Sample)> {
+) -> (Vec<(Sample, Sample)>, Vec<Tick>) {
     // A process that ended in the run is not the generator's failure: lost connections tell of it.
     let sample = || plan.server_pid.and_then(|pid| Sample::take(pid).ok());
     let mut server = Sampled::new(timeline);
     let mut rate = Rate::new(shared.clock);
     let (start, end) = (timeline.start, timeline.span().end);
+    let mut ticker = Ticker::new(start);
     while !threads.iter().all(ScopedJoinHandle::is_finished) {
         let now = shared.clock.now();
         server.look(now, sample);
         let count = shared.all_happened();
+        // What comes after the end is closing.
+        if now <= end {
+            ticker.look(now, count, sample);
+        }
         let done = match plan.extent {
             Extent::Time { .. } => now.saturating_sub(start) as f64 / (end - start) as f64,
             Extent::Count(_) => count as f64 / expected(plan, layout),
@@ -134,7 +141,49 @@ fn watch<T>(
         let wait = next.map_or(nanoseconds(TICK), |next| nanoseconds(TICK).min(next - now));
         std::thread::park_timeout(Duration::from_nanos(wait));
     }
-    server.finish(sample)
+    (server.finish(sample), ticker.ticks)
+}
+
+/// Takes note of what happens each second.
+struct Ticker {
+    at: u64,
+    start: u64,
+    count: u64,
+    server: Option<Sample>,
+    ticks: Vec<Tick>,
+}
+
+impl Ticker {
+    fn new(start: u64) -> Ticker {
+        Ticker {
+            at: start,
+            start,
+            count: 0,
+            server: None,
+            ticks: Vec::new(),
+        }
+    }
+
+    fn look(&mut self, now: u64, count: u64, sample: impl Fn() -> Option<Sample>) {
+        let elapsed = Duration::from_nanos(now.saturating_sub(self.at)).as_secs_f64();
+        if self.server.is_none() && now >= self.start {
+            self.server = sample();
+        }
+        if elapsed < 1.0 {
+            return;
+        }
+        let server = sample();
+        let cores = self.server.zip(server).map(|(before, after)| {
+            let cpu = after.cpu.saturating_sub(before.cpu);
+            cpu.as_secs_f64() / elapsed
+        });
+        self.ticks.push(Tick {
+            seconds: Duration::from_nanos(now - self.start).as_secs_f64(),
+            per_second: count.saturating_sub(self.count) as f64 / elapsed,
+            server_cores: cores,
+        });
+        (self.at, self.count, self.server) = (now, count, server);
+    }
 }
 
 /// How much is to happen in a run that counts.
@@ -200,5 +249,34 @@ fn failure(threads: Vec<ScopedJoinHandle<'_, Result<Outcome, Error>>>) -> Error 
     match join(threads) {
         Err(error) => error,
         Ok(_) => Error::Stopped,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_told_one_after_the_other_from_the_beginning_of_the_load() {
+        let mut ticker = Ticker::new(1_000_000_000);
+        let sample = |milliseconds| {
+            move || {
+                Some(Sample {
+                    cpu: Duration::from_millis(milliseconds),
+                    resident: 0,
+                })
+            }
+        };
+        ticker.look(500_000_000, 0, sample(900));
+        ticker.look(1_000_000_000, 0, sample(1_000));
+        ticker.look(1_900_000_000, 90, sample(1_800));
+        ticker.look(2_000_000_000, 100, sample(1_900));
+        ticker.look(4_000_000_000, 500, sample(2_000));
+        let tick = |seconds, per_second, cores| Tick {
+            seconds,
+            per_second,
+            server_cores: Some(cores),
+        };
+        assert_eq!(ticker.ticks, [tick(1.0, 100.0, 0.9), tick(3.0, 200.0, 0.05)]);
     }
 }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use crate::check::Faults;
 use crate::clock::Span;
+use crate::effort::Effort;
 use crate::load::Segment;
+use crate::machine::Machine;
 use crate::operations::Done;
 use crate::plan::{Extent, Plan};
 use crate::process::Sample;
@@ -31,7 +33,7 @@ struct Row {
     published: u64,
     done: Done,
     /// By thread.
-    cpu: Vec<Duration>,
+    effort: Vec<Effort>,
     length: Duration,
 }
 
@@ -46,9 +48,9 @@ impl Row {
             received,
             published: outcomes.iter().map(|outcome| outcome.published[step]).sum(),
             done,
-            cpu: outcomes
+            effort: outcomes
                 .iter()
-                .map(|outcome| outcome.cpu.get(step).copied().unwrap_or_default())
+                .map(|outcome| outcome.effort.get(step).copied().unwrap_or_default())
                 .collect(),
             length: Duration::from_nanos(span.end - span.start),
         }
@@ -58,8 +60,8 @@ impl Row {
         self.received.add(&other.received);
         self.published += other.published;
         self.done.add(&other.done);
-        for (sum, cpu) in self.cpu.iter_mut().zip(&other.cpu) {
-            *sum += *cpu;
+        for (sum, effort) in self.effort.iter_mut().zip(&other.effort) {
+            *sum += *effort;
         }
         self.length += other.length;
     }
@@ -106,7 +108,7 @@ pub(crate) fn summarize(
             step_report(segment, row, kind.is_some(), cpu)
         })
         .collect::<Vec<_>>();
-    let mut generator = Generator::of(&whole.cpu, whole.length);
+    let mut generator = Generator::of(&whole.effort, whole.length);
     // A generator that could not keep up in one step is not made better by the others.
     generator.saturated |= steps.iter().any(|step| step.saturated);
     let deliveries = whole.received.deliveries;
@@ -179,6 +181,8 @@ pub(crate) fn summarize(
         }),
         slow: (slow.connections > 0).then_some(slow),
         steps,
+        ticks: Vec::new(),
+        machine: Machine::this(),
         generator,
         server,
     }
@@ -187,7 +191,7 @@ pub(crate) fn summarize(
 fn step_report(segment: &Segment, row: &Row, operations: bool, server: Option<&(Sample, Sample)>) -> StepReport {
     let seconds = row.length.as_secs_f64();
     let per_second = |count: u64| ratio(count as f64, seconds);
-    let generator = Generator::of(&row.cpu, row.length);
+    let generator = Generator::of(&row.effort, row.length);
     StepReport {
         from: segment.from,
         to: segment.to,

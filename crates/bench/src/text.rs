@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::check::Faults;
 use crate::compression::Compression;
-use crate::report::{Latency, Opening, OperationsReport, Report, Setup, StepReport};
+use crate::report::{Generator, Latency, Opening, OperationsReport, Report, Setup, StepReport};
 use crate::scenario::Scenario;
 
 /// What stands in the left column takes so many characters.
@@ -92,13 +92,18 @@ impl Report {
     fn write_processes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "generator    {:.2} CPU s, busiest thread {:.0} %{}",
+            "generator    {:.2} CPU s, busiest thread {:.0} %, waiting for a core {:.0} %{}",
             self.generator.cpu_seconds,
             self.generator.busiest_thread * 100.0,
-            if self.generator.saturated {
-                ": generator saturated, use more --threads or cores"
-            } else {
-                ""
+            self.generator.waited_for_core * 100.0,
+            match &self.generator {
+                Generator { saturated: false, .. } => "",
+                Generator {
+                    waited_for_core,
+                    busiest_thread,
+                    ..
+                } if waited_for_core > busiest_thread => ": generator saturated, other processes have its cores",
+                _ => ": generator saturated, use more --threads or cores",
             }
         )?;
         let Some(server) = &self.server else { return Ok(()) };
@@ -336,8 +341,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::report::Generator;
-    use crate::report::tests::report;
+    use crate::report::tests::{effort, report};
 
     #[test]
     fn a_good_report_says_every_number_with_its_unit() {
@@ -351,7 +355,7 @@ mod tests {
              published            4,000/s   2,000\n\
              latency      p50 812.2 µs · p90 1.20 ms · p99 2.00 ms · p99.9 2.50 ms · max 1.30 s\n\
              check        lost 0 · duplicated 0 · reordered 0\n\
-             generator    0.20 CPU s, busiest thread 40 %\n\
+             generator    0.20 CPU s, busiest thread 40 %, waiting for a core 10 %\n\
              server       0.40 CPU s, 0.80 cores, 0.200 CPU s per million deliveries, 12.0 MiB resident\n"
         );
     }
@@ -381,14 +385,15 @@ mod tests {
     #[test]
     fn a_generator_that_never_rests_is_called_saturated() {
         let second = Duration::from_secs(1);
-        assert!(!Generator::of(&[second.mul_f64(0.94), second / 10], second).saturated);
-        let busy = Generator::of(&[second / 10, second.mul_f64(0.96)], second);
+        assert!(!Generator::of(&[effort(940, 0), effort(100, 0)], second).saturated);
+        let starved = Generator::of(&[effort(500, 460), effort(600, 0)], second);
+        assert!(starved.saturated, "it waited for a core when it did not run");
+        let starved = Generator::of(&[effort(400, 560)], second);
+        let report = |generator| Report { generator, ..report() };
+        assert!(report(starved).to_string().contains("other processes have its cores"));
+        let busy = Generator::of(&[effort(100, 0), effort(960, 0)], second);
         assert!(busy.saturated);
-        let report = Report {
-            generator: busy,
-            ..report()
-        };
-        assert!(report.to_string().contains("generator saturated"), "{report}");
+        assert!(report(busy).to_string().contains("use more --threads"));
     }
 
     #[test]

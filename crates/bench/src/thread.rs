@@ -5,7 +5,7 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use tidecast_driver::{Config, Ring, RingHandle, Wait, descriptor_limit, pin_to_core, thread_cpu_time};
+use tidecast_driver::{Config, Ring, RingHandle, Wait, descriptor_limit, pin_to_core};
 
 use crate::agenda::Agenda;
 use crate::check::Faults;
@@ -13,6 +13,7 @@ use crate::churner::Churner;
 use crate::clock::{nanoseconds, wake_on_time};
 use crate::connector;
 use crate::dial::{Dialer, remedy};
+use crate::effort::Effort;
 use crate::error::Error;
 use crate::exchange::Exchange;
 use crate::load::Load;
@@ -52,8 +53,8 @@ pub(crate) struct Outcome {
     pub(crate) slow: SlowReport,
     pub(crate) opening: Histogram<u64>,
     pub(crate) foreign: u64,
-    /// By step, processor time.
-    pub(crate) cpu: Vec<Duration>,
+    /// By step.
+    pub(crate) effort: Vec<Effort>,
     /// When the last thing that counts happened.
     pub(crate) last: u64,
     pub(crate) errors: Vec<String>,
@@ -135,13 +136,10 @@ pub(crate) fn dialer(plan: &Plan, layout: &Layout) -> Result<Dialer, Error> {
     Dialer::new(url.host(), url.port(), &plan.local_addresses, total, plan.open_timeout)
 }
 
-/// Processor time of this thread at the ends of steps, put to the differences.
-pub(crate) fn differences(samples: Sampled<Duration>) -> Vec<Duration> {
-    let pairs = samples.finish(|| Some(thread_cpu_time()));
-    pairs
-        .into_iter()
-        .map(|(begin, end)| end.saturating_sub(begin))
-        .collect()
+/// What this thread used in each step, of what it had used at the ends of them.
+pub(crate) fn differences(samples: Sampled<Effort>) -> Vec<Effort> {
+    let pairs = samples.finish(|| Some(Effort::now()));
+    pairs.into_iter().map(|(begin, end)| end.since(begin)).collect()
 }
 
 struct Thread<'a> {
@@ -160,7 +158,7 @@ struct Thread<'a> {
     operations: Operations,
     /// By publisher, the thread it belongs to.
     owners: Vec<usize>,
-    cpu: Sampled<Duration>,
+    effort: Sampled<Effort>,
 }
 
 impl<'a> Thread<'a> {
@@ -182,7 +180,7 @@ impl<'a> Thread<'a> {
             taken: Vec::new(),
             operations: Operations::new(Timeline::never()),
             owners: layout.owners(threads),
-            cpu: Sampled::new(&Timeline::never()),
+            effort: Sampled::new(&Timeline::never()),
         })
     }
 
@@ -290,7 +288,7 @@ impl<'a> Thread<'a> {
             if let Some(timeline) = self.shared.timeline() {
                 self.exchange.tally.measure(timeline.clone());
                 self.operations = Operations::new(timeline.clone());
-                self.cpu = Sampled::new(timeline);
+                self.effort = Sampled::new(timeline);
                 for publisher in &mut self.publishers {
                     publisher.begin(timeline.clone());
                 }
@@ -315,7 +313,7 @@ impl<'a> Thread<'a> {
         let (mut happened, mut progress, mut looked) = (0, now, now);
         loop {
             let now = self.shared.clock.now();
-            self.cpu.look(now, || Some(thread_cpu_time()));
+            self.effort.look(now, || Some(Effort::now()));
             let mut wait = self.publish(now);
             if !self.churners.is_empty() {
                 wait = shorter(wait, self.churn(now));
@@ -550,7 +548,7 @@ impl<'a> Thread<'a> {
             slow,
             opening,
             foreign,
-            cpu: differences(self.cpu),
+            effort: differences(self.effort),
             errors,
         }
     }

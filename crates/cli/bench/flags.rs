@@ -63,6 +63,9 @@ pub(super) struct Output {
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
+    /// Write a page with plots to this file
+    #[arg(long, value_name = "FILE.html")]
+    pub(super) report: Option<PathBuf>,
     /// End with exit code 6 if this holds, such as 'p99>5ms' or 'rate<100000'; can be given several times
     #[arg(long, value_name = "CONDITION")]
     pub(super) fail_if: Vec<Gate>,
