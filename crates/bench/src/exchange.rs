@@ -217,6 +217,9 @@ impl<'a> Exchange<'a> {
     /// The slow ones read again.
     pub(crate) fn resume(&mut self) -> Result<(), Error> {
         self.paused = false;
+        // Those that starved before they were told not to read are among the slow ones: none is to read twice.
+        let Self { starved, peers, .. } = self;
+        starved.retain(|&slot| peers[slot as usize].role != Role::Stalled);
         for slot in self.slow_slots() {
             self.ring
                 .receive(Token::new(Op::Receive, slot, 0))
@@ -267,7 +270,8 @@ impl<'a> Exchange<'a> {
         let (_, buffers) = self.ring.buffers_in_use();
         let portion = self.starved.len().min(usize::from(buffers / BUFFERS_EACH));
         for slot in self.starved.drain(..portion) {
-            if self.peers[slot as usize].stage != Stage::Gone {
+            let peer = &self.peers[slot as usize];
+            if peer.stage != Stage::Gone && !(self.paused && peer.role == Role::Stalled) {
                 let token = Token::new(Op::Receive, slot, 0);
                 self.ring.receive(token).map_err(Error::Ring)?;
             }
