@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need on Debian with Rust: a C linker, Node.js, Python, Chromium, and in tests/interop the
-# pinned clients. Does nothing, and says nothing, when all is there. Debian packages are installed as root only;
+# Installs what the tests need on Debian with Rust: a C linker, Node.js, Python, Chromium, two other brokers, and in
+# tests/interop the pinned clients. Does nothing, and says nothing, when all is there. Debian packages are installed as root only;
 # otherwise the missing ones are named.
 set -euo pipefail
 exec </dev/null
@@ -61,7 +61,14 @@ python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
 # Without a font the pages would be screenshots of empty boxes.
 [[ -x /usr/bin/chromium ]] || packages+=(chromium fonts-dejavu-core)
 [[ -e /etc/ssl/certs/ca-certificates.crt ]] || packages+=(ca-certificates)
-install_packages "${packages[@]}"
+peers=()
+have nats-server || peers+=(nats-server)
+have mosquitto || [[ -x /usr/sbin/mosquitto ]] || peers+=(mosquitto)
+install_packages "${packages[@]}" "${peers[@]}"
+# The tests start them where they want them; as services they would only hold ports.
+if ((${#peers[@]} > 0)) && [[ -d /run/systemd/system ]]; then
+    systemctl --quiet disable --now "${peers[@]}"
+fi
 
 node -e "process.exit(parseInt(process.versions.node) >= $MIN_NODE ? 0 : 1)" ||
     die "Node.js $MIN_NODE or newer is needed, this is $(node --version)"

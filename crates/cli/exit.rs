@@ -17,7 +17,8 @@ pub(crate) const FAULTS: u8 = 5;
 
 /// The list of exit codes as it stands at the end of the help.
 pub(crate) const HELP: &str = "\
-Exit codes: 0 done · 1 refused or failed · 2 wrong usage · 3 cannot connect · 4 connection lost · 5 bench: deliveries lost";
+Exit codes: 0 done · 1 refused or failed · 2 wrong usage · 3 cannot connect · 4 connection lost · 5 bench: deliveries \
+lost · 6 bench: a condition of --fail-if holds";
 
 /// Why a subcommand failed, and the exit code that says so.
 #[derive(Debug)]
