@@ -1,7 +1,8 @@
 //! Nothing leaks and nothing is freed twice.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicIsize, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tidecast_router::{Filter, Limits, Router};
@@ -68,6 +69,30 @@ fn what_updates_put_out_of_use_is_dropped_while_the_router_lives() {
         assert!(router.unsubscribe(&filter, id).is_some());
     }
     wait_for(&count, 0);
+}
+
+#[test]
+fn what_updates_at_once_put_out_of_use_is_dropped_without_another_update() {
+    let count = Arc::new(AtomicIsize::new(0));
+    let router = Router::new();
+    let filters = filters();
+    for _ in 0..300 {
+        let start = Barrier::new(3);
+        thread::scope(|scope| {
+            for thread in 0..3 {
+                let (router, filters, count, start) = (&router, &filters, &count, &start);
+                scope.spawn(move || {
+                    start.wait();
+                    for update in 0..20 {
+                        let filter = &filters[(thread + update) % filters.len()];
+                        let id = router.subscribe(filter, Counted::new(count));
+                        assert!(router.unsubscribe(filter, id).is_some());
+                    }
+                });
+            }
+        });
+        wait_for(&count, 0);
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ pub(crate) mod cells;
 mod level;
 mod named;
 mod node;
+mod reclaim;
 mod run;
 mod set;
 mod subscription;
@@ -23,6 +24,7 @@ mod txn;
 use std::hash::Hasher;
 use std::num::NonZeroU64;
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 
 use crossbeam_epoch::{self as epoch, Guard};
 use crossbeam_utils::{Backoff, CachePadded};
@@ -34,6 +36,7 @@ use crate::topic::Levels;
 use level::{Level, LiveLevel};
 use named::{Link, Name, Named};
 use node::Node;
+use reclaim::Reclaimer;
 use set::{LiveSet, Set};
 use subscription::{Subscription, Subscriptions};
 use txn::{Block, Garbage, Txn};
@@ -86,6 +89,7 @@ pub(crate) struct Core<S: Clone + Send + Sync + 'static> {
     wild: CachePadded<AtomicPtr<Named<Level<S>>>>,
     /// The subscriptions: counted after each update took effect.
     len: CachePadded<AtomicUsize>,
+    garbage: Arc<Reclaimer<S>>,
     hasher: NameHasher,
 }
 
@@ -104,6 +108,7 @@ impl<S: Clone + Send + Sync + 'static> Core<S> {
             exact: (0..1 << ROOT_BITS).map(|_| AtomicPtr::new(ptr::null_mut())).collect(),
             wild: CachePadded::new(AtomicPtr::new(top.as_ptr())),
             len: CachePadded::new(AtomicUsize::new(0)),
+            garbage: Arc::new(Reclaimer::new()),
             hasher: NameHasher::new(),
         }
     }
@@ -137,7 +142,7 @@ impl<S: Clone + Send + Sync + 'static> Core<S> {
         let guard = epoch::pin();
         let inserted = if is_exact(&filter) {
             let name = self.hasher.name(filter.rest());
-            update(self.exact(name.hash), &guard, |txn, root| {
+            update(self.exact(name.hash), &self.garbage, &guard, |txn, root| {
                 // SAFETY: as in `load`.
                 let set: Exacts<'_, S> = LiveSet::Many(unsafe { Node::from_raw(root).live() });
                 let old = set.find(name);
@@ -164,7 +169,7 @@ impl<S: Clone + Send + Sync + 'static> Core<S> {
         let guard = epoch::pin();
         let subscriber = if is_exact(&filter) {
             let name = self.hasher.name(filter.rest());
-            update(self.exact(name.hash), &guard, |txn, root| {
+            update(self.exact(name.hash), &self.garbage, &guard, |txn, root| {
                 // SAFETY: as in `load`.
                 let set: Exacts<'_, S> = LiveSet::Many(unsafe { Node::from_raw(root).live() });
                 let old = set.find(name)?;
@@ -191,7 +196,7 @@ impl<S: Clone + Send + Sync + 'static> Core<S> {
         guard: &Guard,
         change: impl Fn(&mut Txn<S>, LiveLevel<'_, S>) -> Option<(Level<S>, R)>,
     ) -> Option<R> {
-        update(&self.wild, guard, |txn, root| {
+        update(&self.wild, &self.garbage, guard, |txn, root| {
             let old = NonNull::new(root)?;
             // SAFETY: as in `load`.
             let top = unsafe { LiveLevel::new(Named::header(old)) };
@@ -269,6 +274,7 @@ const ORDER: Ordering = Ordering::SeqCst;
 /// faster; gives up where `change` does.
 fn update<S: Send + 'static, T, R>(
     root: &AtomicPtr<T>,
+    reclaimer: &Arc<Reclaimer<S>>,
     guard: &Guard,
     change: impl Fn(&mut Txn<S>, *mut T) -> Option<(*mut T, R)>,
 ) -> Option<R> {
@@ -280,9 +286,9 @@ fn update<S: Send + 'static, T, R>(
         if root.compare_exchange(old, new, ORDER, Ordering::Relaxed).is_ok() {
             let garbage: Garbage<S> = txn.commit();
             // SAFETY: the blocks that only the old version led to are no longer reachable; whoever
-            // holds any of them was pinned before now. They are `Send + 'static`, so any thread
-            // may drop them at any time. Winning the exchange makes this the only one to retire.
-            unsafe { guard.defer_unchecked(move || drop(garbage)) };
+            // holds any of them was pinned before now. Winning the exchange makes this the only one
+            // to retire them.
+            unsafe { reclaimer.retire(garbage, guard) };
             return Some(result);
         }
         backoff.spin();
