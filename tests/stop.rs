@@ -102,3 +102,20 @@ fn messages_published_before_the_stop_are_still_delivered() {
     drop((subscribers, publisher));
     assert!(broker.wait().success());
 }
+
+#[test]
+fn a_client_that_says_nothing_is_closed_where_the_operator_wants_that_and_one_that_does_is_not() {
+    let broker = Broker::start(&["--idle-timeout", "1s"]);
+    let mut silent = client(&broker.ws("/t/idle?mode=sub"));
+    let mut talking = client(&broker.ws("/t/idle?mode=pub"));
+    let closed = eventually("the silent one is closed", || {
+        talking.send_text("still here").unwrap();
+        match silent.receive(Some(Instant::now() + Duration::from_millis(50))) {
+            Ok(_) => None,
+            Err(error) => Some(error),
+        }
+    });
+    assert!(matches!(closed, Error::Closed { code: Some(1001), .. }), "{closed:?}");
+    talking.send_text("and here").unwrap();
+    assert_eq!(broker.stop().get("idle"), 1);
+}

@@ -118,6 +118,10 @@ pub(crate) struct ServeArgs {
     /// How long the closing handshake of a connection may take
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration, env = "TIDECAST_CLOSE_TIMEOUT")]
     close_timeout: Duration,
+    /// How long a client may stay without sending a message, whatever it receives, before it is closed with 1001; 0 is
+    /// for ever
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = duration, env = "TIDECAST_IDLE_TIMEOUT")]
+    idle_timeout: Duration,
     /// How long a stop waits for closing handshakes
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration, env = "TIDECAST_DRAIN_TIMEOUT")]
     drain_timeout: Duration,
@@ -202,6 +206,7 @@ impl ServeArgs {
             ping_interval: self.ping_interval,
             pong_timeout: self.pong_timeout,
             close_timeout: self.close_timeout,
+            idle_timeout: self.idle_timeout,
             drain_timeout: self.drain_timeout,
             pin: !self.no_pin,
         }
@@ -285,6 +290,8 @@ mod tests {
             "2s",
             "--close-timeout",
             "300ms",
+            "--idle-timeout",
+            "2s",
             "--drain-timeout",
             "4",
             "--no-pin",
@@ -316,6 +323,7 @@ mod tests {
             ping_interval: Duration::ZERO,
             pong_timeout: Duration::from_secs(2),
             close_timeout: Duration::from_millis(300),
+            idle_timeout: Duration::from_secs(2),
             drain_timeout: Duration::from_secs(4),
             pin: false,
         };

@@ -78,6 +78,7 @@ impl Link {
                 pong_timeout: silence,
                 // How long a Close may take is the business of whoever waits for it.
                 close_timeout: Millis::NEVER,
+                idle_timeout: Millis::NEVER,
             },
             keep_alive: options.keep_alive.unwrap_or_default(),
             epoch: now,
@@ -142,7 +143,7 @@ impl Link {
                 what: "did not answer a ping",
                 timeout: self.keep_alive,
             }),
-            Some(TimedOut::Close) | None => Ok(()),
+            Some(TimedOut::Close | TimedOut::Idle) | None => Ok(()),
         }
     }
 

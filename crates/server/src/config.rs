@@ -75,6 +75,8 @@ pub struct Config {
     pub pong_timeout: Duration,
     /// How long the closing handshake of a connection may take.
     pub close_timeout: Duration,
+    /// How long a client may stay without sending a message; zero is for ever.
+    pub idle_timeout: Duration,
     /// How long a stop waits for closing handshakes.
     pub drain_timeout: Duration,
     /// Bind each worker to a core of its own.
@@ -111,6 +113,7 @@ impl Default for Config {
             ping_interval: Duration::from_secs(25),
             pong_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::ZERO,
             drain_timeout: Duration::from_secs(5),
             pin: true,
         }
@@ -293,6 +296,11 @@ impl Config {
                     },
                     pong_timeout: self.pong_timeout.into(),
                     close_timeout: self.close_timeout.into(),
+                    idle_timeout: if self.idle_timeout.is_zero() {
+                        Millis::NEVER
+                    } else {
+                        self.idle_timeout.into()
+                    },
                 },
                 flush_delay: self.flush_delay,
                 core: None,

@@ -59,6 +59,8 @@ pub enum TimedOut {
     Pong,
     /// The closing handshake, or the end of the transport after it, took too long: drop the transport.
     Close,
+    /// The peer sent no message for longer than it may. It was sent a Close, and has time to answer it.
+    Idle,
 }
 
 /// Gives a masking key that the peer's network cannot predict; called once for every frame a client sends.
@@ -90,6 +92,8 @@ pub struct Connection {
     /// The second, modulo 65,536, of the last control frame, and how many came in it.
     control_second: u16,
     controls: u16,
+    /// When the last message came, by the clock of [`tick`].
+    message_tick: u16,
     version: Version,
     state: State,
     awaiting_pong: bool,
@@ -129,6 +133,7 @@ impl Connection {
             waiting_since: now,
             control_second: 0,
             controls: 0,
+            message_tick: tick(now),
             version,
             state: State::Open,
             awaiting_pong: false,
@@ -229,9 +234,13 @@ impl Connection {
             return None;
         }
         match self.state {
-            State::Open if self.awaiting_pong => {
+            State::Open if self.awaiting_pong && now >= self.waiting_since + timing.pong_timeout => {
                 self.end(code::INTERNAL_ERROR, "no answer to a ping", Step::Failed, now, out);
                 Some(TimedOut::Pong)
+            }
+            State::Open if now >= self.idle_at(timing) => {
+                self.close(code::GOING_AWAY, "no message came for too long", now, out);
+                Some(TimedOut::Idle)
             }
             State::Open => {
                 // Never empty: libwebsockets of 2011 does not answer an empty Ping, or stalls on it.
@@ -377,6 +386,7 @@ impl Connection {
             }
             if let Some((kind, payload)) = self.next_message(input) {
                 self.hear(now);
+                self.message_tick = tick(now);
                 return message(kind, payload).map(Some);
             }
         }
@@ -404,9 +414,11 @@ impl Connection {
         }
         if self.assembly.is_none() && self.pong.is_none() && !self.replaces_text {
             if let Some((kind, range)) = self.next_inflated_message() {
+                self.message_tick = tick(now);
                 return message(kind, &chunk(&self.codec)[range]).map(Some);
             }
             if let Some((kind, payload)) = self.next_compressed_message(input) {
+                self.message_tick = tick(now);
                 self.add_message(kind, payload, &mut inflaters)?;
                 let (kind, payload) = self.assembly.get_or_insert_default().deliver_message();
                 return message(kind, payload).map(Some);
@@ -479,6 +491,7 @@ impl Connection {
                     _ => Event::Pong(body),
                 }));
             }
+            self.message_tick = tick(now);
             if self.in_parts && header.opcode == Opcode::Continuation {
                 let last = header.fin;
                 let (kind, kept) = self.assembly.get_or_insert_default().deliver_part(last);
@@ -520,11 +533,32 @@ impl Connection {
     #[must_use]
     pub fn poll_timeout(&self, timing: &Timing) -> Millis {
         match self.state {
-            State::Open if self.awaiting_pong => self.waiting_since + timing.pong_timeout,
-            State::Open => self.heard_at + timing.ping_interval,
+            State::Open => {
+                let silent_at = if self.awaiting_pong {
+                    self.waiting_since + timing.pong_timeout
+                } else {
+                    self.heard_at + timing.ping_interval
+                };
+                silent_at.min(self.idle_at(timing))
+            }
             State::CloseSent | State::Draining => self.waiting_since + timing.close_timeout,
             State::Closed => Millis::NEVER,
         }
+    }
+
+    /// When the peer has been without a message for too long, at the latest a second late.
+    fn idle_at(&self, timing: &Timing) -> Millis {
+        if timing.idle_timeout == Millis::NEVER {
+            return Millis::NEVER;
+        }
+        // No message is younger than the last octets, nor older than there are ticks. One that is coming in is as young.
+        let since = if self.assembly.is_some() {
+            0
+        } else {
+            tick(self.heard_at).wrapping_sub(self.message_tick)
+        };
+        let next = (self.heard_at.0 >> TICK) - u64::from(since) + 1;
+        Millis(next << TICK) + timing.idle_timeout.min(Millis(u64::from(u16::MAX / 2) << TICK))
     }
 
     fn encoder(&self) -> Encoder {
@@ -805,6 +839,15 @@ impl Connection {
     }
 }
 
+/// Bits of a moment that a tick leaves out: it is 1,024 ms.
+const TICK: u32 = 10;
+
+/// A moment in 16 bits, which come again after 18 hours.
+#[inline]
+fn tick(now: Millis) -> u16 {
+    (now.0 >> TICK) as u16
+}
+
 /// What a stream was inflated to last.
 fn chunk(codec: &Option<Box<Codec>>) -> &[u8] {
     match codec.as_deref() {
@@ -852,48 +895,5 @@ fn parse_close<'a>(dialect: &Dialect, body: &'a [u8]) -> Result<(Option<u16>, &'
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::frame::encode_frame;
-
-    /// Feeds one read to a server and listens to the end.
-    fn feed(server: &mut Connection, octets: &[u8]) {
-        let mut octets = octets.to_vec();
-        let mut input = Input::new(&mut octets);
-        while let Ok(Some(_)) = server.poll(&mut input, Millis(0), &mut Vec::new()) {}
-    }
-
-    #[test]
-    fn between_messages_a_connection_holds_no_memory() {
-        let mut server = Connection::server(Version::V13, Limits::default(), Millis(0));
-        let mut octets = Vec::new();
-        encode_frame(Version::V13, Opcode::Binary, &[1; 100_000], Some([0; 4]), &mut octets);
-        let message = octets.len();
-        encode_frame(Version::V13, Opcode::Ping, b"?", Some([0; 4]), &mut octets);
-        for split in [1, 5, 15, message - 1, message + 1, message + 6] {
-            feed(&mut server, &octets[..split]);
-            assert!(server.assembly.is_some());
-            feed(&mut server, &octets[split..]);
-            assert!(server.assembly.is_none() && server.pong.is_none(), "{split}");
-        }
-        feed(&mut server, &octets);
-        assert!(server.assembly.is_none() && server.pong.is_none());
-    }
-
-    #[test]
-    fn an_end_releases_what_was_unfinished() {
-        let mut server = Connection::server(Version::V13, Limits::default(), Millis(0));
-        feed(&mut server, b"\x81\xfe\x10\x00\0\0\0\0half a mess");
-        assert!(server.assembly.is_some());
-        server.handle_end();
-        assert!(server.assembly.is_none());
-    }
-
-    #[test]
-    fn a_close_inside_a_message_releases_the_message() {
-        let mut server = Connection::server(Version::V13, Limits::default(), Millis(0));
-        feed(&mut server, b"\x01\x85\0\0\0\0begun\x88\x82\0\0\0\0\x03\xe8");
-        assert_eq!(server.state(), State::Draining);
-        assert!(server.assembly.is_none());
-    }
-}
+#[path = "connection_tests.rs"]
+mod tests;

@@ -53,17 +53,21 @@ pub struct Timing {
     pub pong_timeout: Millis,
     /// How long after our Close the transport may stay open for the peer's.
     pub close_timeout: Millis,
+    /// How long the peer may stay without sending a message, however well it answers Pings, to the second, and nine hours
+    /// at most; [`Millis::NEVER`] asks for none.
+    pub idle_timeout: Millis,
 }
 
 impl Default for Timing {
     /// 25 s of silence keep a connection below the 30 s at which impatient proxies cut it; a mobile radio that wakes
     /// up needs a few seconds to answer, so it has 20; a Close is answered by the peer's library in one round trip,
-    /// and 5 s are many of those.
+    /// and 5 s are many of those. Who only listens is not idle.
     fn default() -> Self {
         Self {
             ping_interval: Millis::from_secs(25),
             pong_timeout: Millis::from_secs(20),
             close_timeout: Millis::from_secs(5),
+            idle_timeout: Millis::NEVER,
         }
     }
 }

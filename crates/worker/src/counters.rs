@@ -53,6 +53,8 @@ counters! {
     slow_consumers,
     /// Connections that did not answer a ping, or not the closing handshake, in time.
     silent,
+    /// Connections closed because they sent nothing for too long.
+    idle,
     /// Messages published.
     published,
     /// Messages taken over from other workers.

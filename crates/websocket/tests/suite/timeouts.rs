@@ -8,6 +8,7 @@ const TIMING: Timing = Timing {
     ping_interval: Millis::from_secs(25),
     pong_timeout: Millis::from_secs(20),
     close_timeout: Millis::from_secs(5),
+    idle_timeout: Millis::NEVER,
 };
 
 fn server() -> Connection {
@@ -101,4 +102,45 @@ fn an_interval_that_never_ends_sends_no_ping() {
     assert_eq!(client.poll_timeout(&timing), Millis::NEVER);
     assert_eq!(client.handle_timeout(seconds(1 << 30), &timing, &mut out), None);
     assert_eq!(out, []);
+}
+
+#[test]
+fn who_sends_no_message_for_too_long_is_closed_however_well_it_answers_pings() {
+    let timing = Timing {
+        idle_timeout: Millis::from_secs(60),
+        ..TIMING
+    };
+    for version in Version::ALL {
+        let mut server = Connection::server(version, Limits::default(), NOW);
+        let mut out = Vec::new();
+        // Pongs keep it alive, and messages, also one that is not complete yet.
+        feed(
+            &mut server,
+            masked(version, Opcode::Text, true, b"message"),
+            seconds(10),
+        );
+        for second in (20..=60).step_by(10) {
+            feed(&mut server, masked(version, Opcode::Pong, true, b""), seconds(second));
+            assert_eq!(server.handle_timeout(seconds(second), &timing, &mut out), None);
+        }
+        let half = masked(version, Opcode::Binary, true, &[0; 1000])[..500].to_vec();
+        feed(&mut server, half, seconds(65));
+        assert_eq!(server.handle_timeout(seconds(89), &timing, &mut out), None);
+        let half = masked(version, Opcode::Binary, true, &[0; 1000])[500..].to_vec();
+        feed(&mut server, half, seconds(89));
+        assert_eq!(out, []);
+        // A minute later, to the second, it is not.
+        for second in (100..=140).step_by(10) {
+            feed(&mut server, masked(version, Opcode::Pong, true, b""), seconds(second));
+        }
+        let due = server.poll_timeout(&timing);
+        assert!((seconds(149)..=seconds(151)).contains(&due), "{due:?}");
+        assert_eq!(server.handle_timeout(due, &timing, &mut out), Some(TimedOut::Idle));
+        assert_eq!(
+            out,
+            plain_close(version, code::GOING_AWAY, "no message came for too long")
+        );
+        assert_eq!(server.state(), State::CloseSent);
+        assert_eq!(server.poll_timeout(&timing), due + timing.close_timeout);
+    }
 }

@@ -230,6 +230,12 @@ impl Worker {
                         self.arm_by_state(slot);
                         self.finish(slot)?;
                     }
+                    Some(TimedOut::Idle) => {
+                        self.counters.idle.add(1);
+                        self.broker.handle_close(SessionId(slot));
+                        self.fanout.seal(slot);
+                        self.arm_by_state(slot);
+                    }
                     Some(TimedOut::Close) => {
                         self.counters.silent.add(1);
                         self.kill(slot)?;
