@@ -116,6 +116,7 @@ fn a_client_that_says_nothing_is_closed_where_the_operator_wants_that_and_one_th
         }
     });
     assert!(matches!(closed, Error::Closed { code: Some(1001), .. }), "{closed:?}");
+    drop(silent);
     talking.send_text("and here").unwrap();
     assert_eq!(broker.stop().get("idle"), 1);
 }
