@@ -63,7 +63,7 @@ pub(crate) struct ServeArgs {
     /// The most levels of a topic or filter
     #[arg(long, value_name = "N", default_value_t = 16, env = "TIDECAST_MAX_LEVELS")]
     max_levels: u8,
-    /// Which member of a shared subscription ($share/<group>/<filter>) gets a message
+    /// Which member of a shared subscription ($share/GROUP/FILTER) gets a message
     #[arg(
         long,
         value_name = "STRATEGY",
