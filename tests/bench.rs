@@ -91,6 +91,18 @@ fn every_version_and_compression_goes_with_every_scenario() {
 }
 
 #[test]
+fn the_smallest_payloads_are_checked_like_all_others() {
+    let broker = Broker::start(&[]);
+    for (protocol, size) in [("raw", 16), ("bin", 16), ("json", 24)] {
+        let line =
+            |size| format!("fanout --protocol {protocol} --subscribers 5 --publishers 3 --count 100 --size {size}");
+        deliveries(&broker.ws(""), &line(size), 1_500);
+        let refused = bench(&broker.ws(""), &line(size - 1));
+        assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    }
+}
+
+#[test]
 fn topics_share_a_rate_by_the_law_of_zipf() {
     let broker = Broker::start(&[]);
     let line = "many-topics --topics 4 --zipf 1 --rate 1k --duration 300ms --warmup 100ms";
@@ -347,6 +359,11 @@ fn all_scenarios(url: &str, protocol: &str) {
     assert_eq!(number(&churn, "/operations/count"), 1_000, "{churn:#}");
     let connect = report(url, &format!("connect --protocol {protocol} --count 50 --window 4"));
     assert_eq!(number(&connect, "/operations/count"), 50, "{connect:#}");
+    deliveries(
+        url,
+        &format!("fanout --protocol {protocol} --size 16 --subscribers 5 --count 100"),
+        500,
+    );
     let idle = report(
         url,
         &format!("idle --protocol {protocol} --connections 50 --subscriptions 3 --duration 100ms"),

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
+use crate::payload::nearest;
+
 /// What went wrong with deliveries. All zero is the only good result.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Faults {
@@ -69,12 +71,13 @@ impl Checker {
     /// Takes note of a delivery, and returns the numbers that this subscriber need not be waited for any more: the one
     /// delivered and any skipped before it; none if it was late or repeated.
     ///
-    /// A number `horizon` or more ahead of the expected one was never sent, and is counted as corrupt.
+    /// `sequence` is the last 32 bits of its number. A number `horizon` or more ahead of the expected one was never sent, and
+    /// is counted as corrupt.
     #[inline]
-    pub(crate) fn deliver(&mut self, subscriber: usize, publisher: usize, sequence: u64, horizon: u64) -> Range<u64> {
+    pub(crate) fn deliver(&mut self, subscriber: usize, publisher: usize, sequence: u32, horizon: u64) -> Range<u64> {
         let pair = subscriber * self.publishers + publisher;
         let next = self.next[pair];
-        if sequence == next {
+        if sequence == next as u32 {
             self.next[pair] = next + 1;
             return next..next + 1;
         }
@@ -82,8 +85,12 @@ impl Checker {
     }
 
     #[cold]
-    fn out_of_order(&mut self, pair: usize, sequence: u64, horizon: u64) -> Range<u64> {
+    fn out_of_order(&mut self, pair: usize, sequence: u32, horizon: u64) -> Range<u64> {
         let next = self.next[pair];
+        let Some(sequence) = nearest(next, sequence) else {
+            self.faults.corrupt += 1;
+            return 0..0;
+        };
         if sequence < next {
             if self.take_missing(pair, sequence) {
                 self.faults.lost -= 1;
@@ -163,7 +170,7 @@ mod tests {
         let mut checker = Checker::new(1, 1);
         let mut accounted = Vec::new();
         for &sequence in delivered {
-            accounted.extend(checker.deliver(0, 0, sequence, HORIZON));
+            accounted.extend(checker.deliver(0, 0, sequence as u32, HORIZON));
         }
         let expected: Vec<u64> = (0..delivered.iter().max().map_or(0, |last| last + 1)).collect();
         assert_eq!(
@@ -179,7 +186,7 @@ mod tests {
         for sequence in 0..100 {
             for (subscriber, publisher) in [(0, 0), (2, 1), (1, 0), (1, 1), (0, 1), (2, 0)] {
                 assert_eq!(
-                    checker.deliver(subscriber, publisher, sequence, HORIZON),
+                    checker.deliver(subscriber, publisher, sequence as u32, HORIZON),
                     sequence..sequence + 1
                 );
             }
@@ -236,11 +243,28 @@ mod tests {
     #[test]
     fn a_number_that_was_never_sent_is_corrupt_and_moves_nothing() {
         let mut checker = Checker::new(1, 1);
-        assert!(checker.deliver(0, 0, HORIZON, HORIZON).is_empty());
-        assert!(checker.deliver(0, 0, u64::MAX, HORIZON).is_empty());
+        assert!(checker.deliver(0, 0, HORIZON as u32, HORIZON).is_empty());
+        assert!(checker.deliver(0, 0, u32::MAX, HORIZON).is_empty());
         assert_eq!(checker.deliver(0, 0, 0, HORIZON), 0..1);
         let faults = checker.finish(|_| &[1]);
         assert_eq!((faults.corrupt, faults.lost), (2, 0));
+    }
+
+    #[test]
+    fn numbers_go_on_beyond_the_bits_that_messages_have_for_them() {
+        let mut checker = Checker::new(1, 1);
+        let first = (7 << 32) - 2;
+        checker.next[0] = first;
+        for sequence in [first, first + 3, first + 1, first + 2, first + 4, first + 4] {
+            checker.deliver(0, 0, sequence as u32, HORIZON);
+        }
+        let faults = checker.finish(|_| &[(7 << 32) + 3]);
+        let expected = Faults {
+            reordered: 2,
+            duplicated: 1,
+            ..Faults::default()
+        };
+        assert_eq!(faults, expected);
     }
 
     #[test]

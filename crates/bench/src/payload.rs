@@ -1,16 +1,19 @@
 //! What a message of the load carries: who sent it, its number, and when it was meant to go out.
 //!
 //! ```text
-//!   offset  0        4            8           16           24
-//!          ┌────────┬────────────┬───────────┬────────────┬────────┐
-//!   raw    │ run    │ publisher  │ sequence  │ intended   │ filler │   little-endian, in a binary message
-//!          └────────┴────────────┴───────────┴────────────┴────────┘
-//!   json   the same 24 bytes in hexadecimal (48 digits), then filler, all of it one JSON string
+//!   offset  0          6           9          13     16
+//!          ┌──────────┬───────────┬──────────┬──────┬────────┐
+//!   raw    │ intended │ publisher │ sequence │ run  │ filler │   little-endian, in a binary message
+//!          └──────────┴───────────┴──────────┴──────┴────────┘
+//!   json   the same 16 bytes in base64url (22 digits), then filler, all of it one JSON string
 //!   bin, nats, mqtt   as raw, with what the protocol puts around it
 //! ```
 //!
-//! The run is a random number: what another generator publishes to the same topic is told apart by it.
+//! The run is a random number: what another generator publishes to the same topic is told apart by it. A sequence number is
+//! told by its last 32 bits: whoever receives it knows which one to expect, and so which of those with these bits it is.
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tidecast_wire::{Command, Kind, Payload};
 
 use crate::protocol::Protocol;
@@ -19,36 +22,57 @@ use crate::{mqtt, nats};
 /// The head of every message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
+    /// Below [`Stamp::RUNS`].
     pub(crate) run: u32,
+    /// Below [`Stamp::PUBLISHERS`].
     pub(crate) publisher: u32,
-    pub(crate) sequence: u64,
-    /// When the message should have been sent, in nanoseconds since the start of the generator's clock.
+    /// The last 32 bits of it.
+    pub(crate) sequence: u32,
+    /// When the message should have been sent, in nanoseconds since the start of the generator's clock; a multiple of
+    /// [`Stamp::UNIT`].
     pub(crate) intended: u64,
 }
 
 impl Stamp {
-    pub(crate) const BYTES: usize = 24;
+    pub(crate) const BYTES: usize = 16;
+    /// Digits of one in base64.
+    const DIGITS: usize = 22;
+    /// How many runs are told apart.
+    pub(crate) const RUNS: u32 = 1 << 24;
+    /// How many publishers are told apart.
+    pub(crate) const PUBLISHERS: u32 = 1 << 24;
+    /// What times are told in, in nanoseconds: 48 bits of it are 208 days. Whole milliseconds, which most spans begin and end
+    /// with, are multiples of it.
+    pub(crate) const UNIT: u64 = 64;
+
+    /// The last time up to `time`, in nanoseconds, that can be told.
+    pub(crate) fn time(time: u64) -> u64 {
+        time - time % Stamp::UNIT
+    }
 
     fn encode(&self) -> [u8; Self::BYTES] {
-        let mut bytes = [0; Self::BYTES];
-        bytes[..4].copy_from_slice(&self.run.to_le_bytes());
-        bytes[4..8].copy_from_slice(&self.publisher.to_le_bytes());
-        bytes[8..16].copy_from_slice(&self.sequence.to_le_bytes());
-        bytes[16..].copy_from_slice(&self.intended.to_le_bytes());
-        bytes
+        let intended = u128::from(self.intended / Self::UNIT) & 0xffff_ffff_ffff;
+        let value =
+            intended | u128::from(self.publisher) << 48 | u128::from(self.sequence) << 72 | u128::from(self.run) << 104;
+        value.to_le_bytes()
     }
 
     #[inline]
     fn decode(bytes: &[u8; Self::BYTES]) -> Stamp {
-        let u32_at = |at: usize| u32::from_le_bytes(*bytes[at..].first_chunk().expect("inside 24 bytes"));
-        let u64_at = |at: usize| u64::from_le_bytes(*bytes[at..].first_chunk().expect("inside 24 bytes"));
+        let value = u128::from_le_bytes(*bytes);
         Stamp {
-            run: u32_at(0),
-            publisher: u32_at(4),
-            sequence: u64_at(8),
-            intended: u64_at(16),
+            run: (value >> 104) as u32,
+            publisher: (value >> 48) as u32 % Self::PUBLISHERS,
+            sequence: (value >> 72) as u32,
+            intended: (value as u64 & 0xffff_ffff_ffff) * Self::UNIT,
         }
     }
+}
+
+/// The number nearest to `expected` whose last 32 bits are `last`; none if that is below zero.
+pub(crate) fn nearest(expected: u64, last: u32) -> Option<u64> {
+    let ahead = last.wrapping_sub(expected as u32).cast_signed();
+    expected.checked_add_signed(ahead.into())
 }
 
 impl Protocol {
@@ -56,8 +80,8 @@ impl Protocol {
     pub fn smallest_payload(self) -> usize {
         match self {
             Protocol::Raw | Protocol::Path | Protocol::Bin | Protocol::Nats | Protocol::Mqtt => Stamp::BYTES,
-            // Two digits a byte, and the quotes.
-            Protocol::Json => 2 * Stamp::BYTES + 2,
+            // And the quotes.
+            Protocol::Json => Stamp::DIGITS + 2,
         }
     }
 }
@@ -115,7 +139,7 @@ impl Template {
             Protocol::Json => {
                 let mut message = format!("[\"pub\",{},\"", json_string(topic)).into_bytes();
                 let at = message.len();
-                message.extend(filler_of(2 * Stamp::BYTES + filler));
+                message.extend(filler_of(Stamp::DIGITS + filler));
                 message.extend_from_slice(b"\"]");
                 (message, at)
             }
@@ -131,11 +155,9 @@ impl Template {
                 self.message[self.at..][..Stamp::BYTES].copy_from_slice(&bytes);
             }
             Protocol::Json => {
-                const DIGITS: &[u8; 16] = b"0123456789abcdef";
-                let (pairs, _) = self.message[self.at..][..2 * Stamp::BYTES].as_chunks_mut::<2>();
-                for (pair, byte) in pairs.iter_mut().zip(bytes) {
-                    *pair = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
-                }
+                URL_SAFE_NO_PAD
+                    .encode_slice(bytes, &mut self.message[self.at..][..Stamp::DIGITS])
+                    .expect("that is how many digits it has");
             }
         }
         &self.message
@@ -180,32 +202,14 @@ impl Locator {
                 message.first_chunk().map(Stamp::decode)
             }
             Protocol::Json => {
-                let digits: &[u8; 2 * Stamp::BYTES] = message.strip_prefix(&self.prefix[..])?.first_chunk()?;
-                Some(Stamp::decode(&from_hexadecimal(digits)))
+                let digits: &[u8; Stamp::DIGITS] = message.strip_prefix(&self.prefix[..])?.first_chunk()?;
+                // The decoder asks for the room that digits in whole groups of four would take.
+                let mut bytes = [0; Stamp::BYTES + 2];
+                URL_SAFE_NO_PAD.decode_slice(digits, &mut bytes).ok()?;
+                bytes.first_chunk().map(Stamp::decode)
             }
         }
     }
-}
-
-/// The bytes that lower-case hexadecimal digits stand for, eight digits at a time.
-///
-/// What is no such digit gives some other number, which no message of the run has: the checker calls it corrupt, or it
-/// is of another run.
-#[inline]
-fn from_hexadecimal(digits: &[u8; 2 * Stamp::BYTES]) -> [u8; Stamp::BYTES] {
-    const ONES: u64 = u64::MAX / 0xff;
-    let mut bytes = [0; Stamp::BYTES];
-    let (groups, _) = bytes.as_chunks_mut::<4>();
-    for (group, eight) in groups.iter_mut().zip(digits.as_chunks::<8>().0) {
-        let eight = u64::from_be_bytes(*eight);
-        // Bit 6 tells a letter, whose low bits count from 1, from a number.
-        let nibbles = (eight & (0x0f * ONES)) + 9 * (eight >> 6 & ONES);
-        // The upper and the lower half of a byte stand in two: they are brought together, then the bytes, then pairs.
-        let bytes = (nibbles >> 4 | nibbles) & 0x00ff_00ff_00ff_00ff;
-        let pairs = (bytes >> 8 | bytes) & 0x0000_ffff_0000_ffff;
-        *group = ((pairs >> 16 | pairs) as u32).to_be_bytes();
-    }
-    bytes
 }
 
 /// `text` as a JSON string, quotes included, written as the broker writes it.
@@ -220,15 +224,15 @@ mod tests {
     use super::*;
 
     const STAMP: Stamp = Stamp {
-        run: 0xdead_beef,
+        run: 0xde_adbe,
         publisher: 7,
-        sequence: u64::MAX - 1,
-        intended: 0x0123_4567_89ab_cdef,
+        sequence: u32::MAX - 1,
+        intended: 0x0023_4567_89ab_cdc0,
     };
 
     #[test]
     fn a_raw_message_has_the_size_asked_for_and_gives_its_stamp_back() {
-        for size in [Stamp::BYTES, 25, 128, 70_000] {
+        for size in [Stamp::BYTES, 17, 128, 70_000] {
             let mut template = Template::new(Protocol::Raw, "bench", size);
             let message = template.stamped(&STAMP).to_vec();
             assert_eq!(message.len(), size);
@@ -243,11 +247,48 @@ mod tests {
 
     #[test]
     fn the_fixed_offsets_are_as_documented() {
-        let mut template = Template::new(Protocol::Raw, "bench", 24);
+        let mut template = Template::new(Protocol::Raw, "bench", 16);
+        let stamp = Stamp {
+            intended: 0x89ab_cdef * Stamp::UNIT,
+            ..STAMP
+        };
         assert_eq!(
-            template.stamped(&STAMP),
-            b"\xef\xbe\xad\xde\x07\0\0\0\xfe\xff\xff\xff\xff\xff\xff\xff\xef\xcd\xab\x89\x67\x45\x23\x01"
+            template.stamped(&stamp),
+            b"\xef\xcd\xab\x89\0\0\x07\0\0\xfe\xff\xff\xff\xbe\xad\xde"
         );
+    }
+
+    #[test]
+    fn times_are_told_to_the_unit_and_for_longer_than_any_run() {
+        assert_eq!((Stamp::time(127), Stamp::time(128)), (64, 128));
+        let days = 200 * 86_400 * 1_000_000_000;
+        assert_eq!(Stamp::time(days), days);
+        let stamp = Stamp {
+            intended: days,
+            ..STAMP
+        };
+        assert_eq!(Stamp::decode(&stamp.encode()), stamp);
+    }
+
+    #[test]
+    fn a_number_is_known_by_its_last_bits_and_the_one_that_is_expected() {
+        const ROUND: u64 = 1 << 32;
+        for (expected, number) in [
+            (0, 0),
+            (0, 5),
+            (5, 3),
+            (ROUND - 1, ROUND + 4),
+            (ROUND + 4, ROUND - 1),
+            (7 * ROUND, 7 * ROUND - 65_536),
+            (7 * ROUND, 7 * ROUND + 65_536),
+        ] {
+            assert_eq!(
+                nearest(expected, number as u32),
+                Some(number),
+                "{number} where {expected} is expected"
+            );
+        }
+        assert_eq!(nearest(2, u32::MAX), None, "there is no number below zero");
     }
 
     #[test]
@@ -303,22 +344,10 @@ mod tests {
     }
 
     #[test]
-    fn every_pair_of_digits_is_read_as_its_byte() {
-        let mut digits = [b'0'; 2 * Stamp::BYTES];
-        for byte in 0..=255u8 {
-            for at in 0..Stamp::BYTES {
-                let pair = format!("{byte:02x}");
-                digits[2 * at..][..2].copy_from_slice(pair.as_bytes());
-                assert_eq!(from_hexadecimal(&digits)[at], byte, "{pair} at {at}");
-            }
-        }
-    }
-
-    #[test]
     fn what_is_not_a_delivery_of_the_load_has_no_stamp() {
-        assert_eq!(Locator::new(Protocol::Raw, "bench").stamp(&[0; 23]), None);
+        assert_eq!(Locator::new(Protocol::Raw, "bench").stamp(&[0; 15]), None);
         let json = Locator::new(Protocol::Json, "bench");
-        let digits = "0".repeat(2 * Stamp::BYTES);
+        let digits = "A".repeat(Stamp::DIGITS);
         assert!(
             json.stamp(format!("[\"msg\",\"bench\",\"{digits}\"]").as_bytes())
                 .is_some()
@@ -327,7 +356,8 @@ mod tests {
             String::new(),
             "[\"pong\"]".to_owned(),
             format!("[\"msg\",\"other\",\"{digits}\"]"),
-            "[\"msg\",\"bench\",\"00\"]".to_owned(),
+            "[\"msg\",\"bench\",\"AA\"]".to_owned(),
+            "[\"msg\",\"bench\",\"what somebody else says\"]".to_owned(),
         ] {
             assert_eq!(json.stamp(other.as_bytes()), None, "{other}");
         }

@@ -10,6 +10,7 @@ use tidecast_websocket::{Url, Version};
 use crate::compression::Compression;
 use crate::ledger::MAX_IN_FLIGHT;
 use crate::load::Load;
+use crate::payload::Stamp;
 use crate::protocol::Protocol;
 use crate::scenario::{Layout, Role, Scenario};
 
@@ -143,6 +144,9 @@ pub enum PlanError {
     /// More than a thread or a run can have.
     #[error("{0} connections are more than a run can have")]
     TooMany(u64),
+    /// More than messages can tell apart.
+    #[error("{0} publishers are more than a run can have, which is {max}", max = Stamp::PUBLISHERS)]
+    TooManyPublishers(usize),
     /// A protocol without commands.
     #[error("with the protocol {protocol} there is nothing to {what}: use json, bin, nats or mqtt")]
     NoCommands {
@@ -294,6 +298,10 @@ impl Plan {
         if number > u64::from(u32::MAX) {
             return Err(PlanError::TooMany(number));
         }
+        let publishers = self.layout().publishers();
+        if publishers > Stamp::PUBLISHERS as usize {
+            return Err(PlanError::TooManyPublishers(publishers));
+        }
         Ok(())
     }
 
@@ -374,7 +382,7 @@ mod tests {
             connections: 1,
             subscriptions: 0,
         };
-        let table: [(Plan, &str); 18] = [
+        let table: [(Plan, &str); 19] = [
             (
                 change(&|plan| plan.url = "http://h".into()),
                 "\"http://h\" cannot be used",
@@ -387,10 +395,18 @@ mod tests {
                 change(&|plan| (plan.path, plan.protocol) = (Some("/%s".into()), Protocol::Json)),
                 "always spoken on /ws",
             ),
-            (change(&|plan| plan.size = 23), "first 24 bytes hold"),
+            (change(&|plan| plan.size = 15), "first 16 bytes hold"),
             (
-                change(&|plan| (plan.size, plan.protocol) = (49, Protocol::Json)),
-                "first 50 bytes hold",
+                change(&|plan| (plan.size, plan.protocol) = (23, Protocol::Json)),
+                "first 24 bytes hold",
+            ),
+            (
+                change(&|plan| {
+                    plan.scenario = Scenario::Echo {
+                        connections: Stamp::PUBLISHERS + 1,
+                    };
+                }),
+                "16777217 publishers are more than a run can have, which is 16777216",
             ),
             (
                 change(&|plan| {

@@ -118,6 +118,8 @@ impl Publisher {
                 self.finished = now >= end;
                 return;
             };
+            // The span counts it where the subscribers will.
+            let intended = Stamp::time(intended);
             if intended >= end {
                 self.finished = true;
                 return;
@@ -125,7 +127,7 @@ impl Publisher {
             let stamp = Stamp {
                 run: self.run,
                 publisher: self.number as u32,
-                sequence: self.next,
+                sequence: self.next as u32,
                 intended,
             };
             let message = self.template.stamped(&stamp);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::clock::{Clock, nanoseconds};
 use crate::error::Error;
+use crate::payload::Stamp;
 use crate::plan::{Extent, Plan};
 use crate::process::Sample;
 use crate::report::{Report, Tick};
@@ -55,7 +56,7 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(Progress)) -> Result<Report, Er
     let key = tidecast_client::handshake_key().map_err(|error| Error::Random(error.to_string()))?;
     let layout = plan.layout();
     let total = layout.share(0, 1).len() as u64;
-    let run = u32::from_le_bytes(*key.first_chunk().expect("it has 16 bytes"));
+    let run = u32::from_le_bytes(*key.first_chunk().expect("it has 16 bytes")) % Stamp::RUNS;
     let shared = Shared::new(plan, &layout, run);
     let begun = shared.clock.now();
     let (ready, announced) = channel::<Ready>();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::check::Faults;
-use crate::payload::Stamp;
+use crate::payload::{Stamp, nearest};
 
 /// What became of the slow subscribers.
 #[derive(Debug, Clone, Default, serde::Serialize)]
@@ -54,11 +54,11 @@ impl Slow {
             return;
         }
         let next = &mut self.next[subscriber * self.publishers + publisher];
-        if stamp.sequence >= *next {
-            *next = stamp.sequence + 1;
-        } else {
+        match nearest(*next, stamp.sequence) {
+            Some(sequence) if sequence >= *next => *next = sequence + 1,
             // Whether it is a repeated one or a late one cannot be told without remembering all.
-            self.faults.reordered += 1;
+            Some(_) => self.faults.reordered += 1,
+            None => self.faults.corrupt += 1,
         }
     }
 

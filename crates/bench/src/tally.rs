@@ -263,7 +263,7 @@ mod tests {
         (tally, start)
     }
 
-    fn message(run: u32, publisher: u32, sequence: u64, intended: u64) -> Vec<u8> {
+    fn message(run: u32, publisher: u32, sequence: u32, intended: u64) -> Vec<u8> {
         let stamp = Stamp {
             run,
             publisher,
@@ -273,7 +273,7 @@ mod tests {
         Template::new(Protocol::Raw, "t", 32).stamped(&stamp).to_vec()
     }
 
-    fn batch(tally: &mut Tally, now: u64, subscriber: usize, messages: &[(u64, u64)]) {
+    fn batch(tally: &mut Tally, now: u64, subscriber: usize, messages: &[(u32, u64)]) {
         tally.begin_batch(now);
         for &(sequence, intended) in messages {
             tally.deliver(subscriber, &message(RUN, 0, sequence, intended)).unwrap();

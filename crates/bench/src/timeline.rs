@@ -2,6 +2,7 @@
 
 use crate::clock::{Clock, Span, nanoseconds};
 use crate::load::{Load, spans};
+use crate::payload::Stamp;
 use crate::plan::Extent;
 
 /// The steps of a run, which follow each other without gaps; a run without steps is one.
@@ -20,7 +21,8 @@ fn whole(span: Span) -> Vec<Span> {
 impl Timeline {
     /// One that begins `pause` after now.
     pub(crate) fn begin(clock: Clock, pause: std::time::Duration, extent: Extent, load: &Load) -> Timeline {
-        let start = clock.now() + nanoseconds(pause);
+        // Steps of whole milliseconds then begin and end with times that messages can tell.
+        let start = (clock.now() + nanoseconds(pause)).next_multiple_of(Stamp::UNIT);
         let steps = match extent {
             Extent::Time { warmup, measured } => {
                 let start = start + nanoseconds(warmup);

@@ -98,7 +98,7 @@ struct Timing {
 
 #[derive(Debug, Args)]
 struct Payload {
-    /// Bytes of a payload; at least 24, with json 50, for what the generator measures with
+    /// Bytes of a payload; at least 16, with json 24, for what the generator measures with
     #[arg(long, value_name = "BYTES", default_value = "128", value_parser = size)]
     size: usize,
 }
