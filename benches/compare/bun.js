@@ -1,5 +1,6 @@
-// What a Bun user writes: the path names the topic, `?mode=pub` publishes and `?mode=sub` subscribes.
-// `bun bun.js <port>`
+// What a Bun user writes: the path names the topic, `?mode=pub` publishes and anything else subscribes.
+// `bun bun.js <port> [deflate]`
+const deflate = process.argv[3] === "deflate";
 const server = Bun.serve({
   hostname: "127.0.0.1",
   port: Number(process.argv[2] ?? 8081),
@@ -9,9 +10,9 @@ const server = Bun.serve({
     return server.upgrade(request, { data }) ? undefined : new Response("a WebSocket is wanted", { status: 426 });
   },
   websocket: {
-    perMessageDeflate: false,
+    perMessageDeflate: deflate,
     open: (socket) => void (socket.data.mode !== "pub" && socket.subscribe(socket.data.topic)),
-    message: (socket, message) => void server.publish(socket.data.topic, message),
+    message: (socket, message) => void server.publish(socket.data.topic, message, deflate),
   },
 });
 console.log(`listening on ${server.hostname}:${server.port}`);
