@@ -128,6 +128,50 @@ fn every_command_of_a_churn_is_confirmed_beside_a_fan_out_that_loses_nothing() {
     }
 }
 
+/// Everything that is published to nobody is known to be taken in.
+fn ingests(url: &str, flags: &str) {
+    for load in [
+        "--window 1 --count 50",
+        "--window 1000 --count 5000",
+        "--rate 20k --count 500",
+    ] {
+        let line = format!("ingest --publishers 3 --threads 2 --size 24 {load} {flags}");
+        let report = report(url, &line);
+        let each: u64 = load.rsplit_once(' ').unwrap().1.parse().unwrap();
+        assert_eq!(number(&report, "/published"), 3 * each, "{line}: {report:#}");
+        assert_eq!(number(&report, "/operations/count"), 3 * each, "{line}: {report:#}");
+        assert_eq!(number(&report, "/operations/unanswered"), 0, "{line}: {report:#}");
+        assert!(
+            number(&report, "/operations/latency_microseconds/samples") > 0,
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn what_nobody_receives_is_known_to_be_taken_in_by_pings() {
+    let broker = Broker::start(&[]);
+    for flags in [
+        "--protocol raw",
+        "--protocol json",
+        "--protocol bin",
+        "--protocol path --path /t/%s --version 7",
+    ] {
+        ingests(&broker.ws(""), flags);
+    }
+    let line = format!(
+        "ingest --protocol bin --rate 1k,2k --duration 200ms --warmup 50ms --server-pid {}",
+        broker.pid()
+    );
+    let steps = report(&broker.ws(""), &line);
+    let counts: Vec<_> = (0..2)
+        .map(|step| number(&steps, &format!("/steps/{step}/operations/count")))
+        .collect();
+    assert!(counts[1] > counts[0], "{steps:#}");
+    assert_eq!(steps["operations"]["kind"], "messages");
+    assert!(steps["server"]["cpu_seconds_per_million_deliveries"].is_f64());
+}
+
 #[test]
 fn connections_that_come_and_go_are_all_opened_and_closed() {
     let broker = Broker::start(&[]);
@@ -357,6 +401,7 @@ fn all_scenarios(url: &str, protocol: &str) {
         &format!("churn --protocol {protocol} --connections 5 --filters 3 --count 200 --fanout-subscribers 3"),
     );
     assert_eq!(number(&churn, "/operations/count"), 1_000, "{churn:#}");
+    ingests(url, &format!("--protocol {protocol}"));
     let connect = report(url, &format!("connect --protocol {protocol} --count 50 --window 4"));
     assert_eq!(number(&connect, "/operations/count"), 50, "{connect:#}");
     deliveries(

@@ -10,7 +10,8 @@ use tidecast_bench::{Bar, Error, Gate, Plan, Report, compare, run};
 
 use crate::exit::{self, Failure};
 use flags::{
-    ChurnArgs, ConnectArgs, EchoArgs, FaninArgs, FanoutArgs, IdleArgs, ManyTopicsArgs, Output, RunArgs, SlowArgs,
+    ChurnArgs, ConnectArgs, EchoArgs, FaninArgs, FanoutArgs, IdleArgs, IngestArgs, ManyTopicsArgs, Output, RunArgs,
+    SlowArgs,
 };
 
 /// A condition of `--fail-if` holds.
@@ -21,6 +22,7 @@ Examples:
   tidecast bench fanout --subscribers 1000 --window 32
   tidecast bench fanout --rate 1k..50k/10s --server-pid $(pgrep -x tidecast) --json
   tidecast bench churn --protocol json --rate 100k --fanout-subscribers 100 --fanout-rate 1k
+  tidecast bench ingest --publishers 8 --window 256 --size 16 --server-pid $(pgrep -x tidecast)
   tidecast bench connect --rate 5k --fail-if 'p99>5ms'
   tidecast bench idle --connections 35000 --threads 2 --server-pid $(pgrep -x tidecast)
   tidecast bench many-topics --protocol nats --url ws://127.0.0.1:9222 --topics 500
@@ -54,6 +56,7 @@ enum Scenario {
     ManyTopics(ManyTopicsArgs),
     Echo(EchoArgs),
     Slow(SlowArgs),
+    Ingest(IngestArgs),
     Churn(ChurnArgs),
     Connect(ConnectArgs),
     Idle(IdleArgs),
@@ -93,6 +96,7 @@ impl Scenario {
             Scenario::ManyTopics(args) => args.plan(),
             Scenario::Echo(args) => args.plan(),
             Scenario::Slow(args) => args.plan(),
+            Scenario::Ingest(args) => args.plan(),
             Scenario::Churn(args) => args.plan(),
             Scenario::Connect(args) => args.plan(),
             Scenario::Idle(args) => args.plan(),
@@ -230,6 +234,7 @@ mod tests {
             "many-topics",
             "echo",
             "slow",
+            "ingest",
             "churn",
             "connect",
             "idle",

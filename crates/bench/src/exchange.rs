@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::hearing::Answered;
 use crate::peer::{Answer, Peer, Purpose, Stage, Target};
 use crate::plan::Plan;
+use crate::probe::Taken;
 use crate::recall::Recall;
 use crate::scenario::Role;
 use crate::slow::Slow;
@@ -46,6 +47,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) slow: Slow,
     /// What the broker said to commands since somebody asked.
     pub(crate) answered: Vec<Answered>,
+    /// What publishers without subscribers know to be taken in since somebody asked.
+    pub(crate) taken: Vec<Taken>,
     /// Slots with something to send and room to send it.
     listed: Vec<u32>,
     /// Slots whose receive ended for want of buffers, the longest waiting first.
@@ -91,6 +94,7 @@ impl<'a> Exchange<'a> {
             tally,
             slow,
             answered: Vec::new(),
+            taken: Vec::new(),
             listed: Vec::new(),
             starved: VecDeque::new(),
             completions: Vec::new(),
@@ -198,6 +202,9 @@ impl<'a> Exchange<'a> {
             if peer.stage == Stage::Open {
                 peer.connection
                     .send(self.plan.protocol.opcode(), packet, &mut peer.out.bytes);
+                if let Some(probe) = &mut peer.probe {
+                    probe.keep_alive(now);
+                }
                 self.list(slot);
             }
         }

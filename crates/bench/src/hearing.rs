@@ -5,6 +5,7 @@ use tidecast_websocket::{Event, Input};
 use crate::error::Error;
 use crate::exchange::{Exchange, millis};
 use crate::peer::Stage;
+use crate::probe::{Probe, Taken};
 use crate::protocol::{Framing, Next, Packet, unpack};
 use crate::scenario::Role;
 use crate::slow::Slow;
@@ -34,6 +35,8 @@ struct Ear<'a> {
     tally: &'a mut Tally,
     slow: &'a mut Slow,
     answered: &'a mut Vec<Answered>,
+    probe: Option<&'a mut Probe>,
+    taken: &'a mut Vec<Taken>,
     foreign: &'a mut u64,
     pings: u32,
     trouble: Option<String>,
@@ -68,6 +71,13 @@ impl Ear<'_> {
         }
     }
 
+    /// The broker answered a ping, which had said that so many messages went before it.
+    fn pong(&mut self, messages: Option<u64>) {
+        if let Some(probe) = &mut self.probe {
+            probe.answered(self.number, messages, self.now, self.taken);
+        }
+    }
+
     #[cold]
     fn hear(&mut self, packet: Packet<'_>) {
         match packet {
@@ -75,7 +85,8 @@ impl Ear<'_> {
                 (Role::Stalled, Some(stamp)) => self.slow.deliver(self.number, &stamp),
                 (role, _) => *self.foreign += u64::from(role.subscribes()),
             },
-            Packet::Greeted | Packet::Confirmed(_) if self.awaited > 0 => self.awaited -= 1,
+            Packet::Greeted | Packet::Pong | Packet::Confirmed(_) if self.awaited > 0 => self.awaited -= 1,
+            Packet::Pong => self.pong(None),
             Packet::Confirmed(reference) if self.role == Role::Churner => self.answered.push(Answered {
                 churner: self.number,
                 reference,
@@ -109,6 +120,7 @@ impl Exchange<'_> {
             tally,
             slow,
             answered,
+            taken,
             plan,
             foreign,
             inflaters,
@@ -126,6 +138,8 @@ impl Exchange<'_> {
             tally,
             slow,
             answered,
+            probe: peer.probe.as_mut(),
+            taken,
             foreign,
             pings: 0,
             trouble: None,
@@ -150,8 +164,15 @@ impl Exchange<'_> {
             {
                 Ok(Some(Event::Binary(message))) => message,
                 Ok(Some(Event::Text(message))) => message.as_bytes(),
+                Ok(Some(Event::Pong(payload))) => {
+                    if let Some(messages) = payload.try_into().ok().map(u64::from_le_bytes) {
+                        ear.pong(Some(messages));
+                    }
+                    position += input.consumed();
+                    continue;
+                }
                 // Messages in parts are not asked for.
-                Ok(Some(Event::Ping(_) | Event::Pong(_) | Event::TextPart { .. } | Event::BinaryPart { .. })) => {
+                Ok(Some(Event::Ping(_) | Event::TextPart { .. } | Event::BinaryPart { .. })) => {
                     position += input.consumed();
                     continue;
                 }

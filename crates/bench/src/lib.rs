@@ -5,7 +5,8 @@
 //!    │               │ Dialer:    TCP connections, from as many addresses as it takes
 //!    Scenario        │ Exchange:  the ring and its connections, bytes out and in
 //!    Protocol        │ Publisher, Churner: what goes out now, each by its Schedule (window, rate, steps)
-//!    Load            │ Tally:     every delivery checked (Checker), counted (Ledger) and timed, by step (Timeline)
+//!    Load            │ Probe:     what was taken in where nobody receives, by pings
+//!                    │ Tally:     every delivery checked (Checker), counted (Ledger) and timed, by step (Timeline)
 //!                    └ Landings:  which messages every thread's subscribers have, shared by atomics
 //! ```
 //!
@@ -43,6 +44,7 @@ mod page;
 mod payload;
 mod peer;
 mod plan;
+mod probe;
 mod process;
 mod progress;
 mod protocol;

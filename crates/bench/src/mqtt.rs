@@ -144,7 +144,7 @@ fn read(first: u8, body: &[u8]) -> Result<Packet<'_>, String> {
             reason: "the broker refused the subscription".to_owned(),
         }),
         (SUBACK, [_, _, _]) | (UNSUBACK, [_, _]) => Ok(Packet::Confirmed(identifier())),
-        (PINGRESP, []) => Ok(Packet::Other),
+        (PINGRESP, []) => Ok(Packet::Pong),
         _ => Err(format!(
             "the server sent what cannot be read: a packet that begins with {first:#04x}, of {} octets",
             body.len()
@@ -199,7 +199,7 @@ mod tests {
             Packet::Greeted,
             Packet::Confirmed(Some(7)),
             Packet::Confirmed(Some(8)),
-            Packet::Other,
+            Packet::Pong,
             Packet::Delivery(&[b'x'; 300]),
         ];
         for cut in 0..=said.len() {

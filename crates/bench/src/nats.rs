@@ -83,7 +83,7 @@ fn read(line: &[u8]) -> Result<Packet<'_>, String> {
     let word = line.split(|&byte| byte == b' ').next().unwrap_or_default();
     match &*word.to_ascii_uppercase() {
         b"+OK" => Ok(Packet::Confirmed(None)),
-        b"PONG" => Ok(Packet::Greeted),
+        b"PONG" => Ok(Packet::Pong),
         b"PING" => Ok(Packet::Ping),
         b"INFO" => Ok(Packet::Other),
         b"-ERR" => Ok(Packet::Refused {
@@ -112,7 +112,7 @@ mod tests {
             [
                 Packet::Other,
                 Packet::Confirmed(None),
-                Packet::Greeted,
+                Packet::Pong,
                 Packet::Delivery(b"\r\nab"),
                 Packet::Delivery(b""),
                 Packet::Ping,

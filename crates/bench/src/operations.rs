@@ -58,10 +58,15 @@ impl Operations {
 
     /// One that was to begin at `intended` is complete at `now`.
     pub(crate) fn complete(&mut self, intended: u64, now: u64) {
-        self.all += 1;
+        self.complete_several(1, intended, now);
+    }
+
+    /// `count` are complete at `now`, the last of which was to begin at `intended`, which is timed.
+    pub(crate) fn complete_several(&mut self, count: u64, intended: u64, now: u64) {
+        self.all += count;
         self.last = now;
         if let Some(step) = self.timeline.step_at(now, &mut self.hints[0]) {
-            self.steps[step].count += 1;
+            self.steps[step].count += count;
         }
         if let Some(step) = self.timeline.step_at(intended, &mut self.hints[1]) {
             let latency = now.saturating_sub(intended).min(LONGEST);

@@ -8,6 +8,7 @@ use tidecast_websocket::{
 };
 
 use crate::plan::Plan;
+use crate::probe::Probe;
 use crate::protocol::{Framing, Subscribe};
 use crate::scenario::{Role, Scenario};
 
@@ -85,6 +86,8 @@ pub(crate) struct Peer {
     ///
     /// [`Recall`]: crate::recall::Recall
     pub(crate) recalls: Option<u64>,
+    /// By which a publisher without subscribers knows what was taken in.
+    pub(crate) probe: Option<Probe>,
     /// Answers to come before it is open.
     pub(crate) awaited: u32,
     /// The beginning of a packet whose end is in a message to come.
@@ -94,6 +97,16 @@ pub(crate) struct Peer {
     /// The key of the handshake, and what came of its answer.
     key: [u8; 16],
     head: Vec<u8>,
+}
+
+/// Where messages go.
+pub(crate) struct Outlet<'a> {
+    /// The connection, if it is one stream of compressed data: messages go through it. Otherwise frames may be written without
+    /// it.
+    pub(crate) stream: Option<&'a mut Connection>,
+    pub(crate) probe: Option<&'a mut Probe>,
+    /// Messages go to the end of it.
+    pub(crate) out: &'a mut Outgoing,
 }
 
 /// What the bytes of an answer to the handshake mean.
@@ -142,6 +155,7 @@ impl Peer {
             connection: Connection::client(target.version, limits(), masking_key, now),
             out,
             recalls: None,
+            probe: None,
             awaited: 0,
             residue: Vec::new(),
             began,
@@ -225,11 +239,13 @@ impl Peer {
         }
     }
 
-    /// Where messages go: to the end of the output, through the connection if that is one stream of compressed data. Otherwise
-    /// frames may be written without it.
-    pub(crate) fn outlet(&mut self) -> (Option<&mut Connection>, &mut Outgoing) {
+    pub(crate) fn outlet(&mut self) -> Outlet<'_> {
         let stream = matches!(self.connection.extension(), Some(Extension::DeflateStream));
-        (stream.then_some(&mut self.connection), &mut self.out)
+        Outlet {
+            stream: stream.then_some(&mut self.connection),
+            probe: self.probe.as_mut(),
+            out: &mut self.out,
+        }
     }
 
     /// Starts the closing handshake, behind what the protocol says before it.
@@ -242,10 +258,11 @@ impl Peer {
     }
 }
 
-/// Deliveries are as large as the payloads, which are ours.
+/// Deliveries are as large as the payloads, which are ours; and pongs as many as our pings.
 fn limits() -> Limits {
     Limits {
         max_message: u32::MAX,
+        max_control_per_second: u16::MAX,
         ..Limits::default()
     }
 }

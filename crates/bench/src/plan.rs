@@ -239,7 +239,7 @@ impl Plan {
         let names_topic = self.protocol.is_path()
             && !matches!(
                 self.scenario,
-                Scenario::Echo { .. } | Scenario::Connect | Scenario::Idle { .. }
+                Scenario::Echo { .. } | Scenario::Ingest { .. } | Scenario::Connect | Scenario::Idle { .. }
             );
         if names_topic && !path.contains("%s") {
             return Err(PlanError::Path(path.clone()));
@@ -293,6 +293,7 @@ impl Plan {
                 u64::from(connections) + beside
             }
             Scenario::Echo { connections } | Scenario::Idle { connections, .. } => connections.into(),
+            Scenario::Ingest { publishers } => publishers.into(),
             Scenario::Connect => 0,
         };
         if number > u64::from(u32::MAX) {

@@ -36,6 +36,8 @@ pub(crate) enum Packet<'a> {
     Delivery(&'a [u8]),
     /// The session is open.
     Greeted,
+    /// The broker has taken in all that went before our ping.
+    Pong,
     /// A command was carried out: the one with this number, or the oldest that waits.
     Confirmed(Option<u64>),
     /// A command was not carried out.
@@ -212,6 +214,17 @@ impl Protocol {
         (self == Protocol::Mqtt).then_some(mqtt::PING_REQUEST)
     }
 
+    /// Appends what is answered with [`Packet::Pong`] once all that went before has been taken in; nothing where WebSocket's own
+    /// pings are to be used.
+    pub(crate) fn ping(self, out: &mut Vec<u8>) {
+        match self {
+            Protocol::Raw | Protocol::Path => {}
+            Protocol::Json | Protocol::Bin => self.command(&Command::Ping, out),
+            Protocol::Nats => out.extend_from_slice(nats::PING),
+            Protocol::Mqtt => out.extend_from_slice(mqtt::PING_REQUEST),
+        }
+    }
+
     /// The answer to [`Packet::Ping`].
     pub(crate) fn pong(self) -> &'static [u8] {
         match self {
@@ -293,7 +306,8 @@ fn of_reply<'a>(reply: Result<Reply<'_>, tidecast_wire::Error<'_>>) -> Packet<'a
             reason: format!("the broker refused: {code}: {text}"),
         },
         Ok(Reply::Lag { dropped, .. }) => Packet::Lag(dropped),
-        Ok(Reply::Message { .. } | Reply::Hello { .. } | Reply::Bye { .. } | Reply::Pong) => Packet::Other,
+        Ok(Reply::Message { .. } | Reply::Hello { .. } | Reply::Bye { .. }) => Packet::Other,
+        Ok(Reply::Pong) => Packet::Pong,
         Err(error) if error.code == Code::UnknownVerb => Packet::Other,
         Err(error) => Packet::Refused {
             number: None,
@@ -344,7 +358,7 @@ mod tests {
         assert_eq!(read(r#"["ok",7,{}]"#), Packet::Confirmed(Some(7)));
         assert_eq!(read(r#"["ok","x",{}]"#), Packet::Confirmed(None));
         assert_eq!(read(r#"["lag","a/#",12]"#), Packet::Lag(12));
-        assert_eq!(read(r#"["pong"]"#), Packet::Other);
+        assert_eq!(read(r#"["pong"]"#), Packet::Pong);
         assert_eq!(read(r#"["later",1]"#), Packet::Other, "a newer broker may say more");
         assert!(matches!(read(r#"["msg","a",1]"#), Packet::Delivery(_)));
         let Packet::Refused { number, reason } = read(r#"["err",3,"forbidden","not you"]"#) else {

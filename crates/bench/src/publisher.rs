@@ -6,7 +6,9 @@ use tidecast_websocket::{Connection, Opcode, Version, encode_frame};
 
 use crate::load::Load;
 use crate::payload::{Stamp, Template};
+use crate::peer::Outlet;
 use crate::plan::{Extent, Plan};
+use crate::probe::Probe;
 use crate::scenario::{Layout, Pace};
 use crate::schedule::Schedule;
 use crate::timeline::Timeline;
@@ -28,6 +30,8 @@ pub(crate) struct Publisher {
     schedule: Schedule,
     /// The number of the next message, which is how many were sent.
     next: u64,
+    /// When the last one was to be sent.
+    last: u64,
     /// How many it sends at most.
     limit: u64,
     /// The most messages that may be outstanding, whatever is due.
@@ -38,6 +42,8 @@ pub(crate) struct Publisher {
     /// By step, the messages that were to be sent in it.
     published: Vec<u64>,
     finished: bool,
+    /// What it asks with; a ping of WebSocket's own if empty.
+    ping: Vec<u8>,
     random: fastrand::Rng,
 }
 
@@ -45,6 +51,8 @@ impl Publisher {
     /// One that sends nothing before [`Publisher::begin`].
     pub(crate) fn new(plan: &Plan, layout: &Layout, pace: Pace, run: u32, number: usize, slot: u32) -> Publisher {
         let topic = plan.topic_name(layout.topic_of_publisher(number));
+        let mut ping = Vec::new();
+        plan.protocol.ping(&mut ping);
         Publisher {
             number,
             slot,
@@ -54,6 +62,7 @@ impl Publisher {
             template: Template::new(plan.protocol, &topic, plan.size),
             schedule: Schedule::new(layout.load.clone(), u64::MAX, pace),
             next: 0,
+            last: 0,
             // Beside something that is counted, a fan-out goes on until that has ended.
             limit: match plan.extent {
                 Extent::Count(count) if layout.churners == 0 => count,
@@ -68,6 +77,7 @@ impl Publisher {
             hint: 0,
             published: vec![0],
             finished: false,
+            ping,
             // The masking keys of a load generator protect nobody from anything; cheap ones do.
             random: fastrand::Rng::new(),
         }
@@ -95,14 +105,29 @@ impl Publisher {
         self.finished
     }
 
-    /// It sends no more.
-    pub(crate) fn finish(&mut self) {
+    /// It sends no more than a last ping, at `now`.
+    pub(crate) fn finish(&mut self, now: u64, probe: Option<&mut Probe>, out: &mut Vec<u8>) {
         self.finished = true;
+        self.end_batch(self.next, now, probe, out);
     }
 
     /// Appends the frames of all messages that are to be sent at `now`, `landed` of the earlier ones having reached every
-    /// subscriber; through `stream` if the connection is one.
-    pub(crate) fn publish(&mut self, landed: u64, now: u64, mut stream: Option<&mut Connection>, out: &mut Vec<u8>) {
+    /// subscriber; through the stream if the connection is one, and with the pings of the probe if it has one.
+    pub(crate) fn publish(&mut self, landed: u64, now: u64, outlet: Outlet<'_>) {
+        let Outlet { stream, mut probe, out } = outlet;
+        let before = self.next;
+        self.write(landed, now, stream, probe.as_deref_mut(), &mut out.bytes);
+        self.end_batch(before, now, probe, &mut out.bytes);
+    }
+
+    fn write(
+        &mut self,
+        landed: u64,
+        now: u64,
+        mut stream: Option<&mut Connection>,
+        mut probe: Option<&mut Probe>,
+        out: &mut Vec<u8>,
+    ) {
         while !self.finished && out.len() < BATCH {
             if self.next == self.limit {
                 self.finished = true;
@@ -144,16 +169,49 @@ impl Publisher {
             if let Some(step) = self.timeline.step_at(intended, &mut self.hint) {
                 self.published[step] += 1;
             }
+            self.last = intended;
+            if let Some(probe) = &mut probe
+                && probe.is_due(self.next, now)
+            {
+                probe.ask(self.next, self.last, now);
+                self.ask(out);
+            }
         }
     }
 
-    /// How long after `now` the next message is due, `landed` of the earlier ones having reached every subscriber; none if
-    /// that does not depend on time.
-    pub(crate) fn wait(&self, landed: u64, now: u64) -> Option<Duration> {
-        if self.finished || self.next - landed.min(self.next) >= self.in_flight {
-            return None;
+    /// Nothing follows for now; `before` were sent before the batch.
+    fn end_batch(&mut self, before: u64, now: u64, probe: Option<&mut Probe>, out: &mut Vec<u8>) {
+        if let Some(probe) = probe
+            && probe.is_due_at_the_end(self.next, now, self.finished)
+        {
+            // One that goes out behind its message was to go out when that was; one that had to keep its distance, now.
+            let intended = if self.next > before { self.last } else { now };
+            probe.ask(self.next, intended, now);
+            self.ask(out);
         }
-        self.schedule.wait(self.next, now)
+    }
+
+    /// Asks whether the broker has taken in all messages so far. Only who receives nothing asks, and that is never a stream.
+    fn ask(&mut self, out: &mut Vec<u8>) {
+        let number = self.next.to_le_bytes();
+        let (opcode, payload) = if self.ping.is_empty() {
+            (Opcode::Ping, &number[..])
+        } else {
+            (self.opcode, &self.ping[..])
+        };
+        let key = self.random.u32(..).to_ne_bytes();
+        encode_frame(self.version, opcode, payload, Some(key), out);
+    }
+
+    /// How long after `now` the next message or ping is due, `landed` of the earlier messages having reached every subscriber;
+    /// none if that does not depend on time.
+    pub(crate) fn wait(&self, landed: u64, now: u64, probe: Option<&Probe>) -> Option<Duration> {
+        let ping = probe.and_then(|probe| probe.wait(self.next, now));
+        if self.finished || self.next - landed.min(self.next) >= self.in_flight {
+            return ping;
+        }
+        let message = self.schedule.wait(self.next, now);
+        ping.into_iter().chain(message).min()
     }
 }
 
@@ -162,6 +220,7 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::ledger::MAX_IN_FLIGHT;
+    use crate::peer::Outgoing;
 
     const FRAME: usize = 2 + 4 + 100;
 
@@ -182,10 +241,73 @@ mod tests {
     }
 
     fn frames(publisher: &mut Publisher, landed: u64, now: u64) -> usize {
+        let mut out = Outgoing::default();
+        publisher.publish(landed, now, outlet(&mut out, None));
+        assert_eq!(out.bytes.len() % FRAME, 0);
+        out.bytes.len() / FRAME
+    }
+
+    fn outlet<'a>(out: &'a mut Outgoing, probe: Option<&'a mut Probe>) -> Outlet<'a> {
+        Outlet {
+            stream: None,
+            probe,
+            out,
+        }
+    }
+
+    /// What goes out, a letter for each: message or ping.
+    fn letters(publisher: &mut Publisher, probe: &mut Probe, landed: u64, now: u64) -> String {
+        const PING: usize = 2 + 4 + 8;
+        let mut out = Outgoing::default();
+        publisher.publish(landed, now, outlet(&mut out, Some(probe)));
+        let (mut rest, mut letters) = (&out.bytes[..], String::new());
+        while let Some(first) = rest.first() {
+            let (letter, length) = if *first == 0x89 { ('p', PING) } else { ('m', FRAME) };
+            letters.push(letter);
+            rest = &rest[length..];
+        }
+        letters
+    }
+
+    #[test]
+    fn a_ping_goes_out_behind_half_a_window_and_behind_the_last_message() {
+        let (mut publisher, start) = publisher(Load::Window(4), Extent::Count(7));
+        let mut probe = Probe::new(4, 0);
+        assert_eq!(letters(&mut publisher, &mut probe, 0, start), "mmpmmp");
+        probe.answered(0, Some(2), start, &mut Vec::new());
+        assert_eq!(letters(&mut publisher, &mut probe, 2, start + 1), "mmp");
+        probe.answered(0, Some(4), start, &mut Vec::new());
+        assert_eq!(letters(&mut publisher, &mut probe, 4, start + 2), "mp");
+        assert!(publisher.is_finished());
+    }
+
+    #[test]
+    fn a_ping_that_had_to_keep_its_distance_is_timed_from_when_it_went_out() {
+        let (mut publisher, start) = publisher(Load::Window(2), Extent::Count(9));
+        let mut probe = Probe::new(2, 500);
+        assert_eq!(letters(&mut publisher, &mut probe, 0, start), "mpm");
+        assert_eq!(
+            publisher.wait(0, start + 100, Some(&probe)),
+            Some(Duration::from_nanos(400))
+        );
+        assert_eq!(letters(&mut publisher, &mut probe, 0, start + 500), "p");
+        let mut taken = Vec::new();
+        probe.answered(0, Some(2), start + 700, &mut taken);
+        let timed: Vec<_> = taken.iter().map(|taken| taken.at - taken.intended).collect();
+        assert_eq!(timed, [700, 200]);
+    }
+
+    #[test]
+    fn whoever_is_stopped_asks_for_what_it_has_sent() {
+        let (mut publisher, start) = publisher(Load::Rate(1e9), Extent::Count(100));
+        let mut probe = Probe::new(1_000, 0);
+        assert_eq!(letters(&mut publisher, &mut probe, 0, start), "mp");
+        assert_eq!(letters(&mut publisher, &mut probe, 0, start + 2), "mm");
         let mut out = Vec::new();
-        publisher.publish(landed, now, None, &mut out);
-        assert_eq!(out.len() % FRAME, 0);
-        out.len() / FRAME
+        publisher.finish(start + 3, Some(&mut probe), &mut out);
+        let once = out.len();
+        publisher.finish(start + 3, Some(&mut probe), &mut out);
+        assert_eq!((once, out.len()), (14, 14));
     }
 
     #[test]
@@ -222,7 +344,7 @@ mod tests {
     fn an_open_loop_sends_all_that_is_overdue_up_to_what_can_be_in_flight() {
         let (mut publisher, start) = publisher(Load::Rate(1e9), Extent::Count(u64::MAX));
         let late = u64::MAX / 2;
-        assert_eq!(publisher.wait(0, start), Some(Duration::ZERO));
+        assert_eq!(publisher.wait(0, start, None), Some(Duration::ZERO));
         let mut sent = 0;
         loop {
             match frames(&mut publisher, 0, late) {
@@ -231,7 +353,7 @@ mod tests {
             }
         }
         assert_eq!(sent, MAX_IN_FLIGHT);
-        assert_eq!(publisher.wait(0, late), None, "time alone does not help");
+        assert_eq!(publisher.wait(0, late, None), None, "time alone does not help");
         assert_eq!(frames(&mut publisher, 5, late), 5);
     }
 

@@ -34,7 +34,7 @@ pub struct Report {
     pub published_per_second: f64,
     /// `deliveries` per second.
     pub deliveries_per_second: f64,
-    /// Payloads delivered, in megabytes (10^6) per second.
+    /// Payloads delivered, or taken in where nobody receives them, in megabytes (10^6) per second.
     pub payload_megabytes_per_second: f64,
     /// WebSocket frames delivered, headers included (what TCP carried), in megabytes per second.
     pub wire_megabytes_per_second: f64,
@@ -164,7 +164,7 @@ pub struct Tick {
 /// What was done one by one.
 #[derive(Debug, Clone, Serialize)]
 pub struct OperationsReport {
-    /// What that was: `commands` or `connections`.
+    /// What that was: `commands`, `connections`, or `messages` that were taken in.
     pub kind: &'static str,
     /// Completed in the span.
     pub count: u64,
@@ -174,7 +174,8 @@ pub struct OperationsReport {
     pub failed: u64,
     /// Never answered.
     pub unanswered: u64,
-    /// From the intended time to the confirmation, or until the connection could be used.
+    /// From the intended time to the confirmation, or until the connection could be used. Of messages only those are timed
+    /// that a ping follows: until its pong.
     #[serde(rename = "latency_microseconds")]
     pub latency: Latency,
 }

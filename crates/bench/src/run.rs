@@ -195,6 +195,7 @@ fn expected(plan: &Plan, layout: &Layout) -> f64 {
     let each = match plan.scenario {
         Scenario::Connect => f64::from(plan.threads.get()),
         Scenario::Churn { connections, .. } => f64::from(connections),
+        Scenario::Ingest { publishers } => f64::from(publishers),
         _ => layout.publishers() as f64 * f64::from(layout.subscribers_each),
     };
     count as f64 * each

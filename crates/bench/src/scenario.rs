@@ -56,6 +56,11 @@ pub enum Scenario {
         #[serde(serialize_with = "write_policy", skip_serializing_if = "Option::is_none")]
         policy: Option<SlowPolicy>,
     },
+    /// Publishers, and nobody who receives what they send: how fast a broker takes messages in.
+    Ingest {
+        /// Connections that send.
+        publishers: u32,
+    },
     /// Connections that subscribe and unsubscribe at the load of the plan, each command confirmed.
     Churn {
         /// How many.
@@ -104,6 +109,7 @@ impl Scenario {
             Scenario::ManyTopics { .. } => "many-topics",
             Scenario::Echo { .. } => "echo",
             Scenario::Slow { .. } => "slow",
+            Scenario::Ingest { .. } => "ingest",
             Scenario::Churn { .. } => "churn",
             Scenario::Connect => "connect",
             Scenario::Idle { .. } => "idle",
@@ -185,6 +191,7 @@ impl Scenario {
                 }
                 beside.load.check()
             }
+            Scenario::Ingest { publishers } => some(publishers, "publisher"),
             Scenario::Connect => Ok(()),
             Scenario::Idle {
                 connections,
@@ -206,6 +213,7 @@ impl Scenario {
             publishers_each: 0,
             subscribers_each: 0,
             joined: false,
+            probing: false,
             stalled: 0,
             churners: 0,
             idle: 0,
@@ -274,6 +282,11 @@ impl Scenario {
                     },
                 }
             }
+            Scenario::Ingest { publishers } => Layout {
+                publishers_each: publishers,
+                probing: true,
+                ..nobody
+            },
             Scenario::Connect => nobody,
             Scenario::Idle { connections, .. } => Layout {
                 idle: connections,
@@ -334,6 +347,8 @@ pub(crate) struct Layout {
     pub(crate) subscribers_each: u32,
     /// Publisher and subscriber of a topic are one connection.
     pub(crate) joined: bool,
+    /// Publishers find out by pings what was taken in, for there is nobody who receives it.
+    pub(crate) probing: bool,
     pub(crate) stalled: u32,
     pub(crate) churners: u32,
     pub(crate) idle: u32,

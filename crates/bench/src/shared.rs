@@ -52,8 +52,13 @@ impl Shared {
     pub(crate) fn new(plan: &Plan, layout: &Layout, run: u32) -> Shared {
         let threads = plan.threads.get();
         let waits = (0..threads).map(|thread| {
-            let by_topic = layout.subscribers_by_topic(&layout.share(thread, threads));
-            (0..layout.publishers()).map(move |publisher| by_topic[layout.topic_of_publisher(publisher) as usize] > 0)
+            let share = layout.share(thread, threads);
+            let by_topic = layout.subscribers_by_topic(&share);
+            (0..layout.publishers()).map(move |publisher| {
+                by_topic[layout.topic_of_publisher(publisher) as usize] > 0
+                    // Whoever asks for itself what was taken in waits for itself.
+                    || layout.probing && share.publishers.contains(&publisher)
+            })
         });
         Shared {
             clock: Clock::start(),

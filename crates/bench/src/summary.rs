@@ -96,6 +96,7 @@ pub(crate) fn summarize(
     let kind = match plan.scenario {
         Scenario::Churn { .. } => Some("commands"),
         Scenario::Connect => Some("connections"),
+        Scenario::Ingest { .. } => Some("messages"),
         _ => None,
     };
     let segments = plan.load.rows();
@@ -115,7 +116,7 @@ pub(crate) fn summarize(
     let server = usage.and_then(|usage| {
         let (first, last) = (usage.steps.first()?, usage.steps.last()?);
         let cpu = last.1.cpu.saturating_sub(first.0.cpu);
-        let events = if kind == Some("commands") && deliveries == 0 || plan.scenario == Scenario::Connect {
+        let events = if kind.is_some() && deliveries == 0 {
             whole.done.count
         } else {
             deliveries
@@ -128,6 +129,10 @@ pub(crate) fn summarize(
         }
         Some(server)
     });
+    let payloads = match plan.scenario {
+        Scenario::Ingest { .. } => whole.done.count,
+        _ => deliveries,
+    };
     let (mut faults, mut opening, mut slow) = (Faults::default(), histogram(), SlowReport::default());
     let (mut failed, mut unanswered, mut foreign, mut errors) = (0, 0, 0, Vec::new());
     for outcome in outcomes {
@@ -158,7 +163,7 @@ pub(crate) fn summarize(
         deliveries,
         published_per_second: per_second(whole.published),
         deliveries_per_second: per_second(deliveries),
-        payload_megabytes_per_second: megabytes(deliveries as f64 * plan.size as f64),
+        payload_megabytes_per_second: megabytes(payloads as f64 * plan.size as f64),
         wire_megabytes_per_second: megabytes(whole.received.wire_bytes as f64),
         faults,
         errors,

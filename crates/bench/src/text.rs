@@ -21,7 +21,9 @@ impl fmt::Display for Report {
         if let Some(operations) = &self.operations {
             write_operations(f, operations, self.seconds)?;
         }
-        if self.setup.publishers > 0 {
+        if matches!(self.setup.scenario, Scenario::Ingest { .. }) {
+            self.write_intake(f)?;
+        } else if self.setup.publishers > 0 {
             self.write_deliveries(f)?;
         }
         if !self.steps.is_empty() {
@@ -63,12 +65,7 @@ impl Report {
             "throughput   {:>10.2} MB/s   payload; {:.2} MB/s as WebSocket frames",
             self.payload_megabytes_per_second, self.wire_megabytes_per_second
         )?;
-        writeln!(
-            f,
-            "published    {:>13}/s   {}",
-            grouped(self.published_per_second as u64),
-            grouped(self.published)
-        )?;
+        self.write_published(f)?;
         writeln!(f, "latency      {}", self.latency)?;
         let Faults {
             lost,
@@ -87,6 +84,24 @@ impl Report {
             write!(f, " · foreign messages {}", self.foreign)?;
         }
         writeln!(f)
+    }
+
+    fn write_intake(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "throughput   {:>10.2} MB/s   payload",
+            self.payload_megabytes_per_second
+        )?;
+        self.write_published(f)
+    }
+
+    fn write_published(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "published    {:>13}/s   {}",
+            grouped(self.published_per_second as u64),
+            grouped(self.published)
+        )
     }
 
     fn write_processes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -158,7 +173,8 @@ fn write_operations(f: &mut fmt::Formatter<'_>, operations: &OperationsReport, s
         grouped(*per_second as u64),
         grouped(*count)
     )?;
-    writeln!(f, "{:LABEL$}{latency}", "each took")?;
+    let took = if *kind == "messages" { "pings took" } else { "each took" };
+    writeln!(f, "{took:LABEL$}{latency}")?;
     writeln!(f, "{:LABEL$}{failed} · unanswered {unanswered}", "failed")
 }
 
@@ -236,6 +252,13 @@ impl fmt::Display for Setup {
                     write!(f, " ({})", policy.as_str())?;
                 }
             }
+            Scenario::Ingest { publishers } => write!(
+                f,
+                "{} to nobody, {} B, {}",
+                counted((*publishers).into(), "publisher"),
+                grouped(self.size as u64),
+                load()
+            )?,
             Scenario::Churn {
                 connections,
                 filters,
@@ -358,6 +381,38 @@ mod tests {
              generator    0.20 CPU s, busiest thread 40 %, waiting for a core 10 %\n\
              server       0.40 CPU s, 0.80 cores, 0.200 CPU s per million deliveries, 12.0 MiB resident\n"
         );
+    }
+
+    #[test]
+    fn messages_that_nobody_receives_are_told_by_how_they_were_taken_in() {
+        let ingest = Report {
+            setup: Setup {
+                scenario: Scenario::Ingest { publishers: 4 },
+                publishers: 4,
+                subscribers: 0,
+                ..report().setup
+            },
+            operations: Some(OperationsReport {
+                kind: "messages",
+                count: 500_000,
+                per_second: 1e6,
+                failed: 0,
+                unanswered: 0,
+                latency: report().latency,
+            }),
+            deliveries: 0,
+            payload_megabytes_per_second: 128.0,
+            ..report()
+        };
+        let text = ingest.to_string();
+        let expected = "4 publishers to nobody, 128 B, 32 in flight each, protocol raw, version 13, 1 thread\n\
+             messages         1,000,000/s   500,000 in 0.50 s\n\
+             pings took   p50 812.2 µs · p90 1.20 ms · p99 2.00 ms · p99.9 2.50 ms · max 1.30 s\n\
+             failed       0 · unanswered 0\n\
+             throughput       128.00 MB/s   payload\n\
+             published            4,000/s   2,000\n";
+        assert!(text.starts_with(expected), "{text}");
+        assert!(text.contains("0.200 CPU s per million messages"), "{text}");
     }
 
     #[test]

@@ -18,8 +18,9 @@ use crate::error::Error;
 use crate::exchange::Exchange;
 use crate::load::Load;
 use crate::operations::{Done, Operations};
-use crate::peer::Purpose;
+use crate::peer::{Outlet, Purpose};
 use crate::plan::{Extent, Plan};
+use crate::probe::{Probe, SPACING};
 use crate::publisher::Publisher;
 use crate::scenario::{Layout, Pace, Role, Scenario, Share};
 use crate::shared::Shared;
@@ -269,6 +270,10 @@ impl<'a> Thread<'a> {
                 let pace = paces[number];
                 let publisher = Publisher::new(self.plan, self.layout, pace, self.shared.run, number, slot);
                 self.publishers.push(publisher);
+                if self.layout.probing {
+                    let spacing = if self.plan.protocol.is_path() { SPACING } else { 0 };
+                    self.exchange.peers[slot as usize].probe = Some(Probe::new(self.layout.in_flight(), spacing));
+                }
             }
             (Role::Churner, Scenario::Churn { filters, .. }) => {
                 let pace = Pace::even(number, self.layout.churners as usize);
@@ -336,7 +341,7 @@ impl<'a> Thread<'a> {
                 } else if now.saturating_sub(progress) > stall && now >= start.saturating_add(stall) {
                     self.shared.stop();
                     self.finish_publishers();
-                    self.give_up_commands();
+                    self.give_up();
                     return Ok(());
                 }
             }
@@ -366,10 +371,10 @@ impl<'a> Thread<'a> {
                 continue;
             }
             let landed = self.shared.landings.landed(publisher.number);
-            let (stream, out) = self.exchange.peers[publisher.slot as usize].outlet();
+            let outlet = self.exchange.peers[publisher.slot as usize].outlet();
             // What the socket has not taken yet comes first; the messages behind it keep their intended times.
-            if out.is_empty() {
-                publisher.publish(landed, now, stream, &mut out.bytes);
+            if outlet.out.is_empty() {
+                publisher.publish(landed, now, outlet);
                 self.shared.issued(publisher.number, publisher.sent());
                 self.exchange.list(publisher.slot);
                 if publisher.is_finished() {
@@ -377,8 +382,10 @@ impl<'a> Thread<'a> {
                     continue;
                 }
             }
-            let blocked = self.exchange.peers[publisher.slot as usize].out.blocked;
-            let wait = publisher.wait(landed, now).filter(|_| !blocked);
+            let peer = &self.exchange.peers[publisher.slot as usize];
+            let wait = publisher
+                .wait(landed, now, peer.probe.as_ref())
+                .filter(|_| !peer.out.blocked);
             self.publishing.put(index, now, wait);
         }
         self.taken = taken;
@@ -386,8 +393,11 @@ impl<'a> Thread<'a> {
     }
 
     fn finish_publishers(&mut self) {
+        let now = self.shared.clock.now();
         for publisher in &mut self.publishers {
-            publisher.finish();
+            let Outlet { probe, out, .. } = self.exchange.peers[publisher.slot as usize].outlet();
+            publisher.finish(now, probe, &mut out.bytes);
+            self.exchange.list(publisher.slot);
             self.shared.finished(publisher.number);
         }
     }
@@ -419,7 +429,7 @@ impl<'a> Thread<'a> {
             if churner.is_done() {
                 continue;
             }
-            let (stream, out) = self.exchange.peers[churner.slot as usize].outlet();
+            let Outlet { stream, out, .. } = self.exchange.peers[churner.slot as usize].outlet();
             if out.is_empty() {
                 churner.speak(now, stream, &mut out.bytes);
                 self.exchange.list(churner.slot);
@@ -433,10 +443,15 @@ impl<'a> Thread<'a> {
     }
 
     /// Whatever has no answer will not get one.
-    fn give_up_commands(&mut self) {
+    fn give_up(&mut self) {
         self.churners.iter_mut().for_each(Churner::finish);
-        let outstanding = |churner: &Churner| churner.outstanding() as u64;
-        self.operations.unanswered = self.churners.iter().map(outstanding).sum();
+        let commands: usize = self.churners.iter().map(Churner::outstanding).sum();
+        let untaken = |publisher: &Publisher| publisher.sent() - self.shared.landings.landed(publisher.number);
+        let messages: u64 = match self.layout.probing {
+            true => self.publishers.iter().map(untaken).sum(),
+            false => 0,
+        };
+        self.operations.unanswered = commands as u64 + messages;
     }
 
     fn has_sent_all(&self) -> bool {
@@ -458,6 +473,10 @@ impl<'a> Thread<'a> {
         } = self;
         if churners.iter().all(Churner::is_done) {
             shared.idle(*index);
+        }
+        for taken in exchange.taken.drain(..) {
+            operations.complete_several(taken.news, taken.intended, taken.at);
+            shared.landings.publish(*index, taken.publisher, taken.total);
         }
         shared.happened(*index, exchange.tally.all_deliveries() + operations.all);
         let mut wake = BTreeSet::new();

@@ -35,6 +35,8 @@ enum Manner {
     Chatty,
     /// Pings between deliveries.
     Pinging,
+    /// Says nothing once the connection is open.
+    Mute,
 }
 
 struct Server {
@@ -142,7 +144,9 @@ impl Server {
             }
             drop(subscribers);
             let mut stream = shared.lock().unwrap();
-            let _ = stream.write_all(&out);
+            if self.manner != Manner::Mute {
+                let _ = stream.write_all(&out);
+            }
             if closed {
                 let _ = stream.shutdown(Shutdown::Write);
             }
@@ -476,4 +480,28 @@ fn a_plan_that_cannot_be_run_is_refused_before_anything_is_connected() {
     )
     .unwrap_err();
     assert!(matches!(error, Error::Server { pid: 0, .. }), "{error}");
+}
+
+#[test]
+fn what_is_taken_in_is_known_by_pongs_and_what_is_not_is_told() {
+    let ingest = |manner, load| {
+        report(&Plan {
+            scenario: Scenario::Ingest { publishers: 3 },
+            load,
+            ..plan(serve(manner))
+        })
+    };
+    for load in [Load::Window(1), Load::Window(100), Load::Rate(100_000.0)] {
+        let report = ingest(Manner::Faithful, load.clone());
+        let operations = report.operations.as_ref().unwrap();
+        assert!(report.is_good(), "{load:?}: {report}");
+        assert_eq!(
+            (operations.count, report.published),
+            (1_500, 1_500),
+            "{load:?}: {report}"
+        );
+    }
+    let report = ingest(Manner::Mute, Load::Window(100));
+    assert!(!report.is_good(), "{report}");
+    assert_eq!(report.operations.unwrap().unanswered, 300);
 }

@@ -132,6 +132,21 @@ mod tests {
     }
 
     #[test]
+    fn every_scenario_can_be_that_of_a_file() {
+        for (text, name) in [
+            ("scenario = \"fanout\"\nsubscribers = 3\n", "fanout"),
+            (
+                "scenario = \"ingest\"\npublishers = 4\nwindow = 256\nsize = 16\n",
+                "ingest",
+            ),
+            ("scenario = \"connect\"\nrate = 100\n", "connect"),
+            ("scenario = \"idle\"\nconnections = 10\n", "idle"),
+        ] {
+            assert_eq!(plan(text, &[]).unwrap().scenario.as_str(), name);
+        }
+    }
+
+    #[test]
     fn the_command_line_wins_over_the_file() {
         let text = "scenario = \"echo\"\nrate = 100\nsize = 64\n";
         assert_eq!(plan(text, &["--size", "32"]).unwrap().size, 32);

@@ -78,7 +78,7 @@ pub(super) struct Output {
 #[derive(Debug, Args)]
 struct Timing {
     /// How many in flight per connection: the next goes out when one is complete
-    /// [default: 32; many-topics, echo: 1; churn: 16; connect: 64 in each thread]
+    /// [default: 32; many-topics, echo: 1; ingest: 1024; churn: 16; connect: 64 in each thread]
     #[arg(long, value_name = "N")]
     window: Option<u32>,
     /// How many a second by all together, whether the broker keeps up or not: 500, 2.5k; in steps, 1k,2k,4k; or rising,
@@ -190,6 +190,24 @@ pub(super) struct SlowArgs {
     policy: Option<SlowPolicy>,
     /// Connections that send
     #[arg(long, value_name = "N", default_value_t = 1)]
+    publishers: u32,
+    #[command(flatten)]
+    payload: Payload,
+    #[command(flatten)]
+    timing: Timing,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Publish to a topic that nobody subscribes to: how fast the broker takes messages in
+///
+/// What it has taken in is known by pings: one goes out behind every half of the window, and its pong says that all before it
+/// was processed. They are those of the protocol, or, with raw and path, WebSocket's own, of which there are at most 800 a second
+/// on each connection: a window below a thousand is then a limit by itself.
+#[derive(Debug, Args)]
+pub(super) struct IngestArgs {
+    /// Connections that send
+    #[arg(long, value_name = "N", default_value_t = 10)]
     publishers: u32,
     #[command(flatten)]
     payload: Payload,
@@ -371,6 +389,21 @@ impl SlowArgs {
             policy: self.policy,
         };
         plan(scenario, &self.payload, &self.timing, &self.common, (Protocol::Raw, 32))
+    }
+}
+
+impl IngestArgs {
+    pub(super) fn plan(&self) -> Planned<'_> {
+        let scenario = Scenario::Ingest {
+            publishers: self.publishers,
+        };
+        plan(
+            scenario,
+            &self.payload,
+            &self.timing,
+            &self.common,
+            (Protocol::Raw, 1024),
+        )
     }
 }
 
