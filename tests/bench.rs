@@ -4,6 +4,8 @@
 //! `TEST_WITHOUT_PEERS` is set, which says that they may be left out.
 
 mod support;
+#[path = "bench/tls.rs"]
+mod tls;
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,6 +14,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 use support::*;
+use tls::TlsFront;
 
 /// Runs `tidecast bench` with `line`, words apart, against `url`.
 fn bench(url: &str, line: &str) -> Output {
@@ -322,6 +325,116 @@ fn a_file_with_a_key_that_is_none_is_refused_with_line_and_nearest_name() {
         message.contains("line 3") && message.contains("\"subscribers\""),
         "{message}"
     );
+}
+
+/// Names under which a [`TlsFront`] can be reached.
+const NAMES: [&str; 2] = ["localhost", "127.0.0.1"];
+
+#[test]
+fn every_scenario_runs_over_tls() {
+    let broker = Broker::start(&[]);
+    let front = TlsFront::start(broker.address, &NAMES);
+    let trusting = format!("--tls-ca {}", front.certificate.display());
+    publishing_scenarios(&front.url(), &trusting);
+    publishing_scenarios(
+        &front.url(),
+        &format!("{trusting} --protocol json --compression permessage-deflate --tls-version 1.2"),
+    );
+    ingests(&front.url(), &trusting);
+    let churn = report(
+        &front.url(),
+        &format!("churn --connections 4 --count 100 --fanout-subscribers 3 {trusting}"),
+    );
+    assert_eq!(number(&churn, "/operations/count"), 400, "{churn:#}");
+    let idle = report(
+        &front.url(),
+        &format!("idle --connections 50 --duration 100ms {trusting}"),
+    );
+    assert_eq!(number(&idle, "/tls/full"), 50, "{idle:#}");
+    let slow = report(
+        &front.url(),
+        &format!("slow --subscribers 5 --slow 1 --count 50 --window 4 {trusting}"),
+    );
+    assert_eq!(number(&slow, "/slow/deliveries"), 50, "{slow:#}");
+}
+
+#[test]
+fn handshakes_are_full_unless_sessions_may_be_resumed() {
+    let broker = Broker::start(&[]);
+    let front = TlsFront::start(broker.address, &NAMES);
+    for (version, name) in [("1.2", "1.2 TLS_"), ("1.3", "1.3 TLS13_"), ("", "1.3 TLS13_")] {
+        let flag = if version.is_empty() { "" } else { "--tls-version" };
+        let line = format!(
+            "connect --count 60 --window 4 --tls-ca {} {flag} {version}",
+            front.certificate.display()
+        );
+        let full = report(&front.url(), &line);
+        assert_eq!(number(&full, "/operations/count"), 60, "{full:#}");
+        assert_eq!(
+            (number(&full, "/tls/full"), number(&full, "/tls/resumed")),
+            (60, 0),
+            "{full:#}"
+        );
+        let suites: Vec<_> = full["tls"]["suites"].as_object().unwrap().keys().collect();
+        assert!(suites.len() == 1 && suites[0].starts_with(name), "{suites:?}");
+        let resumed = report(&front.url(), &format!("{line} --tls-resume"));
+        let counts = (number(&resumed, "/tls/full"), number(&resumed, "/tls/resumed"));
+        assert_eq!(counts.0 + counts.1, 60, "{resumed:#}");
+        // The first ones of the window have nothing to resume.
+        assert!(counts.1 >= 40, "{resumed:#}");
+    }
+}
+
+#[test]
+fn what_stands_in_the_way_of_tls_is_told_with_what_to_do() {
+    let broker = Broker::start(&[]);
+    let front = TlsFront::start(broker.address, &NAMES);
+    let other = TlsFront::start(broker.address, &["broker.example"]);
+    let namesake = TlsFront::start(broker.address, &NAMES);
+    let plain = format!("wss://{}", broker.address);
+    let nobody = file("bench-tls-nobody.pem", "no certificate\n");
+    let trusting = |front: &TlsFront| format!("--tls-ca {}", front.certificate.display());
+    let line = "fanout --subscribers 2 --count 10";
+    for (url, flags, code, words) in [
+        (
+            front.url(),
+            trusting(&namesake),
+            3,
+            "authority that is not trusted here: name that with --tls-ca",
+        ),
+        (
+            front.url(),
+            trusting(&other),
+            3,
+            "authority that is not trusted here: name that with --tls-ca",
+        ),
+        (
+            other.url(),
+            trusting(&other),
+            3,
+            "the certificate is not one for 127.0.0.1",
+        ),
+        (plain.clone(), "--tls-insecure".to_owned(), 3, "speak TLS on that port"),
+        (
+            front.url(),
+            "--tls-ca /nowhere.pem".to_owned(),
+            2,
+            "cannot read certificates from /nowhere.pem",
+        ),
+        (
+            front.url(),
+            format!("--tls-ca {}", nobody.display()),
+            2,
+            "has no certificate in PEM",
+        ),
+        (broker.ws(""), "--tls-insecure".to_owned(), 2, "give a wss:// URL"),
+    ] {
+        let output = bench(&url, &format!("{line} {flags}"));
+        assert_eq!(output.status.code(), Some(code), "{url} {flags}: {}", said(&output));
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(message.contains(words), "{words:?} is not in {message}");
+    }
+    deliveries(&other.url(), &format!("{line} --tls-insecure"), 20);
 }
 
 /// A broker of another make; killed, by its pid, when dropped.

@@ -180,7 +180,7 @@ fn usage(reason: impl std::fmt::Display) -> Failure {
 
 fn failure(error: Error) -> Failure {
     let code = match &error {
-        Error::Plan(_) | Error::Slots { .. } => exit::USAGE,
+        Error::Plan(_) | Error::Slots { .. } | Error::Tls(_) => exit::USAGE,
         error if error.is_connect() => exit::NOT_CONNECTED,
         _ => exit::FAILED,
     };
@@ -356,6 +356,8 @@ mod tests {
             &["fanout", "--fail-if", "p99"],
             &["fanout", "--local-address", "here"],
             &["idle", "--size", "1"],
+            &["idle", "--tls-ca", "x.pem", "--tls-insecure"],
+            &["idle", "--tls-version", "1.1"],
             &["slow", "--slow", "110%"],
             &["churn", "--fanout-rate", "1k,2k", "--fanout-subscribers", "1"],
         ] {

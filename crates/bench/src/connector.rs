@@ -24,6 +24,7 @@ use crate::slow::SlowReport;
 use crate::tally::{Step, histogram};
 use crate::thread::{NAP, Outcome, Ready, announce, dialer, differences, exchange};
 use crate::timeline::{Sampled, Timeline};
+use crate::tls::TlsReport;
 
 /// Slots of a ring, if the limit of descriptors allows: a new ring costs milliseconds, which are to come rarely.
 const SLOTS: u64 = 16_384;
@@ -87,6 +88,7 @@ struct Connector<'a> {
     ended: usize,
     operations: Operations,
     opening: hdrhistogram::Histogram<u64>,
+    handshakes: TlsReport,
     errors: Vec<String>,
     effort: Sampled<Effort>,
 }
@@ -120,6 +122,7 @@ impl<'a> Connector<'a> {
             ended: 0,
             operations: Operations::new(Timeline::never()),
             opening: histogram(),
+            handshakes: TlsReport::default(),
             errors: Vec::new(),
             effort: Sampled::new(&Timeline::never()),
         })
@@ -253,6 +256,7 @@ impl<'a> Connector<'a> {
     /// Keeps what is to be known of a ring.
     fn let_go(&mut self, mut exchange: Exchange<'a>) {
         self.opening.add(&exchange.opening).expect("they are made alike");
+        self.handshakes.add(std::mem::take(&mut exchange.handshakes));
         self.operations.failed += exchange.refused;
         self.ended += exchange.gone;
         self.errors.extend(exchange.take_errors());
@@ -277,6 +281,7 @@ impl<'a> Connector<'a> {
         }
         let current = &mut self.current;
         self.opening.add(&current.opening).expect("they are made alike");
+        self.handshakes.add(std::mem::take(&mut current.handshakes));
         self.operations.failed += current.refused;
         self.errors.extend(current.take_errors());
         Outcome {
@@ -289,6 +294,7 @@ impl<'a> Connector<'a> {
             operations: self.operations.steps,
             slow: SlowReport::default(),
             opening: self.opening,
+            handshakes: self.handshakes,
             foreign: 0,
             effort: differences(self.effort),
             errors: self.errors,

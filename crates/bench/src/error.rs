@@ -76,6 +76,9 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// TLS cannot be spoken.
+    #[error(transparent)]
+    Tls(#[from] crate::tls::TlsError),
     /// The process named is not to be looked at.
     #[error("cannot measure the process {pid}: {source}")]
     Server {

@@ -17,8 +17,10 @@ use crate::plan::Plan;
 use crate::probe::Taken;
 use crate::recall::Recall;
 use crate::scenario::Role;
+use crate::shared::Shared;
 use crate::slow::Slow;
 use crate::tally::{LONGEST, Tally, histogram};
+use crate::tls::{Client, TlsReport, explain};
 
 /// Errors that are told one by one; of more of the same kind the number is enough.
 const TOLD: usize = 10;
@@ -28,6 +30,10 @@ const BUFFERS_EACH: u16 = 8;
 
 /// How often a session is kept alive, where that is up to the client: brokers wait for 60 seconds and half as long again.
 const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(20);
+
+/// What servers do that have no TLS, and some that have another.
+const TLS_ENDED: &str =
+    "the server ended the connection in the TLS handshake: does it speak TLS on that port, and this version?";
 
 /// The receive buffers are all filled: the receive has to be started again.
 const ENOBUFS: i32 = 105;
@@ -41,6 +47,11 @@ pub(crate) struct Exchange<'a> {
     pub(crate) plan: &'a Plan,
     run: u32,
     clock: Clock,
+    tls: Option<Client>,
+    /// What was agreed on in TLS.
+    pub(crate) handshakes: TlsReport,
+    /// What records said: kept for its memory.
+    opened_octets: Vec<u8>,
     pub(crate) ring: Ring,
     pub(crate) peers: Vec<Peer>,
     pub(crate) tally: Tally,
@@ -84,11 +95,14 @@ pub(crate) struct Passed {
 }
 
 impl<'a> Exchange<'a> {
-    pub(crate) fn new(plan: &'a Plan, run: u32, clock: Clock, ring: Ring, tally: Tally, slow: Slow) -> Self {
+    pub(crate) fn new(plan: &'a Plan, shared: &Shared, ring: Ring, tally: Tally, slow: Slow) -> Self {
         Exchange {
             plan,
-            run,
-            clock,
+            run: shared.run,
+            clock: shared.clock,
+            tls: shared.tls.clone(),
+            handshakes: TlsReport::default(),
+            opened_octets: Vec::new(),
             ring,
             peers: Vec::new(),
             tally,
@@ -110,7 +124,7 @@ impl<'a> Exchange<'a> {
             inflaters: InflatePool::new(usize::MAX, 16),
             recall: Recall::default(),
             paused: false,
-            kept_alive: clock.now(),
+            kept_alive: shared.clock.now(),
         }
     }
 
@@ -147,7 +161,8 @@ impl<'a> Exchange<'a> {
         let now = millis(self.clock.now());
         let target = Target::new(self.plan, purpose.role, purpose.topic);
         let key = tidecast_client::handshake_key().map_err(|error| Error::Random(error.to_string()))?;
-        let peer = Peer::open(purpose, &target, key, now)
+        let session = self.tls.as_ref().map(Client::session);
+        let peer = Peer::open(purpose, &target, session, key, now)
             .map_err(|error| self.unopened(purpose.role, purpose.topic, error.to_string()))?;
         let slot = self.ring.install(socket).map_err(Error::Ring)?;
         debug_assert_eq!(
@@ -248,6 +263,9 @@ impl<'a> Exchange<'a> {
     /// The ring failed, or a connection could not be opened.
     pub(crate) fn turn(&mut self, wait: Wait) -> Result<(), Error> {
         self.feed()?;
+        for &slot in &self.listed {
+            self.peers[slot as usize].seal();
+        }
         // Those still starved cannot wake the thread.
         let wait = if self.starved.is_empty() { wait } else { Wait::No };
         let Self {
@@ -372,6 +390,39 @@ impl<'a> Exchange<'a> {
     }
 
     fn receive(&mut self, slot: u32, bytes: &mut [u8]) -> Result<(), Error> {
+        let peer = &mut self.peers[slot as usize];
+        let Some(session) = peer.session.as_mut().filter(|_| peer.stage != Stage::Gone) else {
+            return self.take(slot, bytes);
+        };
+        let mut octets = std::mem::take(&mut self.opened_octets);
+        let handshaking = session.is_handshaking();
+        let opened = session.open(bytes, &mut octets);
+        if handshaking && !session.is_handshaking() {
+            self.handshakes.note(session);
+        }
+        // TLS itself may have something to say.
+        peer.seal();
+        self.list(slot);
+        let taken = self.take(slot, &mut octets);
+        octets.clear();
+        self.opened_octets = octets;
+        taken?;
+        match opened {
+            Ok(false) => Ok(()),
+            Ok(true) => self.end(slot),
+            Err(error) => {
+                let Peer { role, topic, .. } = self.peers[slot as usize];
+                let url = Target::new(self.plan, role, topic).url;
+                self.lose(slot, &explain(&error, url.host()))
+            }
+        }
+    }
+
+    /// Takes in what the WebSocket is told.
+    fn take(&mut self, slot: u32, bytes: &mut [u8]) -> Result<(), Error> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
         let now = self.clock.now();
         let peer = &mut self.peers[slot as usize];
         match peer.stage {
@@ -426,7 +477,13 @@ impl<'a> Exchange<'a> {
             self.forget(slot);
             Ok(())
         } else {
-            self.lose(slot, "the server ended the connection without a Close")
+            let tls = peer.is_in_tls_handshake();
+            let reason = if tls {
+                TLS_ENDED
+            } else {
+                "the server ended the connection without a Close"
+            };
+            self.lose(slot, reason)
         }
     }
 
@@ -449,7 +506,13 @@ impl<'a> Exchange<'a> {
             self.forget(slot);
             return Ok(());
         }
-        self.lose(slot, &source.to_string())
+        let tls = peer.is_in_tls_handshake() && peer.stage != Stage::Connecting;
+        let reason = if tls {
+            format!("{TLS_ENDED} ({source})")
+        } else {
+            source.to_string()
+        };
+        self.lose(slot, &reason)
     }
 
     /// A connection is of no use any more. Once the run has begun that is one of its errors.

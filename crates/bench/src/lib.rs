@@ -4,8 +4,9 @@
 //!   Plan ──▶ run ──▶ thread × n                                                        ──▶ Report
 //!    │               │ Dialer:    TCP connections, from as many addresses as it takes
 //!    Scenario        │ Exchange:  the ring and its connections, bytes out and in
-//!    Protocol        │ Publisher, Churner: what goes out now, each by its Schedule (window, rate, steps)
-//!    Load            │ Probe:     what was taken in where nobody receives, by pings
+//!    Protocol        │ Session:   TLS, if any, between the two
+//!    Load            │ Publisher, Churner: what goes out now, each by its Schedule (window, rate, steps)
+//!                    │ Probe:     what was taken in where nobody receives, by pings
 //!                    │ Tally:     every delivery checked (Checker), counted (Ledger) and timed, by step (Timeline)
 //!                    └ Landings:  which messages every thread's subscribers have, shared by atomics
 //! ```
@@ -61,6 +62,7 @@ mod tally;
 mod text;
 mod thread;
 mod timeline;
+mod tls;
 
 pub use check::Faults;
 pub use compare::{CompareError, compare};
@@ -81,3 +83,4 @@ pub use scenario::{Beside, Scenario};
 pub use slow::SlowReport;
 pub use tidecast_websocket::Version;
 pub use tidecast_wire::SlowPolicy;
+pub use tls::{Tls, TlsError, TlsReport, TlsVersion, Trust};

@@ -11,6 +11,7 @@ use crate::plan::Plan;
 use crate::probe::Probe;
 use crate::protocol::{Framing, Subscribe};
 use crate::scenario::{Role, Scenario};
+use crate::tls::Session;
 
 /// Where a connection stands.
 ///
@@ -39,6 +40,9 @@ pub(crate) enum Stage {
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
     pub(crate) bytes: Vec<u8>,
+    /// With TLS these are what goes out, once the bytes were sealed.
+    records: Option<Vec<u8>>,
+    /// How many of those that go out did.
     sent: usize,
     /// The socket is full, and the kernel will say when it has room.
     pub(crate) blocked: bool,
@@ -48,25 +52,27 @@ pub(crate) struct Outgoing {
 
 impl Outgoing {
     pub(crate) fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.bytes.is_empty() && self.records.as_ref().is_none_or(Vec::is_empty)
     }
 
     pub(crate) fn rest(&self) -> &[u8] {
-        &self.bytes[self.sent..]
+        &self.records.as_ref().unwrap_or(&self.bytes)[self.sent..]
     }
 
     /// Nothing more can be sent.
     pub(crate) fn discard(&mut self) {
         self.bytes.clear();
+        self.records.as_mut().map(Vec::clear);
         self.sent = 0;
     }
 
     /// So many more bytes went out.
     pub(crate) fn advance(&mut self, count: usize) {
+        let going = self.records.as_mut().unwrap_or(&mut self.bytes);
         self.sent += count;
-        debug_assert!(self.sent <= self.bytes.len());
-        if self.sent == self.bytes.len() {
-            self.bytes.clear();
+        debug_assert!(self.sent <= going.len());
+        if self.sent == going.len() {
+            going.clear();
             self.sent = 0;
         }
     }
@@ -80,6 +86,8 @@ pub(crate) struct Peer {
     pub(crate) number: usize,
     pub(crate) topic: u32,
     pub(crate) stage: Stage,
+    /// TLS, if the URL says so.
+    pub(crate) session: Option<Session>,
     pub(crate) connection: Connection,
     pub(crate) out: Outgoing,
     /// Frames are compressed, each by itself, and this is the number of the next one in the thread's [`Recall`].
@@ -134,10 +142,14 @@ impl Peer {
     pub(crate) fn open(
         purpose: Purpose,
         target: &Target,
+        session: Option<Session>,
         key: [u8; 16],
         now: Millis,
     ) -> Result<Peer, ClientHandshakeError> {
-        let mut out = Outgoing::default();
+        let mut out = Outgoing {
+            records: session.as_ref().map(|_| Vec::new()),
+            ..Outgoing::default()
+        };
         target.handshake(key).write_request(&mut out.bytes)?;
         let Purpose {
             role,
@@ -152,6 +164,7 @@ impl Peer {
             number,
             topic,
             stage: Stage::Connecting,
+            session,
             connection: Connection::client(target.version, limits(), masking_key, now),
             out,
             recalls: None,
@@ -162,6 +175,18 @@ impl Peer {
             key,
             head: Vec::new(),
         })
+    }
+
+    /// Whether TLS is not agreed on yet.
+    pub(crate) fn is_in_tls_handshake(&self) -> bool {
+        self.session.as_ref().is_some_and(Session::is_handshaking)
+    }
+
+    /// Has TLS, if there is any, turn what is to be sent into records.
+    pub(crate) fn seal(&mut self) {
+        if let (Some(session), Some(records)) = (&mut self.session, &mut self.out.records) {
+            session.seal(&mut self.out.bytes, records);
+        }
     }
 
     /// Takes bytes of the answer to the handshake.

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use rustls::pki_types::ServerName;
 use tidecast_websocket::{Url, Version};
 
 use crate::compression::Compression;
@@ -13,6 +14,7 @@ use crate::load::Load;
 use crate::payload::Stamp;
 use crate::protocol::Protocol;
 use crate::scenario::{Layout, Role, Scenario};
+use crate::tls::Tls;
 
 /// How long.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -33,8 +35,10 @@ pub enum Extent {
 pub struct Plan {
     /// What it is about.
     pub scenario: Scenario,
-    /// Where the broker is: `ws://host:port`.
+    /// Where the broker is: `ws://host:port`, or `wss:` for TLS.
     pub url: String,
+    /// How TLS is spoken, if it is.
+    pub tls: Tls,
     /// The request path: with `%s` where the topic goes, if the URL names it. The paths that are usual for the protocol if
     /// not given.
     pub path: Option<String>,
@@ -77,6 +81,7 @@ impl Default for Plan {
                 subscribers: 1000,
             },
             url: "ws://127.0.0.1:8080".to_owned(),
+            tls: Tls::default(),
             path: None,
             topic: "bench".to_owned(),
             protocol: Protocol::Raw,
@@ -102,7 +107,7 @@ impl Default for Plan {
 /// A plan that cannot be run. The message says what to change.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
-    /// The URL is none, or not one of a WebSocket without TLS.
+    /// The URL is none of a WebSocket.
     #[error("{url:?} cannot be used: {reason}")]
     Url {
         /// As given.
@@ -110,6 +115,9 @@ pub enum PlanError {
         /// Why not.
         reason: String,
     },
+    /// Settings without a use.
+    #[error("{0:?} has no TLS: give a wss:// URL, or no settings for it")]
+    NoTls(String),
     /// The path is none, or has no place for the topic.
     #[error("the path {0:?} has to begin with `/` and to hold `%s`, which stands for the topic")]
     Path(String),
@@ -200,7 +208,10 @@ impl Plan {
     pub fn check(&self) -> Result<(), PlanError> {
         self.check_path()?;
         self.check_topic()?;
-        self.target(Role::Subscriber, 0)?;
+        let url = self.target(Role::Subscriber, 0)?;
+        if !url.is_secure() && self.tls != Tls::default() {
+            return Err(PlanError::NoTls(self.url.clone()));
+        }
         let smallest = self.protocol.smallest_payload();
         if self.size < smallest {
             return Err(PlanError::Size {
@@ -354,10 +365,8 @@ impl Plan {
         }
         let url = format!("{}{path}", self.url.trim_end_matches('/'));
         let url = Url::parse(&url).map_err(|error| refused(error.to_string()))?;
-        if url.is_secure() {
-            return Err(refused(
-                "the generator has no TLS: give a ws:// URL, behind the TLS proxy if there is one".to_owned(),
-            ));
+        if url.is_secure() && ServerName::try_from(url.host()).is_err() {
+            return Err(refused("its host is no name that a certificate could have".to_owned()));
         }
         Ok(url)
     }
@@ -383,12 +392,19 @@ mod tests {
             connections: 1,
             subscriptions: 0,
         };
-        let table: [(Plan, &str); 19] = [
+        let table: [(Plan, &str); 20] = [
             (
                 change(&|plan| plan.url = "http://h".into()),
                 "\"http://h\" cannot be used",
             ),
-            (change(&|plan| plan.url = "wss://h".into()), "TLS"),
+            (
+                change(&|plan| plan.tls.resume = true),
+                "\"ws://127.0.0.1:8080\" has no TLS",
+            ),
+            (
+                change(&|plan| plan.url = "wss://-/".into()),
+                "no name that a certificate could have",
+            ),
             (change(&|plan| plan.url = "ws://h/?x".into()), "host and port alone"),
             (change(&|plan| plan.path = Some("/sub".into())), "%s"),
             (change(&|plan| plan.path = Some("t/%s".into())), "begin with `/`"),

@@ -14,6 +14,7 @@ use crate::plan::Extent;
 use crate::protocol::Protocol;
 use crate::scenario::Scenario;
 use crate::slow::SlowReport;
+use crate::tls::TlsReport;
 
 /// A thread of the generator that runs, or waits for a core, for more than this share of the time may have been what limited the
 /// run.
@@ -36,7 +37,7 @@ pub struct Report {
     pub deliveries_per_second: f64,
     /// Payloads delivered, or taken in where nobody receives them, in megabytes (10^6) per second.
     pub payload_megabytes_per_second: f64,
-    /// WebSocket frames delivered, headers included (what TCP carried), in megabytes per second.
+    /// WebSocket frames delivered, headers included (what TCP carried, if there was no TLS), in megabytes per second.
     pub wire_megabytes_per_second: f64,
     /// What went wrong with deliveries, in the whole run, warm-up included.
     pub faults: Faults,
@@ -54,6 +55,9 @@ pub struct Report {
     /// How the connections were opened, before the run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub opening: Option<Opening>,
+    /// What was agreed on in TLS, if that was spoken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsReport>,
     /// What became of subscribers that did not read, if the scenario is about them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slow: Option<SlowReport>,
@@ -365,6 +369,7 @@ pub(crate) mod tests {
             },
             operations: None,
             opening: None,
+            tls: None,
             slow: None,
             steps: Vec::new(),
             ticks: Vec::new(),

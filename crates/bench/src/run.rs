@@ -15,6 +15,7 @@ use crate::shared::Shared;
 use crate::summary::{Usage, summarize};
 use crate::thread::{self, Outcome, Ready};
 use crate::timeline::{Sampled, Timeline};
+use crate::tls::Client;
 
 /// Between the last handshake and the first message. Threads notice the beginning; and servers that answer a handshake before
 /// the subscription is in force, which is most of them, have time to make it so.
@@ -57,7 +58,7 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(Progress)) -> Result<Report, Er
     let layout = plan.layout();
     let total = layout.share(0, 1).len() as u64;
     let run = u32::from_le_bytes(*key.first_chunk().expect("it has 16 bytes")) % Stamp::RUNS;
-    let shared = Shared::new(plan, &layout, run);
+    let shared = Shared::new(plan, &layout, run, Client::new(plan)?);
     let begun = shared.clock.now();
     let (ready, announced) = channel::<Ready>();
     std::thread::scope(|scope| {

@@ -11,6 +11,7 @@ use crate::ledger::Landings;
 use crate::plan::Plan;
 use crate::scenario::Layout;
 use crate::timeline::Timeline;
+use crate::tls::Client;
 
 /// Read by all threads of a run. Every cell is written by one thread only, save the flag to stop.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     /// Tells the messages of this run from those of others.
     pub(crate) run: u32,
+    /// How TLS is spoken, if it is.
+    pub(crate) tls: Option<Client>,
     pub(crate) landings: Landings,
     /// When the load begins and what is measured, once every connection is open.
     timeline: OnceLock<Timeline>,
@@ -49,7 +52,7 @@ struct Happened {
 }
 
 impl Shared {
-    pub(crate) fn new(plan: &Plan, layout: &Layout, run: u32) -> Shared {
+    pub(crate) fn new(plan: &Plan, layout: &Layout, run: u32, tls: Option<Client>) -> Shared {
         let threads = plan.threads.get();
         let waits = (0..threads).map(|thread| {
             let share = layout.share(thread, threads);
@@ -63,6 +66,7 @@ impl Shared {
         Shared {
             clock: Clock::start(),
             run,
+            tls,
             landings: Landings::new(waits),
             timeline: OnceLock::new(),
             rings: OnceLock::new(),

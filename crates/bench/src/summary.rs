@@ -18,6 +18,7 @@ use crate::slow::SlowReport;
 use crate::tally::{Step, histogram};
 use crate::thread::Outcome;
 use crate::timeline::Timeline;
+use crate::tls::TlsReport;
 
 /// What the broker's process had used.
 pub(crate) struct Usage {
@@ -134,11 +135,13 @@ pub(crate) fn summarize(
         _ => deliveries,
     };
     let (mut faults, mut opening, mut slow) = (Faults::default(), histogram(), SlowReport::default());
+    let mut tls = TlsReport::default();
     let (mut failed, mut unanswered, mut foreign, mut errors) = (0, 0, 0, Vec::new());
     for outcome in outcomes {
         faults.add(&outcome.faults);
         opening.add(outcome.opening).expect("they are made alike");
         slow.add(outcome.slow);
+        tls.add(outcome.handshakes);
         failed += outcome.failed;
         unanswered += outcome.unanswered;
         foreign += outcome.foreign;
@@ -184,6 +187,7 @@ pub(crate) fn summarize(
             per_second: ratio(opening.len() as f64, opened_in.as_secs_f64()),
             latency: Latency::of(&opening),
         }),
+        tls: (tls != TlsReport::default()).then_some(tls),
         slow: (slow.connections > 0).then_some(slow),
         steps,
         ticks: Vec::new(),

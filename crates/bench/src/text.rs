@@ -18,6 +18,18 @@ impl fmt::Display for Report {
         {
             write_opening(f, opening)?;
         }
+        if let Some(tls) = &self.tls {
+            write!(
+                f,
+                "tls          {}, {} resumed",
+                counted(tls.full, "full handshake"),
+                grouped(tls.resumed)
+            )?;
+            for (suite, count) in &tls.suites {
+                write!(f, " · {suite}: {}", grouped(*count))?;
+            }
+            writeln!(f)?;
+        }
         if let Some(operations) = &self.operations {
             write_operations(f, operations, self.seconds)?;
         }

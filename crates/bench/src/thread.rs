@@ -27,6 +27,7 @@ use crate::shared::Shared;
 use crate::slow::{Slow, SlowReport};
 use crate::tally::{Received, Step, Tally};
 use crate::timeline::{Sampled, Timeline};
+use crate::tls::TlsReport;
 
 /// Handshakes one thread has in flight: enough to keep a server busy, few enough for its backlog.
 const OPENING: usize = 64;
@@ -53,6 +54,7 @@ pub(crate) struct Outcome {
     pub(crate) unanswered: u64,
     pub(crate) slow: SlowReport,
     pub(crate) opening: Histogram<u64>,
+    pub(crate) handshakes: TlsReport,
     pub(crate) foreign: u64,
     /// By step.
     pub(crate) effort: Vec<Effort>,
@@ -127,7 +129,7 @@ pub(crate) fn exchange<'a>(
     })?;
     let tally = Tally::new(shared.run, plan, layout, share);
     let slow = Slow::new(share.stalled.len(), layout.publishers());
-    Ok(Exchange::new(plan, shared.run, shared.clock, ring, tally, slow))
+    Ok(Exchange::new(plan, shared, ring, tally, slow))
 }
 
 /// The dialer of a thread of `plan`.
@@ -546,6 +548,7 @@ impl<'a> Thread<'a> {
             tally,
             slow,
             opening,
+            handshakes,
             foreign,
             ..
         } = self.exchange;
@@ -566,6 +569,7 @@ impl<'a> Thread<'a> {
             operations: self.operations.steps,
             slow,
             opening,
+            handshakes,
             foreign,
             effort: differences(self.effort),
             errors,

@@ -9,10 +9,11 @@ use super::{Scenario, usage};
 use crate::exit::Failure;
 
 /// Flags of which a setting in the file gives way to any one on the command line.
-const RIVALS: [&[&str]; 3] = [
+const RIVALS: [&[&str]; 4] = [
     &["window", "rate"],
     &["count", "duration", "warmup"],
     &["fanout-window", "fanout-rate"],
+    &["tls-ca", "tls-insecure"],
 ];
 
 /// The scenario that a file describes.

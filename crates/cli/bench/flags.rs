@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use tidecast_bench::{Beside, Compression, Extent, Gate, Load, Plan, Protocol, Scenario, SlowPolicy, Version};
+use tidecast_bench::{
+    Beside, Compression, Extent, Gate, Load, Plan, Protocol, Scenario, SlowPolicy, Tls, TlsVersion, Trust, Version,
+};
 
 use super::ShowProgress;
 use crate::units::{duration, size};
@@ -14,7 +16,7 @@ use crate::units::{duration, size};
 /// What is the same for all scenarios.
 #[derive(Debug, Args)]
 pub(super) struct Common {
-    /// The broker
+    /// The broker; wss:// for TLS
     #[arg(
         long,
         value_name = "URL",
@@ -22,6 +24,18 @@ pub(super) struct Common {
         env = "TIDECAST_URL"
     )]
     url: String,
+    /// The authorities whose certificates are believed, in PEM; those of the system if not given
+    #[arg(long, value_name = "FILE.pem", conflicts_with = "tls_insecure")]
+    tls_ca: Option<PathBuf>,
+    /// Believe any certificate
+    #[arg(long)]
+    tls_insecure: bool,
+    /// The only version of TLS to speak: 1.2 or 1.3; the newest that the broker has if not given
+    #[arg(long, value_name = "VERSION", value_parser = tls_version)]
+    tls_version: Option<TlsVersion>,
+    /// Resume TLS sessions of earlier connections, instead of a full handshake for each
+    #[arg(long)]
+    tls_resume: bool,
     /// The request path, with %s where the topic goes if the URL names it; the usual one of the protocol if not given
     #[arg(long, value_name = "PATH")]
     path: Option<String>,
@@ -293,6 +307,15 @@ impl Common {
         Plan {
             scenario,
             url: self.url.clone(),
+            tls: Tls {
+                trust: match &self.tls_ca {
+                    _ if self.tls_insecure => Trust::Anybody,
+                    Some(path) => Trust::Authorities(path.clone()),
+                    None => Trust::System,
+                },
+                version: self.tls_version,
+                resume: self.tls_resume,
+            },
             path: self.path.clone(),
             topic: self.topic.clone(),
             protocol: self.protocol.unwrap_or(protocol),
@@ -474,6 +497,14 @@ fn part(text: &str, whole: u32) -> Result<u32, String> {
 
 fn policy(word: &str) -> Result<SlowPolicy, String> {
     SlowPolicy::parse(word).ok_or_else(|| "it is close, drop-new, drop-old or latest".to_owned())
+}
+
+fn tls_version(text: &str) -> Result<TlsVersion, String> {
+    match text {
+        "1.2" => Ok(TlsVersion::V12),
+        "1.3" => Ok(TlsVersion::V13),
+        _ => Err("it is 1.2 or 1.3".to_owned()),
+    }
 }
 
 fn version(text: &str) -> Result<Version, String> {
