@@ -87,7 +87,10 @@ pub struct Ring {
     buffers: Rc<BufferRing>,
     waker: Waker,
     slots: u32,
+    /// Slots below it were given to [`Ring::install`] at least once.
     next_slot: u32,
+    /// Those among them whose close has completed.
+    free: Vec<u32>,
     /// Set while borrowed memory may be in the submission queue. Stays set if that turn was cut short, and keeps
     /// the kernel from ever seeing those entries.
     poisoned: bool,
@@ -137,6 +140,7 @@ impl Ring {
             waker,
             slots: config.slots,
             next_slot: 0,
+            free: Vec::new(),
             poisoned: false,
         };
         ring.watch_waker().map_err(|error| SetupError::new(RING, error))?;
@@ -174,20 +178,23 @@ impl Ring {
         self.queue(entry, token)
     }
 
-    /// Gives `socket` to the ring and returns its slot. The ring's own [`Ring::accept`] must not be in use: it lets the
-    /// kernel choose slots.
+    /// Gives `socket` to the ring and returns its slot: one that a connection was closed in, if there is any. The ring's own
+    /// [`Ring::accept`] must not be in use: it lets the kernel choose slots.
     ///
     /// # Errors
-    /// Every slot is taken, or the kernel refuses.
+    /// Every slot is taken, or the kernel refuses. A slot is free again in the turn after the one that closed it, at the latest.
     pub fn install(&mut self, socket: OwnedFd) -> io::Result<u32> {
-        if self.next_slot >= self.slots {
-            return Err(io::Error::from_raw_os_error(libc::ENFILE));
-        }
-        let slot = self.next_slot;
+        let slot = match self.free.last() {
+            Some(&slot) => slot,
+            None if self.next_slot < self.slots => self.next_slot,
+            None => return Err(io::Error::from_raw_os_error(libc::ENFILE)),
+        };
         self.uring
             .submitter()
             .register_files_update(slot, &[socket.as_raw_fd()])?;
-        self.next_slot += 1;
+        if self.free.pop().is_none() {
+            self.next_slot += 1;
+        }
         // The table holds its own reference to the socket.
         drop(socket);
         Ok(slot)
@@ -219,10 +226,13 @@ impl Ring {
 
     /// Closes the slot. It may be given to another connection at once, so nothing else may be in flight for it.
     pub fn close(&mut self, token: Token) -> io::Result<()> {
-        let entry = opcode::Close::new(Fixed(token.slot()))
-            .build()
-            .flags(squeue::Flags::SKIP_SUCCESS);
-        self.queue(entry, token)
+        let entry = opcode::Close::new(Fixed(token.slot())).build();
+        // Where slots are ours to give, we have to know when they are free; elsewhere the kernel does.
+        let entry = match self.next_slot {
+            0 => entry.flags(squeue::Flags::SKIP_SUCCESS),
+            _ => entry,
+        };
+        self.queue(entry, token.with(Op::Close))
     }
 
     /// Wakes the thread of another ring, which gets a completion of [`Op::Wake`].
@@ -360,6 +370,10 @@ impl Ring {
                     data: None,
                     more,
                 });
+                continue;
+            }
+            if token.op() == Op::Close && result == 0 {
+                self.free.push(token.slot());
                 continue;
             }
             let data = cqueue::buffer_select(flags).map(|id| self.buffers.lease(id, result.max(0) as u32));
@@ -608,6 +622,44 @@ mod tests {
             assert_eq!(completion.result, 0, "slot 0 is free again: {completion:?}");
             true
         });
+    }
+
+    #[test]
+    fn a_socket_is_installed_where_another_was_closed() {
+        let mut ring = ring(&Config { slots: 2, ..small() });
+        let listener = listen("127.0.0.1:0".parse().unwrap(), 16, 1).unwrap().remove(0);
+        let install = |ring: &mut Ring| {
+            let ours = TcpStream::connect(listener.address()).unwrap();
+            (ring.install(OwnedFd::from(ours)), listener_accept(&listener))
+        };
+        let (_first, mut second) = (install(&mut ring), install(&mut ring).1);
+        let (refused, _) = install(&mut ring);
+        assert_eq!(refused.unwrap_err().raw_os_error(), Some(libc::ENFILE));
+        for round in 0..10u8 {
+            ring.close(Token::new(Op::Close, 1, 0)).unwrap();
+            let (early, _) = install(&mut ring);
+            assert!(
+                early.is_err(),
+                "a close that is only queued would hit the new connection"
+            );
+            let mut completions = Vec::new();
+            ring.turn([], Wait::No, &mut completions).unwrap();
+            assert!(completions.is_empty(), "{completions:?}");
+            assert_eq!(
+                second.read(&mut [0]).unwrap(),
+                0,
+                "the peer of the closed one sees its end"
+            );
+            let (slot, peer) = install(&mut ring);
+            assert_eq!(slot.unwrap(), 1);
+            second = peer;
+            let sends = [(Token::new(Op::Send, 1, 0), &[round][..])];
+            ring.turn(sends, Wait::No, &mut completions).unwrap();
+            assert!(completions.is_empty(), "{completions:?}");
+            let mut said = [0];
+            second.read_exact(&mut said).unwrap();
+            assert_eq!(said, [round]);
+        }
     }
 
     #[test]
