@@ -41,6 +41,6 @@ class Results:
         return [one for one in self.measurements if (one["peer"], one["key"]) == (peer, key)]
 
     def median(self, peer: str, key: str, name: str) -> float | None:
-        """The median of those that did not fail, if there are any."""
-        values = [one[name] for one in self.of(peer, key) if "failed" not in one]
+        """The median of those that have it, if there are any."""
+        values = [one[name] for one in self.of(peer, key) if name in one]
         return statistics.median(values) if values else None

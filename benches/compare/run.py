@@ -1,19 +1,20 @@
 #!/usr/bin/env python3
 """tidecast and its peers side by side: they take turns at the same loads, and the medians are printed as Markdown.
 
-    benches/compare/run.py                                      everything, in three quarters of an hour
+    benches/compare/run.py                                      everything, in under three quarters of an hour
     benches/compare/run.py --rows window,deflate --peers tidecast,bun --rounds 5
     benches/compare/run.py --json out.json                      keeps every measurement as soon as it is there
     benches/compare/run.py --resume out.json                    goes on where that was interrupted
     benches/compare/run.py --table out.json                     prints the tables again
     benches/compare/run.py --smoke                              whether it works at all, for CI
 
-One generator, `tidecast bench`, makes the load for every server. The server has core 0 and the generator core 1, both in a
-network namespace of their own whose loopback uses cubic. Every server is started anew for every measurement; servers take
-turns at the same row, and every other round the other way about.
+One generator, `tidecast bench`, makes the load for every server. The server has core 0 and the generator core 1, in
+a network namespace of their own whose loopback uses cubic. Every server is started anew for every measurement; servers
+take turns at the same row, and every other round the other way about.
 
-Needs Linux, two cores, root (for the namespace), Cargo, and iproute2 and util-linux. Peers that are missing are installed, with
-apt-get and npm, unless `--peers` leaves them out.
+Needs Linux, two cores, root (for the namespace), Cargo, iproute2 and util-linux. Peers that are missing are installed,
+with apt-get and npm, unless `--peers` leaves them out. On a machine that has other work too,
+`nice -n -15 benches/compare/run.py` puts the server and the generator before it.
 """
 
 import argparse
@@ -36,7 +37,7 @@ from table import markdown
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="times that each is measured [default: 3]")
-    parser.add_argument("--seconds", type=float, default=2, metavar="S", help="of each measurement [default: 2]")
+    parser.add_argument("--seconds", type=float, default=3, metavar="S", help="of each measurement [default: 3]")
     parser.add_argument("--rows", metavar="LIST", help=f"groups of rows [default: {','.join(GROUPS)}]")
     parser.add_argument("--peers", metavar="LIST", help="servers [default: all of them]")
     parser.add_argument("--tidecast", type=pathlib.Path, metavar="FILE", help="the binary; built if not given")
@@ -100,10 +101,14 @@ def about(names: list[str], groups: list[str], known: dict[str, Peer], binary: p
 def resumed(path: pathlib.Path, now: dict) -> Results:
     """What was measured before, if it may be gone on with."""
     results = Results.load(path)
-    for name in ("kernel", "cpu", "seconds", "versions", "binary"):
-        if results.about[name] != now[name]:
-            sys.exit(f"{path} cannot be gone on with: its {name} was {results.about[name]}, and is {now[name]}")
-    results.about |= {"peers": now["peers"], "groups": now["groups"]}
+    then = results.about
+    before = {name: then[name] for name in ("kernel", "cpu", "seconds", "binary")} | then["versions"]
+    for name, value in (now | now["versions"]).items():
+        if before.get(name, value) != value:
+            sys.exit(f"{path} cannot be gone on with: {name} was {before[name]}, and is {value}")
+    then["versions"] |= now["versions"]
+    for name, known in (("peers", list(all_of.all_peers(None))), ("groups", list(GROUPS))):
+        then[name] = [one for one in known if one in then[name] + now[name]]
     return results
 
 
@@ -131,7 +136,7 @@ def show(outcome: dict) -> str:
         return f"{outcome['resident_bytes_per_connection']:10,.0f} bytes each"
     return (
         f"{outcome['per_second'] / 1e6:8.3f} M/s {1 / max(outcome['cpu_seconds_per_million'], 1e-6):8.3f} M per CPU s"
-        f"  p99 {outcome['p99'] / 1e3:8.2f} ms"
+        f"  p99 {outcome.get('p99', 0) / 1e3:8.2f} ms"
     )
 
 
@@ -181,4 +186,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

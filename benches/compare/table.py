@@ -7,10 +7,14 @@ from results import Results
 from rows import GROUPS, Group, Row
 
 CANNOT = "–"
-# One of several rounds failed.
-PARTLY = "†"
-# The generator was hardly ever idle.
-BUSY = "‡"
+NOTHING, SATURATED, PARTLY, BUSY = "none", "saturated", "†", "‡"
+# What a mark beside a number, or in its place, says.
+MARKS = {
+    NOTHING: "every round failed, see below, or nothing was done in time.",
+    SATURATED: "it fell behind the rate.",
+    PARTLY: "some of its rounds failed, see below, and do not count.",
+    BUSY: "the generator was hardly ever idle, and may have been the limit.",
+}
 
 # What a peer has in a row, as a number and as it is shown; none where nothing was measured.
 Number = Callable[[str, Row], float | None]
@@ -44,8 +48,8 @@ class Table:
             values = [self.median(peer, row, name) for name in names]
             if None in values:
                 return None
-            if self.median(peer, row, "saturated") if row.rate or row.half else False:
-                return "saturated"
+            if self.median(peer, row, "saturated"):
+                return SATURATED
             return " / ".join(significant(value / 1e3) for value in values)
 
         return text
@@ -54,14 +58,15 @@ class Table:
         measured = self.results.of(peer, row.key)
         if not measured:
             return CANNOT
-        if (said := text(peer, row)) is None:
-            return "failed"
+        said = text(peer, row) or NOTHING
+        marks = []
         good = [one for one in measured if "failed" not in one]
-        marks = PARTLY if len(good) < len(measured) else ""
+        if good and len(good) < len(measured):
+            marks.append(PARTLY)
         if of_generator and 2 * sum(one["generator_saturated"] for one in good) > len(good):
-            marks += BUSY
-        self.marks |= set(marks)
-        return said + marks
+            marks.append(BUSY)
+        self.marks |= {said, *marks} & MARKS.keys()
+        return "".join([said, *marks])
 
     def matrix(
         self,
@@ -103,8 +108,9 @@ class Table:
         open_loop = self.latencies("p50", "p99", "p999")
         match name:
             case "idle":
+                text = shown(bytes_each, "{:,.0f}")
                 yield from self.matrix(
-                    "Bytes of resident memory each", group, shown(bytes_each, "{:,.0f}"), ratio=bytes_each, less_is_better=True
+                    "Bytes of resident memory each", group, text, ratio=bytes_each, less_is_better=True
                 )
             case "rate" | "half":
                 yield from self.matrix("p50 / p99 / p99.9 in ms", group, open_loop, of_generator=True)
@@ -150,11 +156,9 @@ class Table:
             yield f"### {GROUPS[name].title}"
             yield ""
             yield from self.group(name)
-        yield f"{CANNOT}: it cannot, or was not asked. saturated: it fell behind the rate."
-        if PARTLY in self.marks:
-            yield f"{PARTLY}: some of its rounds failed, and do not count."
-        if BUSY in self.marks:
-            yield f"{BUSY}: the generator was hardly ever idle, and may have been the limit."
+        yield f"{CANNOT}: it cannot, or was not asked."
+        for mark in sorted(self.marks):
+            yield f"{mark}: {MARKS[mark]}"
         failures = {
             (one["peer"], one["key"], one["failed"]) for one in self.results.measurements if "failed" in one
         }
