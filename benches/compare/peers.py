@@ -83,6 +83,8 @@ def of_debian(binary: str, *packages: str) -> dict:
     version = functools.partial(output, "dpkg-query", "--show", "--showformat", "${Version}", packages[-1])
 
     def is_there() -> bool:
+        if program("dpkg-query") is None:
+            return False
         status = [output("dpkg-query", "--show", "--showformat", "${db:Status-Status}", name) for name in packages]
         return all(one == "installed" for one in status)
 
