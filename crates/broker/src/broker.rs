@@ -8,6 +8,7 @@ use tidecast_router::{Filter, Router, Strategy, TopicError};
 use tidecast_wire::{Code, Command, Error, Kind, Payload, Reference, SlowPolicy, binary, close, json};
 
 use crate::audience::Audience;
+use crate::directory::Directory;
 use crate::index::Index;
 use crate::message::{Kept, Message, OwnedMessage, Pick};
 use crate::routes::Routes;
@@ -222,7 +223,8 @@ impl Broker {
         };
         self.open(id, Face::Raw(Box::new(face)), rendition);
         if target.mode != Mode::Publish {
-            self.join(id, &target.filter, target.slow.unwrap_or(self.limits.slow));
+            let list = self.directory().list(&target.filter);
+            self.join(id, &target.filter, list, target.slow.unwrap_or(self.limits.slow));
         }
     }
 
@@ -471,8 +473,7 @@ impl Broker {
         if self.index.membership(session, list).is_none() {
             return;
         }
-        // Cloned, for there is much else to be borrowed; it is a count of references.
-        if let Some(filter) = self.index.filter(list).cloned() {
+        if let Some(filter) = self.index.filter(list, self.directory()) {
             let filter = filter.as_str();
             self.say(
                 id,
@@ -495,9 +496,9 @@ impl Broker {
             if self.shares.contains(id, &filter) {
                 return Ok(());
             }
-        } else if let Some(list) = self.index.find(&filter)
-            && let Some(place) = self.index.membership(session, list)
-        {
+        }
+        let list = self.directory().list(&filter);
+        if let Some(place) = list.and_then(|list| self.index.membership(session, list)) {
             if let Some(slow) = slow {
                 self.index.set_slow(session, place, slow);
             }
@@ -510,29 +511,38 @@ impl Broker {
             );
             return Err(Refusal::new(Code::Forbidden, text));
         }
-        self.join(id, &filter, slow.unwrap_or(self.limits.slow));
+        self.join(id, &filter, list, slow.unwrap_or(self.limits.slow));
         Ok(())
     }
 
-    fn join(&mut self, id: SessionId, filter: &Filter, slow: SlowPolicy) {
+    /// What this worker has in the router.
+    fn directory(&self) -> Directory<'_> {
+        Directory {
+            router: &self.shared.router,
+            worker: self.worker,
+        }
+    }
+
+    /// Subscribes a session, `list` being that of the filter.
+    fn join(&mut self, id: SessionId, filter: &Filter, list: Option<u32>, slow: SlowPolicy) {
         let (router, worker) = (&self.shared.router, self.worker);
         if filter.share_group().is_some() {
             self.shares
                 .join(worker, id, filter, |member| router.subscribe(filter, member));
         } else {
             let session = &mut self.sessions[id.index()];
-            self.index.join(id, session, filter, slow, |filter, list| {
-                router.subscribe(filter, Subscriber::list(worker, list))
-            });
+            let directory = Directory { router, worker };
+            self.index.join(id, session, (filter, list), slow, directory);
         }
         self.stats.subscriptions += 1;
     }
 
     fn leave(&mut self, id: SessionId, place: usize) {
-        let router = &self.shared.router;
-        self.index.leave(&mut self.sessions, id, place, |filter, global| {
-            router.unsubscribe(filter, global);
-        });
+        let directory = Directory {
+            router: &self.shared.router,
+            worker: self.worker,
+        };
+        self.index.leave(&mut self.sessions, id, place, directory);
         self.stats.subscriptions -= 1;
     }
 
@@ -550,8 +560,8 @@ impl Broker {
         }
         let session = &self.sessions[id.index()];
         let place = self
-            .index
-            .find(&filter)
+            .directory()
+            .list(&filter)
             .and_then(|list| self.index.membership(session, list))
             .ok_or_else(|| {
                 Refusal::new(
@@ -673,7 +683,7 @@ impl Broker {
     /// Checks what has to hold between calls.
     #[cfg(test)]
     pub(crate) fn check(&self) {
-        self.index.check(&self.sessions);
+        self.index.check(&self.sessions, self.directory());
     }
 }
 

@@ -1,12 +1,11 @@
 //! Which sessions of this worker subscribe to what.
 
-use std::hash::{BuildHasher, RandomState};
-
-use hashbrown::HashTable;
-use tidecast_router::{Filter, SubscriptionId};
+use tidecast_router::{Filter, FilterHash, SubscriptionId};
 use tidecast_wire::SlowPolicy;
 
+use crate::directory::Directory;
 use crate::session::{Membership, Session, SessionId};
+use crate::slab::Slab;
 
 /// One subscriber in a list.
 #[derive(Clone, Copy, Debug)]
@@ -21,104 +20,91 @@ pub(crate) struct Entry {
 /// The subscribers of one filter. Of most filters there is one: that needs no memory of its own.
 #[derive(Debug)]
 enum Entries {
-    One([Entry; 1]),
-    Many(Vec<Entry>),
+    One(Entry),
+    /// Number of an array of the index.
+    Many(u32),
 }
 
-impl Entries {
-    #[inline]
-    fn as_slice(&self) -> &[Entry] {
-        match self {
-            Entries::One(entry) => entry,
-            Entries::Many(entries) => entries,
-        }
-    }
-
-    fn as_mut_slice(&mut self) -> &mut [Entry] {
-        match self {
-            Entries::One(entry) => entry,
-            Entries::Many(entries) => entries,
-        }
-    }
-
-    fn push(&mut self, entry: Entry) {
-        match self {
-            Entries::One([first]) => *self = Entries::Many(vec![*first, entry]),
-            Entries::Many(entries) => entries.push(entry),
-        }
-    }
-
-    /// Takes the entry at `position` out and puts the last one in its place. Gives false if it is the only one.
-    fn swap_remove(&mut self, position: usize) -> bool {
-        match self {
-            Entries::One(_) => false,
-            Entries::Many(entries) => {
-                entries.swap_remove(position);
-                if let [last] = entries[..] {
-                    *self = Entries::One([last]);
-                }
-                true
-            }
-        }
-    }
+/// What a list is the list of.
+#[derive(Clone, Copy, Debug)]
+enum Name {
+    /// A filter without wildcards, whose text is in the router only.
+    Exact(FilterHash),
+    /// Number of a filter of the index.
+    Wild(u32),
 }
 
 /// The subscribers of one filter.
 #[derive(Debug)]
 struct List {
-    filter: Filter,
+    name: Name,
     entries: Entries,
-    /// In the router of all workers.
-    global: SubscriptionId,
 }
 
-// What a subscription to a filter of its own costs here, besides the filter's text and 4 bytes in a table.
-const _: () = assert!(size_of::<Option<List>>() <= 56);
+// What a subscription to a filter of its own costs here; see the sum in the documentation of the crate.
+const _: () = assert!(size_of::<Option<List>>() <= 20);
+
+/// A filter with wildcards. The router leads to these by their levels, and back from a list it does not lead.
+#[derive(Debug)]
+struct Wild {
+    filter: Filter,
+    /// In the router of all workers.
+    id: SubscriptionId,
+}
 
 /// Why a list that is named exists.
-const IN_TABLE: &str = "a list in the table exists";
+const OF_ROUTER: &str = "a list in the router exists";
 const OF_MEMBERSHIP: &str = "a membership's list exists";
+const OF_LIST: &str = "what a list names exists";
 
-/// Filters to lists of subscribers. The router of all workers leads from topics to the numbers of the lists.
+/// Lists of subscribers. The router of all workers leads from topics and filters to their numbers.
 ///
 /// Invariant: `lists[m.list].entries[m.position]` is the entry of a session with membership `m`, and that entry's
 /// `back` is the place of `m` among the session's memberships. So both sides are left in constant time.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    lists: Vec<Option<List>>,
-    free: Vec<u32>,
-    /// Numbers of lists, by their filters.
-    by_filter: HashTable<u32>,
-    hasher: RandomState,
+    lists: Slab<List>,
+    many: Slab<Vec<Entry>>,
+    wild: Slab<Wild>,
 }
 
 impl Index {
     /// The subscribers of `list`.
     #[inline]
     pub(crate) fn entries(&self, list: u32) -> &[Entry] {
-        self.lists[list as usize]
-            .as_ref()
-            .map_or(&[], |list| list.entries.as_slice())
+        match self.lists.get(list) {
+            None => &[],
+            Some(List {
+                entries: Entries::One(entry),
+                ..
+            }) => std::slice::from_ref(entry),
+            Some(List {
+                entries: Entries::Many(many),
+                ..
+            }) => self.many.get(*many).expect(OF_LIST),
+        }
     }
 
-    /// The list of `filter`, if anybody subscribes to it.
-    pub(crate) fn find(&self, filter: &Filter) -> Option<u32> {
-        let hash = self.hasher.hash_one(filter);
-        self.by_filter
-            .find(hash, |list| self.filter(*list) == Some(filter))
-            .copied()
+    /// The subscribers of a membership's list.
+    fn entries_mut(&mut self, list: u32) -> &mut [Entry] {
+        match &mut self.lists.get_mut(list).expect(OF_MEMBERSHIP).entries {
+            Entries::One(entry) => std::slice::from_mut(entry),
+            Entries::Many(many) => self.many.get_mut(*many).expect(OF_LIST),
+        }
     }
 
     /// The filter of `list`, if anybody subscribes to it.
-    pub(crate) fn filter(&self, list: u32) -> Option<&Filter> {
-        self.lists.get(list as usize)?.as_ref().map(|list| &list.filter)
+    pub(crate) fn filter(&self, list: u32, directory: Directory<'_>) -> Option<Filter> {
+        match self.lists.get(list)?.name {
+            Name::Exact(hash) => directory.filter(hash, list).map(|(filter, _)| filter),
+            Name::Wild(wild) => self.wild.get(wild).map(|wild| wild.filter.clone()),
+        }
     }
 
     /// Changes the policy of a session's membership at `place`.
     pub(crate) fn set_slow(&mut self, session: &Session, place: usize, slow: SlowPolicy) {
         let Membership { list, position } = session.memberships[place];
-        let list = self.lists[list as usize].as_mut().expect("a membership's list exists");
-        list.entries.as_mut_slice()[position as usize].slow = slow;
+        self.entries_mut(list)[position as usize].slow = slow;
     }
 
     /// The place of `list` among the session's memberships.
@@ -129,15 +115,14 @@ impl Index {
             .position(|membership| membership.list == list)
     }
 
-    /// Adds the session to the filter's list. `register` is called for the first subscriber of a filter, with the number of
-    /// the list, and gives its place in the router of all workers.
+    /// Adds the session to `list`, which is that of `filter`, or to a new one if there is none.
     pub(crate) fn join(
         &mut self,
         id: SessionId,
         session: &mut Session,
-        filter: &Filter,
+        (filter, list): (&Filter, Option<u32>),
         slow: SlowPolicy,
-        register: impl FnOnce(&Filter, u32) -> SubscriptionId,
+        directory: Directory<'_>,
     ) {
         let entry = Entry {
             session: id,
@@ -145,69 +130,91 @@ impl Index {
             rendition: session.rendition,
             slow,
         };
-        let (number, position) = match self.find(filter) {
-            Some(number) => {
-                let entries = &mut self.lists[number as usize].as_mut().expect(IN_TABLE).entries;
-                entries.push(entry);
-                (number, entries.as_slice().len() as u32 - 1)
-            }
-            None => {
-                let number = self.free.pop().unwrap_or_else(|| {
-                    self.lists.push(None);
-                    (self.lists.len() - 1) as u32
-                });
-                self.lists[number as usize] = Some(List {
-                    filter: filter.clone(),
-                    entries: Entries::One([entry]),
-                    global: register(filter, number),
-                });
-                let Index {
-                    lists,
-                    by_filter,
-                    hasher,
-                    ..
-                } = self;
-                let hash = |list: &u32| hasher.hash_one(&lists[*list as usize].as_ref().expect(IN_TABLE).filter);
-                by_filter.insert_unique(hash(&number), number, hash);
-                (number, 0)
-            }
+        let membership = match list {
+            Some(list) => Membership {
+                list,
+                position: self.push(list, entry),
+            },
+            None => Membership {
+                list: self.found(filter, entry, directory),
+                position: 0,
+            },
         };
-        session.memberships.push(Membership { list: number, position });
+        session.join(membership);
     }
 
-    /// Takes the session's membership at `place` out. `unregister` is called when the filter has no subscriber left.
-    pub(crate) fn leave(
-        &mut self,
-        sessions: &mut [Session],
-        id: SessionId,
-        place: usize,
-        unregister: impl FnOnce(&Filter, SubscriptionId),
-    ) {
+    /// Adds an entry to a list, and gives its position.
+    fn push(&mut self, list: u32, entry: Entry) -> u32 {
+        let entries = &mut self.lists.get_mut(list).expect(OF_ROUTER).entries;
+        match entries {
+            Entries::One(first) => {
+                *entries = Entries::Many(self.many.insert(vec![*first, entry]));
+                1
+            }
+            Entries::Many(many) => {
+                let many = self.many.get_mut(*many).expect(OF_LIST);
+                many.push(entry);
+                many.len() as u32 - 1
+            }
+        }
+    }
+
+    /// A new list.
+    fn found(&mut self, filter: &Filter, entry: Entry, directory: Directory<'_>) -> u32 {
+        let number = self.lists.next();
+        let id = directory.add(filter, number);
+        let name = match directory.router.hash(filter) {
+            Some(hash) => Name::Exact(hash),
+            None => {
+                let filter = filter.clone();
+                Name::Wild(self.wild.insert(Wild { filter, id }))
+            }
+        };
+        let entries = Entries::One(entry);
+        self.lists.insert(List { name, entries })
+    }
+
+    /// Takes the session's membership at `place` out, and with the last one of a list the list.
+    pub(crate) fn leave(&mut self, sessions: &mut [Session], id: SessionId, place: usize, directory: Directory<'_>) {
         let memberships = &mut sessions[id.index()].memberships;
         let Membership { list: number, position } = memberships.swap_remove(place);
         if let Some(moved) = memberships.get(place) {
-            let list = self.lists[moved.list as usize].as_mut().expect(OF_MEMBERSHIP);
-            list.entries.as_mut_slice()[moved.position as usize].back = place as u32;
+            self.entries_mut(moved.list)[moved.position as usize].back = place as u32;
         }
-        let list = self.lists[number as usize].as_mut().expect(OF_MEMBERSHIP);
-        if list.entries.swap_remove(position as usize) {
-            if let Some(moved) = list.entries.as_slice().get(position as usize) {
-                sessions[moved.session.index()].memberships[moved.back as usize].position = position;
+        let list = self.lists.get_mut(number).expect(OF_MEMBERSHIP);
+        match list.entries {
+            Entries::Many(many) => {
+                let entries = self.many.get_mut(many).expect(OF_LIST);
+                // The last one takes its position.
+                entries.swap_remove(position as usize);
+                if let Some(moved) = entries.get(position as usize) {
+                    sessions[moved.session.index()].memberships[moved.back as usize].position = position;
+                }
+                if let [last] = entries[..] {
+                    list.entries = Entries::One(last);
+                    self.many.remove(many);
+                }
             }
-            return;
+            Entries::One(_) => self.end(number, directory),
         }
-        let hash = self.hasher.hash_one(&list.filter);
-        if let Ok(entry) = self.by_filter.find_entry(hash, |list| *list == number) {
-            entry.remove();
-        }
-        let list = self.lists[number as usize].take().expect(OF_MEMBERSHIP);
-        self.free.push(number);
-        unregister(&list.filter, list.global);
     }
 
-    /// Checks the invariant against all sessions.
+    /// Ends a list that has nobody left.
+    fn end(&mut self, number: u32, directory: Directory<'_>) {
+        let list = self.lists.remove(number).expect(OF_MEMBERSHIP);
+        let (filter, id) = match list.name {
+            Name::Exact(hash) => directory.filter(hash, number).expect("a list is in the router"),
+            Name::Wild(wild) => {
+                let Wild { filter, id } = self.wild.remove(wild).expect(OF_LIST);
+                (filter, id)
+            }
+        };
+        directory.remove(&filter, id);
+    }
+
+    /// Checks the invariant against all sessions, and that lists and router lead to each other.
     #[cfg(test)]
-    pub(crate) fn check(&self, sessions: &[Session]) {
+    pub(crate) fn check(&self, sessions: &[Session], directory: Directory<'_>) {
         let mut memberships = 0;
         for (i, session) in sessions.iter().enumerate() {
             for (place, membership) in session.memberships.iter().enumerate() {
@@ -216,8 +223,15 @@ impl Index {
                 memberships += 1;
             }
         }
-        let entries: usize = (0..self.lists.len()).map(|list| self.entries(list as u32).len()).sum();
+        let entries: usize = self.lists.iter().map(|(list, _)| self.entries(list).len()).sum();
         assert_eq!(entries, memberships);
-        assert_eq!(self.by_filter.len(), self.lists.iter().flatten().count());
+        let (mut many, mut wild) = (0, 0);
+        for (number, list) in self.lists.iter() {
+            let filter = self.filter(number, directory).expect("a list has a filter");
+            assert_eq!(directory.list(&filter), Some(number));
+            many += usize::from(matches!(list.entries, Entries::Many(_)));
+            wild += usize::from(matches!(list.name, Name::Wild(_)));
+        }
+        assert_eq!((many, wild), (self.many.iter().count(), self.wild.iter().count()));
     }
 }

@@ -21,12 +21,14 @@
 
 mod audience;
 mod broker;
+mod directory;
 mod encode;
 mod index;
 mod message;
 mod routes;
 mod session;
 mod shares;
+mod slab;
 mod slow;
 mod subscriber;
 mod target;

@@ -52,3 +52,16 @@ pub(crate) struct Session {
     pub(crate) mark: u32,
     pub(crate) rendition: u8,
 }
+
+impl Session {
+    /// Adds a membership.
+    pub(crate) fn join(&mut self, membership: Membership) {
+        if self.memberships.len() == self.memberships.capacity() {
+            // By a quarter, where `Vec` would double; and to an odd number, which fills what `malloc` gives.
+            let len = self.memberships.len();
+            let capacity = (len + (len / 4).max(2)) | 1;
+            self.memberships.reserve_exact(capacity - len);
+        }
+        self.memberships.push(membership);
+    }
+}

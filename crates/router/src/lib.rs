@@ -50,7 +50,7 @@ pub use hub::{
     SubscribeOptions, Subscription, TryRecvError,
 };
 pub use lockfree::cells::Message;
-pub use router::{Route, Router, SubscriptionId};
+pub use router::{FilterHash, Route, Router, SubscriptionId};
 pub use topic::{Filter, Levels, Limits, Topic, TopicError, TopicErrorKind};
 
 /// The examples of the README are tests.

@@ -6,7 +6,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::group::registry::KeyState;
 use crate::group::{Group, GroupEntry, Groups, SharedOptions, Strategy};
-use crate::lockfree::Core;
+use crate::lockfree::{Core, ExactHash};
 use crate::sync::{AtomicU64, Ordering};
 use crate::topic::{Filter, Topic};
 
@@ -26,6 +26,15 @@ impl SubscriptionId {
         SubscriptionId(number)
     }
 }
+
+/// Stands for a filter without wildcards in its router, in four bytes: for who has so many that the
+/// router's text of them should be the only one. See [`Router::find`].
+///
+/// Several filters may have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FilterHash(ExactHash);
+
+const _: () = assert!(size_of::<FilterHash>() == 4);
 
 /// Filters, and for each the subscribers `S` that want the topics it matches.
 ///
@@ -164,6 +173,43 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
                     }
                 });
         }
+    }
+
+    /// Visits the subscriptions of `filter` itself, each once, in no order; of a shared filter none.
+    ///
+    /// What is visited is the state of one moment during the call. `f` may call the router.
+    pub fn for_each_of(&self, filter: &Filter, mut f: impl FnMut(&S)) {
+        if filter.share_group().is_none() {
+            self.core.for_each_of(filter.levels(), &mut f);
+        }
+    }
+
+    /// What stands for `filter`, if it has no wildcards and is not shared. It is the same for as long as
+    /// the router lives.
+    #[must_use]
+    pub fn hash(&self, filter: &Filter) -> Option<FilterHash> {
+        let is_plain = filter.is_exact() && filter.share_group().is_none();
+        is_plain.then(|| FilterHash(self.core.exact_hash(&filter.levels())))
+    }
+
+    /// A subscription of a filter that `hash` stands for, whose subscriber `is_it` takes: the filter, and
+    /// what [`unsubscribe`](Self::unsubscribe) wants besides. Of several any.
+    ///
+    /// ```
+    /// # use tidecast_router::{Filter, Limits, Router};
+    /// let router = Router::new();
+    /// let filter = Filter::parse("user/17/alerts", &Limits::default())?;
+    /// router.subscribe(&filter, 17);
+    /// let hash = router.hash(&filter).expect("it has no wildcards");
+    ///
+    /// let (filter, id) = router.find(hash, |who| *who == 17).expect("it was subscribed");
+    /// assert_eq!(filter.as_str(), "user/17/alerts");
+    /// assert_eq!(router.unsubscribe(&filter, id), Some(17));
+    /// # Ok::<(), tidecast_router::TopicError>(())
+    /// ```
+    pub fn find(&self, hash: FilterHash, is_it: impl Fn(&S) -> bool) -> Option<(Filter, SubscriptionId)> {
+        self.core
+            .find_exact(hash.0, is_it, |name, id| (Filter::of_exact(name), SubscriptionId(id)))
     }
 
     /// The key by which a match of `topic` picks from sticky groups. The same topic has the same

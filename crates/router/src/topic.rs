@@ -232,6 +232,14 @@ impl Filter {
         })
     }
 
+    /// A filter that was parsed before, has no wildcards and is not shared.
+    pub(crate) fn of_exact(text: &str) -> Self {
+        Filter {
+            text: text.into(),
+            start: 0,
+        }
+    }
+
     /// The filter as it was written, group and all.
     #[must_use]
     pub fn as_str(&self) -> &str {

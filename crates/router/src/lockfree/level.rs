@@ -8,7 +8,7 @@ use super::NameHasher;
 use super::named::{self, Link, LiveNamed, Nameable, Named};
 use super::node::Node;
 use super::set::{LiveSet, Set};
-use super::subscription::{Subscription, Subscriptions};
+use super::subscription::{LiveSubscriptions, Subscription, Subscriptions};
 use super::txn::{Block, Txn};
 use crate::topic::Levels;
 
@@ -117,6 +117,16 @@ impl<'g, S: Clone + 'static> LiveLevel<'g, S> {
         }
         if wild && let Some(any) = self.any() {
             LiveLevel(any.value).for_each_match(names, true, hasher, f);
+        }
+    }
+
+    /// The subscriptions of the filter itself of which `rest` is left, if there may be any.
+    pub(super) fn of(self, mut rest: Levels<'_>, hasher: &NameHasher) -> Option<LiveSubscriptions<'g, S>> {
+        match rest.next() {
+            None => Some(self.here()),
+            Some("#") => Some(self.below()),
+            Some("+") => LiveLevel(self.any()?.value).of(rest, hasher),
+            Some(name) => LiveLevel(self.children().find(hasher.name(name))?.value).of(rest, hasher),
         }
     }
 

@@ -12,6 +12,7 @@
 //!    reachable is gone; only the update that won the exchange retires.
 
 pub(crate) mod cells;
+mod exact;
 mod level;
 mod named;
 mod node;
@@ -33,12 +34,13 @@ use foldhash::quality::FoldHasher;
 
 use crate::sync::{AtomicPtr, AtomicUsize, Ordering, random_seed};
 use crate::topic::Levels;
+use exact::{Exact, LiveExact};
 use level::{Level, LiveLevel};
-use named::{Link, Name, Named};
-use node::Node;
+use named::{Name, Named};
+use node::{Live, Node};
 use reclaim::Reclaimer;
-use set::{LiveSet, Set};
-use subscription::{Subscription, Subscriptions};
+use set::Set;
+use subscription::{LiveSubscriptions, Subscription};
 use txn::{Block, Garbage, Txn};
 
 /// The keyed hash of names.
@@ -65,11 +67,32 @@ impl NameHasher {
         let hash = hasher.finish();
         // While checking, names collide often.
         let hash = if cfg!(any(test, loom)) {
-            hash & (1 << 63 | 1)
+            hash & (1 << 31 | 1)
         } else {
             hash
         };
         Name { hash, text }
+    }
+}
+
+/// What stands for a filter without wildcards, or several: its hash, as far as that is kept.
+///
+/// Four bytes lie closely and are enough: of a million names some hundred pairs have one in common.
+/// The lowest bits choose the root, the rest is the key below it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ExactHash(u32);
+
+impl ExactHash {
+    fn of(name: Name<'_>) -> Self {
+        ExactHash(name.hash as u32)
+    }
+
+    fn root(self) -> usize {
+        self.0 as usize & ((1 << ROOT_BITS) - 1)
+    }
+
+    fn key(self) -> u32 {
+        self.0 >> ROOT_BITS
     }
 }
 
@@ -82,7 +105,7 @@ const ROOT_BITS: u32 = 1;
 
 /// A set of subscriptions by filter that many threads read and change.
 pub(crate) struct Core<S: Clone + Send + Sync + 'static> {
-    /// The filters without wildcards: by the high bits of their hash a `Node<Link<Subscriptions>>`.
+    /// The filters without wildcards: by the low bits of their hash a `Node<Exact>`.
     exact: Box<[AtomicPtr<()>]>,
     /// The filters with wildcards. Never null, and never a level that was here before while anyone
     /// is pinned who saw it.
@@ -99,7 +122,7 @@ unsafe impl<S: Clone + Send + Sync + 'static> Send for Core<S> {}
 // SAFETY: the same.
 unsafe impl<S: Clone + Send + Sync + 'static> Sync for Core<S> {}
 
-type Exacts<'g, S> = LiveSet<'g, Link<Subscriptions<S>>>;
+type Exacts<'g, S> = Live<'g, Exact<S>>;
 
 impl<S: Clone + Send + Sync + 'static> Core<S> {
     pub(crate) fn new() -> Self {
@@ -121,15 +144,69 @@ impl<S: Clone + Send + Sync + 'static> Core<S> {
     /// Visits the subscriptions that match a topic of these levels, as of one moment during the
     /// call. `wild`: filters that start with a wildcard take part.
     pub(crate) fn for_each_match(&self, names: Levels<'_>, wild: bool, f: &mut impl FnMut(&S)) {
-        let topic = self.hasher.name(names.rest());
+        let topic = names.rest();
+        let hash = self.exact_hash(&names);
         let guard = epoch::pin();
-        let (exacts, top) = self.load(topic.hash, &guard);
-        let exacts = exacts.fetch(topic.hash);
+        let (exacts, top) = self.load(hash, &guard);
+        let exacts = exacts.fetch(hash.key().into());
         top.for_each_match(names, wild, &self.hasher, f);
-        if let Some(exact) = exacts.find(topic) {
+        if let Some(exact) = exact::find(exacts, hash.key(), topic) {
             // SAFETY: below a live set.
-            unsafe { exact.value.live() }.for_each(&mut |subscription| f(&subscription.subscriber));
+            unsafe { exact.subscriptions.live() }.for_each(&mut |subscription| f(&subscription.subscriber));
         }
+    }
+
+    /// What stands for a filter of these levels, none of which is a wildcard.
+    pub(crate) fn exact_hash(&self, filter: &Levels<'_>) -> ExactHash {
+        ExactHash::of(self.hasher.name(filter.rest()))
+    }
+
+    /// Visits the subscriptions of the filter of these levels itself, as of one moment during the call.
+    pub(crate) fn for_each_of(&self, filter: Levels<'_>, f: &mut impl FnMut(&S)) {
+        let mut visit = |subscriptions: LiveSubscriptions<'_, S>| {
+            subscriptions.for_each(&mut |subscription| f(&subscription.subscriber));
+        };
+        if is_exact(&filter) {
+            let hash = self.exact_hash(&filter);
+            let guard = epoch::pin();
+            let (exacts, _) = self.load(hash, &guard);
+            if let Some(exact) = exact::find(exacts, hash.key(), filter.rest()) {
+                // SAFETY: below a live set.
+                visit(unsafe { exact.subscriptions.live() });
+            }
+        } else {
+            let guard = epoch::pin();
+            let (_, top) = self.load(ExactHash(0), &guard);
+            if let Some(subscriptions) = top.of(filter, &self.hasher) {
+                visit(subscriptions);
+            }
+        }
+    }
+
+    /// The filter of that hash and the id of its subscription whose subscriber `is_it` takes, as of one
+    /// moment during the call; of several any.
+    pub(crate) fn find_exact<R>(
+        &self,
+        hash: ExactHash,
+        is_it: impl Fn(&S) -> bool,
+        found: impl FnOnce(&str, u64) -> R,
+    ) -> Option<R> {
+        let guard = epoch::pin();
+        let (exacts, _) = self.load(hash, &guard);
+        let (name, id) = exacts
+            .candidates(hash.key().into())?
+            .all_of_key(hash.key())
+            .find_map(|exact| {
+                let mut id = None;
+                // SAFETY: below a live set.
+                unsafe { exact.subscriptions.live() }.for_each(&mut |subscription| {
+                    if is_it(&subscription.subscriber) {
+                        id = Some(subscription.id);
+                    }
+                });
+                Some((exact.name, id?))
+            })?;
+        Some(found(name, id.get()))
     }
 
     /// Adds a subscription under an id that was never used before and is not 0.
@@ -141,18 +218,22 @@ impl<S: Clone + Send + Sync + 'static> Core<S> {
         };
         let guard = epoch::pin();
         let inserted = if is_exact(&filter) {
-            let name = self.hasher.name(filter.rest());
-            update(self.exact(name.hash), &self.garbage, &guard, |txn, root| {
+            let (hash, name) = (self.exact_hash(&filter), filter.rest());
+            update(self.exact(hash), &self.garbage, &guard, |txn, root| {
                 // SAFETY: as in `load`.
-                let set: Exacts<'_, S> = LiveSet::Many(unsafe { Node::from_raw(root).live() });
-                let old = set.find(name);
-                let all = match &old {
+                let set: Exacts<'_, S> = unsafe { Node::from_raw(root).live() };
+                let old = exact::find(set, hash.key(), name);
+                let all = match old {
                     None => Set::One(new()),
                     // SAFETY: below a live set.
-                    Some(old) => unsafe { old.value.live() }.with(txn, new()),
+                    Some(old) => unsafe { old.subscriptions.live() }.with(txn, new()),
                 };
-                let set = named::put(txn, set, name, old, all);
-                Some((set.into_node(txn).into_raw(), ()))
+                let exact = LiveExact {
+                    key: hash.key(),
+                    name,
+                    subscriptions: &all,
+                };
+                Some((exact::put(txn, set, old, exact).into_raw(), ()))
             })
         } else {
             self.update_wild(&guard, |txn, top| {
@@ -168,19 +249,20 @@ impl<S: Clone + Send + Sync + 'static> Core<S> {
         let id = NonZeroU64::new(id)?;
         let guard = epoch::pin();
         let subscriber = if is_exact(&filter) {
-            let name = self.hasher.name(filter.rest());
-            update(self.exact(name.hash), &self.garbage, &guard, |txn, root| {
+            let (hash, name) = (self.exact_hash(&filter), filter.rest());
+            update(self.exact(hash), &self.garbage, &guard, |txn, root| {
                 // SAFETY: as in `load`.
-                let set: Exacts<'_, S> = LiveSet::Many(unsafe { Node::from_raw(root).live() });
-                let old = set.find(name)?;
+                let set: Exacts<'_, S> = unsafe { Node::from_raw(root).live() };
+                let old = exact::find(set, hash.key(), name)?;
                 // SAFETY: below a live set.
-                let (left, subscriber) = unsafe { old.value.live() }.without(txn, id)?;
+                let (left, subscriber) = unsafe { old.subscriptions.live() }.without(txn, id)?;
                 let set = if left.is_empty() {
-                    named::take(txn, set, name, old)
+                    exact::take(txn, set, old)
                 } else {
-                    named::put(txn, set, name, Some(old), left)
+                    let subscriptions = &left;
+                    exact::put(txn, set, Some(old), LiveExact { subscriptions, ..old })
                 };
-                Some((set.into_node(txn).into_raw(), subscriber))
+                Some((set.into_raw(), subscriber))
             })
         } else {
             self.update_wild(&guard, |txn, top| {
@@ -207,12 +289,12 @@ impl<S: Clone + Send + Sync + 'static> Core<S> {
     }
 
     /// The root of the exact filters of that hash.
-    fn exact(&self, hash: u64) -> &AtomicPtr<()> {
-        &self.exact[(hash >> (u64::BITS - ROOT_BITS)) as usize]
+    fn exact(&self, hash: ExactHash) -> &AtomicPtr<()> {
+        &self.exact[hash.root()]
     }
 
     /// Both trees that may match a topic of that hash, as they are at one moment.
-    fn load<'g>(&self, hash: u64, _guard: &'g Guard) -> (Exacts<'g, S>, LiveLevel<'g, S>) {
+    fn load<'g>(&self, hash: ExactHash, _guard: &'g Guard) -> (Exacts<'g, S>, LiveLevel<'g, S>) {
         let exact = self.exact(hash);
         let mut wild = self.wild.load(ORDER);
         let node = loop {
@@ -227,7 +309,7 @@ impl<S: Clone + Send + Sync + 'static> Core<S> {
         // is after the guard was taken. `wild` is never null.
         unsafe {
             let top = Named::header(NonNull::new_unchecked(wild));
-            (LiveSet::Many(Node::from_raw(node).live()), LiveLevel::new(top))
+            (Node::from_raw(node).live(), LiveLevel::new(top))
         }
     }
 }
@@ -248,16 +330,15 @@ impl<S: Clone + Send + Sync + 'static> Drop for Core<S> {
 impl<S: Clone + Send + Sync + 'static> Core<S> {
     /// Every block, each shown once, after those it links to.
     fn for_each_block(&self, guard: &Guard, f: &mut impl FnMut(Block<S>)) {
-        for root in 0..self.exact.len() as u64 {
-            let (exacts, _) = self.load(root << (u64::BITS - ROOT_BITS), guard);
-            exacts.for_each_named(&mut |exact| {
+        for root in 0..1 << ROOT_BITS {
+            let (exacts, _) = self.load(ExactHash(root), guard);
+            exacts.for_each(&mut |exact| {
                 // SAFETY: below a live set.
-                unsafe { exact.value.live() }.for_each_block(f);
-                f(Block::Exact(exact.to));
+                unsafe { exact.subscriptions.live() }.for_each_block(f);
             });
-            exacts.for_each_block(f);
+            exacts.for_each_node(&mut |node| f(Block::Exacts(node)));
         }
-        let (_, top) = self.load(0, guard);
+        let (_, top) = self.load(ExactHash(0), guard);
         top.for_each_block_below(f);
         if let Some(top) = NonNull::new(self.wild.load(ORDER)) {
             f(Block::Level(top));
@@ -316,7 +397,8 @@ mod tests {
         let (mut places, mut exact) = (0, 0);
         core.for_each_block(&guard, &mut |block| match block {
             Block::Level(_) => places += 1,
-            Block::Exact(_) => exact += 1,
+            // SAFETY: of the version at hand, below the guard.
+            Block::Exacts(node) => exact += unsafe { node.live() }.own_len(),
             _ => {}
         });
         (places - 1, exact)

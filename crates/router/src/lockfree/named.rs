@@ -2,10 +2,10 @@
 
 use std::ptr::NonNull;
 
-use super::node::{Element, Node};
+use super::node::{Node, Plain};
 use super::run::Run;
 use super::set::{LiveSet, Set};
-use super::txn::{Block, Txn};
+use super::txn::{Block, Reclaimed, Txn};
 
 /// Something, and its name in the same allocation: comparing the name fetches the thing.
 pub(super) type Named<T> = Run<T, u8>;
@@ -33,11 +33,13 @@ pub(super) trait Nameable<S>: Sized + 'static {
     fn links(node: Node<Link<Self>>) -> Block<S>;
 }
 
-impl<S, T: Nameable<S>> Element<S> for Link<T> {
+impl<T: 'static> Plain for Link<T> {
     fn key(&self) -> u64 {
         self.hash
     }
+}
 
+impl<S, T: Nameable<S>> Reclaimed<S> for Link<T> {
     fn block(node: Node<Self>) -> Block<S> {
         T::links(node)
     }
@@ -56,7 +58,7 @@ pub(super) struct Name<'a> {
     pub(super) text: &'a str,
 }
 
-impl<'g, T> LiveSet<'g, Link<T>> {
+impl<'g, T: 'static> LiveSet<'g, Link<T>> {
     /// The thing of that name.
     pub(super) fn find(self, name: Name<'_>) -> Option<LiveNamed<'g, T>> {
         let Name { hash, text } = name;

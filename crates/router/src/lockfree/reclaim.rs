@@ -26,7 +26,7 @@ use crate::sync::{AtomicBool, AtomicPtr, Ordering};
 const PORTION: usize = 4;
 
 /// The garbage of one router.
-pub(super) struct Reclaimer<S> {
+pub(super) struct Reclaimer<S: 'static> {
     /// Unreachable since, or before, an update that was not yet waited for.
     limbo: AtomicPtr<Bag<S>>,
     /// Whether the epoch is waited for; whoever is told looks into limbo again.
@@ -40,18 +40,18 @@ pub(super) struct Reclaimer<S> {
 }
 
 /// The garbage of one update.
-struct Bag<S> {
+struct Bag<S: 'static> {
     garbage: Garbage<S>,
     next: *mut Bag<S>,
 }
 
 /// A list of bags, owned.
-struct Chain<S>(*mut Bag<S>);
+struct Chain<S: 'static>(*mut Bag<S>);
 
 // SAFETY: the bags are owned; garbage of `S: Send` is `Send`.
-unsafe impl<S: Send> Send for Chain<S> {}
+unsafe impl<S: Send + 'static> Send for Chain<S> {}
 
-impl<S> Chain<S> {
+impl<S: 'static> Chain<S> {
     fn pop(&mut self) -> Option<Garbage<S>> {
         if self.0.is_null() {
             return None;
@@ -63,7 +63,7 @@ impl<S> Chain<S> {
     }
 }
 
-impl<S> Drop for Chain<S> {
+impl<S: 'static> Drop for Chain<S> {
     fn drop(&mut self) {
         while let Some(garbage) = self.pop() {
             drop(garbage);
@@ -162,7 +162,7 @@ impl<S: Send + 'static> Reclaimer<S> {
     }
 }
 
-impl<S> Drop for Reclaimer<S> {
+impl<S: 'static> Drop for Reclaimer<S> {
     fn drop(&mut self) {
         // The router is gone, and with it all who could reach what is in limbo.
         drop(Chain(self.limbo.load(Ordering::Relaxed)));

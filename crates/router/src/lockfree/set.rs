@@ -1,7 +1,7 @@
 //! Sets as they lie in a block: most have one element, which lies there too.
 
-use super::node::{self, Element, Live, Node};
-use super::txn::{Block, Txn};
+use super::node::{self, Copied, Live, Node, Plain};
+use super::txn::{Block, Reclaimed, Txn};
 
 /// A persistent set. Its links are not owned: a copy shares what is below.
 #[derive(Clone)]
@@ -29,17 +29,6 @@ impl<E> Set<E> {
             Set::Many(node) => LiveSet::Many(unsafe { node.live() }),
         }
     }
-
-    /// The set as a node by itself.
-    pub(super) fn into_node<S>(self, txn: &mut Txn<S>) -> Node<E>
-    where
-        E: Element<S>,
-    {
-        match self {
-            Set::One(element) => txn.bucket(1, [element]),
-            Set::Many(node) => node,
-        }
-    }
 }
 
 /// A set that stays as it is, with all below it, during `'g`.
@@ -56,21 +45,12 @@ impl<E> Clone for LiveSet<'_, E> {
 
 impl<E> Copy for LiveSet<'_, E> {}
 
-impl<'g, E> LiveSet<'g, E> {
-    /// The part of the set in which those of `key` are; memory brings it while the caller does
-    /// something else before it looks at it.
-    pub(super) fn fetch(self, key: u64) -> Self {
-        match self {
-            LiveSet::One(_) => self,
-            LiveSet::Many(node) => LiveSet::Many(node.fetch(key)),
-        }
-    }
-
+impl<'g, E: Plain> LiveSet<'g, E> {
     /// The elements among which those of `key` are.
     pub(super) fn candidates(self, key: u64) -> &'g [E] {
         match self {
             LiveSet::One(element) => std::slice::from_ref(element),
-            LiveSet::Many(node) => node.candidates(key),
+            LiveSet::Many(node) => node.candidates(key).unwrap_or(&[]),
         }
     }
 
@@ -84,23 +64,25 @@ impl<'g, E> LiveSet<'g, E> {
     /// Every block of the set itself.
     pub(super) fn for_each_block<S>(self, f: &mut impl FnMut(Block<S>))
     where
-        E: Element<S>,
+        E: Reclaimed<S>,
     {
         match self {
             LiveSet::One(_) => {}
             LiveSet::Many(node) => node.for_each_node(&mut |node| f(E::block(node))),
         }
     }
+}
 
+impl<'g, E: Plain + Clone> LiveSet<'g, E> {
     /// The set with `element` added.
     pub(super) fn with<S>(self, txn: &mut Txn<S>, element: E) -> Set<E>
     where
-        E: Element<S>,
+        E: Reclaimed<S>,
     {
         match self {
-            LiveSet::One(first) => Set::Many(txn.bucket(2, [first.clone(), element])),
+            LiveSet::One(first) => Set::Many(txn.bucket(E::gather([first, &element].into_iter()))),
             LiveSet::Many(node) if node.is_empty() => Set::One(element),
-            LiveSet::Many(node) => Set::Many(node::insert(txn, node, element)),
+            LiveSet::Many(node) => Set::Many(node::insert(txn, node, &element)),
         }
     }
 
@@ -112,17 +94,17 @@ impl<'g, E> LiveSet<'g, E> {
         key: u64,
         is_it: impl Fn(&E) -> bool,
         new: Option<E>,
-    ) -> Option<(Set<E>, E)>
+    ) -> Option<(Set<E>, &'g E)>
     where
-        E: Element<S>,
+        E: Reclaimed<S>,
     {
         match self {
             LiveSet::One(element) => (element.key() == key && is_it(element)).then(|| {
                 let set = new.map_or(Set::EMPTY, Set::One);
-                (set, element.clone())
+                (set, element)
             }),
             LiveSet::Many(node) => {
-                let (node, old) = node::change(txn, node, key, is_it, new)?;
+                let (node, old) = node::change(txn, node, key, is_it, new.as_ref())?;
                 Some((Set::Many(node), old))
             }
         }

@@ -1,12 +1,10 @@
 //! A subscription of a filter.
 
 use std::num::NonZeroU64;
-use std::ptr::NonNull;
 
-use super::named::{Link, Nameable, Named};
-use super::node::{Element, Node};
+use super::node::{Node, Plain};
 use super::set::{LiveSet, Set};
-use super::txn::{Block, Txn};
+use super::txn::{Block, Reclaimed, Txn};
 
 /// A subscription.
 #[derive(Clone)]
@@ -15,11 +13,13 @@ pub(super) struct Subscription<S> {
     pub(super) subscriber: S,
 }
 
-impl<S: Clone + 'static> Element<S> for Subscription<S> {
+impl<S: 'static> Plain for Subscription<S> {
     fn key(&self) -> u64 {
         id_key(self.id)
     }
+}
 
+impl<S: 'static> Reclaimed<S> for Subscription<S> {
     fn block(node: Node<Self>) -> Block<S> {
         Block::Subscriptions(node)
     }
@@ -36,25 +36,17 @@ fn id_key(id: NonZeroU64) -> u64 {
 /// The subscriptions of one filter.
 pub(super) type Subscriptions<S> = Set<Subscription<S>>;
 
+/// The same while they stay as they are.
+pub(super) type LiveSubscriptions<'g, S> = LiveSet<'g, Subscription<S>>;
+
 // An id is not zero, which leaves zero to tell one from many.
 const _: () = assert!(size_of::<Subscriptions<u64>>() == 16);
 
-/// What an exact filter names.
-impl<S: Clone + 'static> Nameable<S> for Subscriptions<S> {
-    fn block(this: NonNull<Named<Self>>) -> Block<S> {
-        Block::Exact(this)
-    }
-
-    fn links(node: Node<Link<Self>>) -> Block<S> {
-        Block::Exacts(node)
-    }
-}
-
-impl<S: Clone + 'static> LiveSet<'_, Subscription<S>> {
+impl<S: Clone + 'static> LiveSubscriptions<'_, S> {
     /// The subscriptions without that of `id`, and its subscriber; `None` if there is none.
     pub(super) fn without(self, txn: &mut Txn<S>, id: NonZeroU64) -> Option<(Subscriptions<S>, S)> {
         let is_it = |subscription: &Subscription<S>| subscription.id == id;
         let (set, subscription) = self.change(txn, id_key(id), is_it, None)?;
-        Some((set, subscription.subscriber))
+        Some((set, subscription.subscriber.clone()))
     }
 }
