@@ -152,6 +152,11 @@ impl Ring {
         self.slots
     }
 
+    /// Slots that [`Ring::install`] could give now.
+    pub fn vacant_slots(&self) -> u32 {
+        self.slots - self.next_slot + self.free.len() as u32
+    }
+
     /// The name of this ring for [`Ring::wake`] on other rings.
     pub fn handle(&self) -> io::Result<RingHandle> {
         // SAFETY: the descriptor is open as long as `self.uring`, which outlives this borrow.
@@ -633,6 +638,7 @@ mod tests {
             (ring.install(OwnedFd::from(ours)), listener_accept(&listener))
         };
         let (_first, mut second) = (install(&mut ring), install(&mut ring).1);
+        assert_eq!(ring.vacant_slots(), 0);
         let (refused, _) = install(&mut ring);
         assert_eq!(refused.unwrap_err().raw_os_error(), Some(libc::ENFILE));
         for round in 0..10u8 {
@@ -645,6 +651,7 @@ mod tests {
             let mut completions = Vec::new();
             ring.turn([], Wait::No, &mut completions).unwrap();
             assert!(completions.is_empty(), "{completions:?}");
+            assert_eq!(ring.vacant_slots(), 1);
             assert_eq!(
                 second.read(&mut [0]).unwrap(),
                 0,
