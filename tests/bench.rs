@@ -198,6 +198,24 @@ fn connections_that_come_and_go_are_all_opened_and_closed() {
 }
 
 #[test]
+fn more_connections_come_and_go_than_there_are_slots() {
+    let broker = Broker::start(&[]);
+    // The limit of open files is that of the slots too.
+    let mut command = Command::new("sh");
+    let bench = format!(
+        "ulimit -n 64; exec {} bench connect --count 2000 --window 500 --url {} --progress never --json",
+        env!("CARGO_BIN_EXE_tidecast"),
+        broker.ws("")
+    );
+    command.args(["-c", &bench]);
+    let output = run(command, None);
+    assert!(output.status.success(), "{}", said(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(number(&report, "/operations/count"), 2_000, "{report:#}");
+    assert_eq!(broker.stop().get("connections"), 0);
+}
+
+#[test]
 fn idle_connections_are_held_and_their_memory_is_told() {
     let broker = Broker::start(&[]);
     let pid = broker.pid();

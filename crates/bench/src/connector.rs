@@ -1,7 +1,4 @@
 //! One thread that opens connections and closes them again.
-//!
-//! A ring gives each of its slots once. So this thread has a ring as long as that has slots left, and then another one; the
-//! old ring is kept until its connections have ended.
 
 use std::sync::mpsc::Sender;
 use std::time::Duration;
@@ -17,16 +14,15 @@ use crate::exchange::Exchange;
 use crate::operations::Operations;
 use crate::peer::Purpose;
 use crate::plan::{Extent, Plan};
-use crate::scenario::{Layout, Pace, Role, Share};
+use crate::scenario::{Layout, Pace, Role};
 use crate::schedule::Schedule;
 use crate::shared::Shared;
 use crate::slow::SlowReport;
-use crate::tally::{Step, histogram};
+use crate::tally::Step;
 use crate::thread::{NAP, Outcome, Ready, announce, dialer, differences, exchange};
 use crate::timeline::{Sampled, Timeline};
-use crate::tls::TlsReport;
 
-/// Slots of a ring, if the limit of descriptors allows: a new ring costs milliseconds, which are to come rarely.
+/// Connections that may be under way, closing ones included, if the limit of descriptors allows.
 const SLOTS: u64 = 16_384;
 
 /// Connections that may be opening, whatever is due: the backlog of a server has an end.
@@ -35,8 +31,7 @@ const OPENING: usize = 4096;
 /// Connections begun in one turn: answers that have come meanwhile are not to wait for long.
 const BATCH: usize = 32;
 
-/// How long the thread sleeps while an old ring has connections, for nothing wakes it when something happens there; and when
-/// there was no socket to be had.
+/// How long the thread sleeps when there was no socket to be had.
 const SHORT_NAP: Duration = Duration::from_millis(1);
 
 /// Runs thread `index`, as [`thread::run`](crate::thread::run) does.
@@ -51,7 +46,7 @@ pub(crate) fn run(
     ready: &Sender<Ready>,
 ) -> Result<Outcome, Error> {
     let mut connector = Connector::new(index, plan, layout, shared)?;
-    announce(index, &connector.current, ready)?;
+    announce(index, &connector.exchange, ready)?;
     let timeline = loop {
         if shared.is_stopped() {
             return Err(Error::Stopped);
@@ -59,7 +54,7 @@ pub(crate) fn run(
         if let Some(timeline) = shared.timeline() {
             break timeline;
         }
-        connector.current.turn(Wait::AtMost(NAP))?;
+        connector.exchange.turn(Wait::AtMost(NAP))?;
     };
     connector.begin(timeline);
     connector.work(timeline)?;
@@ -69,45 +64,30 @@ pub(crate) fn run(
 struct Connector<'a> {
     index: usize,
     plan: &'a Plan,
-    layout: &'a Layout,
     shared: &'a Shared,
-    share: Share,
-    slots: usize,
     dialer: Dialer,
-    /// Where connections are opened.
-    current: Exchange<'a>,
-    /// Rings without free slots.
-    retired: Vec<Exchange<'a>>,
+    exchange: Exchange<'a>,
     schedule: Schedule,
     /// No socket was to be had when one was last asked for.
     failing: bool,
     /// Connections that were begun.
     next: u64,
     limit: u64,
-    /// Connections that ended on rings that are gone.
-    ended: usize,
     operations: Operations,
-    opening: hdrhistogram::Histogram<u64>,
-    handshakes: TlsReport,
-    errors: Vec<String>,
     effort: Sampled<Effort>,
 }
 
 impl<'a> Connector<'a> {
-    fn new(index: u32, plan: &'a Plan, layout: &'a Layout, shared: &'a Shared) -> Result<Self, Error> {
+    fn new(index: u32, plan: &'a Plan, layout: &Layout, shared: &'a Shared) -> Result<Self, Error> {
         let threads = plan.threads.get();
         let slots = descriptor_limit().map_err(Error::Ring)?.min(SLOTS) as usize;
         let share = layout.share(index, threads);
         Ok(Connector {
             index: index as usize,
             plan,
-            layout,
             shared,
-            slots,
             dialer: dialer(plan, layout)?,
-            current: exchange(plan, layout, shared, &share, slots)?,
-            retired: Vec::new(),
-            share,
+            exchange: exchange(plan, layout, shared, &share, slots)?,
             schedule: Schedule::new(
                 plan.load.after(plan.warmup()),
                 u64::MAX,
@@ -119,11 +99,7 @@ impl<'a> Connector<'a> {
                 Extent::Time { .. } => u64::MAX,
                 Extent::Count(count) => count,
             },
-            ended: 0,
             operations: Operations::new(Timeline::never()),
-            opening: histogram(),
-            handshakes: TlsReport::default(),
-            errors: Vec::new(),
             effort: Sampled::new(&Timeline::never()),
         })
     }
@@ -147,20 +123,17 @@ impl<'a> Connector<'a> {
                 finished = self.open(now, end)?;
             }
             let wait = self.sleep(now, finished);
-            self.current.turn(wait)?;
-            for retired in &mut self.retired {
-                retired.turn(Wait::No)?;
-            }
+            self.exchange.turn(wait)?;
             self.settle();
-            let events = self.operations.all + self.gone() as u64;
+            let events = self.operations.all + self.exchange.gone as u64;
             self.shared.happened(self.index, self.operations.all);
-            if self.under_way() == 0 && finished {
+            if self.exchange.under_way() == 0 && finished {
                 return Ok(());
             }
-            if events > ended || self.under_way() == 0 {
+            if events > ended || self.exchange.under_way() == 0 {
                 (ended, progress) = (events, now);
             } else if now.saturating_sub(progress) > stall {
-                self.operations.unanswered = self.under_way() as u64;
+                self.operations.unanswered = self.exchange.under_way() as u64;
                 return Ok(());
             }
         }
@@ -172,18 +145,14 @@ impl<'a> Connector<'a> {
             if self.next == self.limit || self.shared.is_stopped() {
                 return Ok(true);
             }
-            let Some(intended) = self.schedule.due(self.next, self.under_way() as u64, now) else {
+            let Some(intended) = self.schedule.due(self.next, self.exchange.under_way() as u64, now) else {
                 return Ok(now >= end);
             };
             if intended >= end {
                 return Ok(true);
             }
-            if self.current.unsettled() >= OPENING {
+            if self.is_full() {
                 return Ok(false);
-            }
-            if self.current.peers.len() == self.slots {
-                let fresh = exchange(self.plan, self.layout, self.shared, &self.share, self.slots)?;
-                self.retired.push(std::mem::replace(&mut self.current, fresh));
             }
             let number = self.next as usize;
             self.next += 1;
@@ -197,7 +166,7 @@ impl<'a> Connector<'a> {
                         topic: 0,
                         began: intended,
                     };
-                    self.current.add(purpose, socket)?;
+                    self.exchange.add(purpose, socket)?;
                 }
                 Err((address, source)) if number == 0 => {
                     return Err(Error::Connect {
@@ -211,7 +180,7 @@ impl<'a> Connector<'a> {
                 Err((address, source)) => {
                     self.operations.fail();
                     let remedy = remedy(&source);
-                    self.current
+                    self.exchange
                         .error(format!("a connection to {address} failed: {source}{remedy}"));
                     // It will not be better at once.
                     return Ok(false);
@@ -221,83 +190,52 @@ impl<'a> Connector<'a> {
         Ok(false)
     }
 
+    /// Whether no connection can be begun, whatever is due.
+    fn is_full(&self) -> bool {
+        self.exchange.unsettled() >= OPENING || self.exchange.ring.vacant_slots() == 0
+    }
+
     fn sleep(&self, now: u64, finished: bool) -> Wait {
         if self.failing && !finished {
             return Wait::AtMost(SHORT_NAP);
         }
-        let nap = if self.retired.is_empty() { NAP } else { SHORT_NAP };
         // A window without room, and what comes when all has begun, depend on what arrives.
-        let due = self.schedule.wait(self.next, now).filter(|_| !finished);
-        let full = self.current.unsettled() >= OPENING;
+        let due = self
+            .schedule
+            .wait(self.next, now)
+            .filter(|_| !finished && !self.is_full());
         match due {
-            Some(due) if due.is_zero() && !full => Wait::No,
-            Some(due) if !full => Wait::AtMost(nap.min(due)),
-            _ => Wait::AtMost(nap),
+            Some(due) if due.is_zero() => Wait::No,
+            Some(due) => Wait::AtMost(NAP.min(due)),
+            None => Wait::AtMost(NAP),
         }
     }
 
-    /// Counts what has opened and has it closed, and lets go of rings whose connections have all ended.
+    /// Counts what has opened, and has it closed.
     fn settle(&mut self) {
-        for exchange in self.retired.iter_mut().chain([&mut self.current]) {
-            for passed in std::mem::take(&mut exchange.passing) {
-                self.operations.complete(passed.began, passed.opened);
-                exchange.close(passed.slot);
-            }
+        for passed in std::mem::take(&mut self.exchange.passing) {
+            self.operations.complete(passed.began, passed.opened);
+            self.exchange.close(passed.slot);
         }
-        for index in (0..self.retired.len()).rev() {
-            let exchange = &self.retired[index];
-            if exchange.gone == exchange.peers.len() {
-                let ended = self.retired.swap_remove(index);
-                self.let_go(ended);
-            }
-        }
-    }
-
-    /// Keeps what is to be known of a ring.
-    fn let_go(&mut self, mut exchange: Exchange<'a>) {
-        self.opening.add(&exchange.opening).expect("they are made alike");
-        self.handshakes.add(std::mem::take(&mut exchange.handshakes));
-        self.operations.failed += exchange.refused;
-        self.ended += exchange.gone;
-        self.errors.extend(exchange.take_errors());
-    }
-
-    /// Connections that have not ended.
-    fn under_way(&self) -> usize {
-        let alive = |exchange: &Exchange<'_>| exchange.peers.len() - exchange.gone;
-        self.retired.iter().map(alive).sum::<usize>() + alive(&self.current)
-    }
-
-    /// Connections that have ended.
-    fn gone(&self) -> usize {
-        let retired = self.retired.iter().map(|exchange| exchange.gone).sum::<usize>();
-        self.ended + retired + self.current.gone
     }
 
     fn finish(mut self) -> Outcome {
         let steps = self.operations.steps.len();
-        for exchange in std::mem::take(&mut self.retired) {
-            self.let_go(exchange);
-        }
-        let current = &mut self.current;
-        self.opening.add(&current.opening).expect("they are made alike");
-        self.handshakes.add(std::mem::take(&mut current.handshakes));
-        self.operations.failed += current.refused;
-        self.errors.extend(current.take_errors());
+        let errors = self.exchange.take_errors();
         Outcome {
             faults: Faults::default(),
             steps: vec![Step::new(); steps],
             published: vec![0; steps],
-            failed: self.operations.failed,
+            failed: self.operations.failed + self.exchange.refused,
             unanswered: self.operations.unanswered,
             last: self.operations.last,
             operations: self.operations.steps,
             slow: SlowReport::default(),
-            opening: self.opening,
-            handshakes: self.handshakes,
+            opening: self.exchange.opening,
+            handshakes: self.exchange.handshakes,
             foreign: 0,
             effort: differences(self.effort),
-            errors: self.errors,
+            errors,
         }
     }
 }

@@ -65,6 +65,8 @@ pub(crate) struct Exchange<'a> {
     /// Slots whose receive ended for want of buffers, the longest waiting first.
     starved: VecDeque<u32>,
     completions: Vec<Completion>,
+    /// Connections that were to be opened.
+    pub(crate) added: usize,
     /// Connections that can be used, or could once.
     pub(crate) opened: usize,
     /// Those among them that opened since somebody asked, with the time each took, if that matters.
@@ -112,6 +114,7 @@ impl<'a> Exchange<'a> {
             listed: Vec::new(),
             starved: VecDeque::new(),
             completions: Vec::new(),
+            added: 0,
             opened: 0,
             passing: Vec::new(),
             opening: histogram(),
@@ -135,7 +138,12 @@ impl<'a> Exchange<'a> {
 
     /// Connections that are neither open nor gone.
     pub(crate) fn unsettled(&self) -> usize {
-        self.peers.len() - self.opened
+        self.added - self.opened
+    }
+
+    /// Connections that have not ended.
+    pub(crate) fn under_way(&self) -> usize {
+        self.added - self.gone
     }
 
     /// What went wrong, a line each.
@@ -165,12 +173,17 @@ impl<'a> Exchange<'a> {
         let peer = Peer::open(purpose, &target, session, key, now)
             .map_err(|error| self.unopened(purpose.role, purpose.topic, error.to_string()))?;
         let slot = self.ring.install(socket).map_err(Error::Ring)?;
-        debug_assert_eq!(
-            slot as usize,
-            self.peers.len(),
-            "the ring gives slots in ascending order"
-        );
-        self.peers.push(peer);
+        match self.peers.get_mut(slot as usize) {
+            Some(ended) => {
+                debug_assert!(ended.released, "the ring gives slots that were closed");
+                *ended = peer;
+            }
+            None => {
+                debug_assert_eq!(slot as usize, self.peers.len(), "otherwise it gives the next one");
+                self.peers.push(peer);
+            }
+        }
+        self.added += 1;
         self.ring
             .writable(Token::new(Op::Writable, slot, 0))
             .map_err(Error::Ring)?;
@@ -179,8 +192,10 @@ impl<'a> Exchange<'a> {
 
     /// Has the output of a connection sent by the next turn.
     pub(crate) fn list(&mut self, slot: u32) {
-        let out = &mut self.peers[slot as usize].out;
-        if !out.is_empty() && !out.blocked && !out.listed {
+        let Peer { out, released, .. } = &mut self.peers[slot as usize];
+        if *released {
+            out.discard();
+        } else if !out.is_empty() && !out.blocked && !out.listed {
             out.listed = true;
             self.listed.push(slot);
         }
@@ -243,9 +258,7 @@ impl<'a> Exchange<'a> {
         let Self { starved, peers, .. } = self;
         starved.retain(|&slot| peers[slot as usize].role != Role::Stalled);
         for slot in self.slow_slots() {
-            self.ring
-                .receive(Token::new(Op::Receive, slot, 0))
-                .map_err(Error::Ring)?;
+            self.start_receiving(slot)?;
         }
         Ok(())
     }
@@ -294,14 +307,29 @@ impl<'a> Exchange<'a> {
     fn feed(&mut self) -> Result<(), Error> {
         let (_, buffers) = self.ring.buffers_in_use();
         let portion = self.starved.len().min(usize::from(buffers / BUFFERS_EACH));
-        for slot in self.starved.drain(..portion) {
-            let peer = &self.peers[slot as usize];
-            if peer.stage != Stage::Gone && !(self.paused && peer.role == Role::Stalled) {
-                let token = Token::new(Op::Receive, slot, 0);
-                self.ring.receive(token).map_err(Error::Ring)?;
-            }
+        for _ in 0..portion {
+            let Some(slot) = self.starved.pop_front() else { break };
+            self.peers[slot as usize].receiving = false;
+            self.receive_on(slot)?;
         }
         Ok(())
+    }
+
+    fn start_receiving(&mut self, slot: u32) -> Result<(), Error> {
+        self.peers[slot as usize].receiving = true;
+        self.ring.receive(Token::new(Op::Receive, slot, 0)).map_err(Error::Ring)
+    }
+
+    /// A receive has ended: another one begins, unless the connection is not to be read now or has ended too.
+    fn receive_on(&mut self, slot: u32) -> Result<(), Error> {
+        let peer = &self.peers[slot as usize];
+        if peer.stage == Stage::Gone {
+            self.release(slot)
+        } else if self.paused && peer.role == Role::Stalled {
+            Ok(())
+        } else {
+            self.start_receiving(slot)
+        }
     }
 
     /// Notes what became of the sends: those not reported went out whole.
@@ -333,13 +361,17 @@ impl<'a> Exchange<'a> {
                     .map_err(Error::Ring)?;
             }
         }
-        let Self { listed, peers, .. } = self;
+        let mut listed = std::mem::take(&mut self.listed);
         for slot in listed.drain(..) {
-            let out = &mut peers[slot as usize].out;
+            let Peer { out, stage, .. } = &mut self.peers[slot as usize];
             if std::mem::take(&mut out.listed) {
                 out.advance(out.rest().len());
             }
+            if *stage == Stage::Gone {
+                self.release(slot)?;
+            }
         }
+        self.listed = listed;
         Ok(())
     }
 
@@ -353,33 +385,38 @@ impl<'a> Exchange<'a> {
         let slot = token.slot();
         match token.op() {
             Op::Receive => {
+                if -result == ENOBUFS {
+                    self.starved.push_back(slot);
+                    return Ok(());
+                }
+                self.peers[slot as usize].receiving = more;
                 match (data, result) {
                     (Some(mut bytes), 1..) => self.receive(slot, &mut bytes)?,
                     (_, 0) => self.end(slot)?,
-                    (_, error) if -error == ENOBUFS => {
-                        self.starved.push_back(slot);
-                        return Ok(());
+                    // Whoever took it back has it begin again, if at all.
+                    (_, error) if -error == ECANCELED => {
+                        return if self.peers[slot as usize].stage == Stage::Gone {
+                            self.release(slot)
+                        } else {
+                            Ok(())
+                        };
                     }
-                    (_, error) if -error == ECANCELED => return Ok(()),
                     (_, error) => self.fail(slot, io::Error::from_raw_os_error(-error))?,
                 }
-                let peer = &self.peers[slot as usize];
-                if !more && peer.stage != Stage::Gone {
-                    if !(self.paused && peer.role == Role::Stalled) {
-                        self.ring.receive(token).map_err(Error::Ring)?;
-                    }
-                } else if !more && peer.out.is_empty() {
-                    self.ring.close(token.with(Op::Close)).map_err(Error::Ring)?;
+                if !more {
+                    self.receive_on(slot)?;
                 }
             }
             Op::Writable => {
                 let peer = &mut self.peers[slot as usize];
                 peer.out.blocked = false;
-                if peer.stage == Stage::Connecting {
-                    peer.stage = Stage::Opening;
-                    self.ring
-                        .receive(Token::new(Op::Receive, slot, 0))
-                        .map_err(Error::Ring)?;
+                match peer.stage {
+                    Stage::Gone => return self.release(slot),
+                    Stage::Connecting => {
+                        peer.stage = Stage::Opening;
+                        self.start_receiving(slot)?;
+                    }
+                    Stage::Opening | Stage::Subscribing | Stage::Open | Stage::Closing => {}
                 }
                 self.list(slot);
             }
@@ -474,8 +511,7 @@ impl<'a> Exchange<'a> {
         let orderly = peer.stage == Stage::Closing && peer.connection.state() == State::Draining;
         // Brokers with a farewell of their own end the connection at that.
         if orderly || (peer.stage == Stage::Closing && self.plan.protocol.farewell().is_some()) {
-            self.forget(slot);
-            Ok(())
+            self.forget(slot)
         } else {
             let tls = peer.is_in_tls_handshake();
             let reason = if tls {
@@ -503,8 +539,7 @@ impl<'a> Exchange<'a> {
         // The end of a connection that we said farewell on may come as a reset, where the server does not wait for the
         // answer to its Close.
         if peer.stage == Stage::Closing && self.plan.protocol.farewell().is_some() {
-            self.forget(slot);
-            return Ok(());
+            return self.forget(slot);
         }
         let tls = peer.is_in_tls_handshake() && peer.stage != Stage::Connecting;
         let reason = if tls {
@@ -531,7 +566,7 @@ impl<'a> Exchange<'a> {
                 // Neither open nor to be opened.
                 self.opened += 1;
                 self.refused += 1;
-                self.forget(slot);
+                self.forget(slot)?;
             }
             (Stage::Connecting | Stage::Opening | Stage::Subscribing, _) => {
                 return Err(self.unopened(role, topic, reason.to_owned()));
@@ -539,20 +574,48 @@ impl<'a> Exchange<'a> {
             (Stage::Open | Stage::Closing, Role::Stalled) => {
                 self.slow
                     .closed(reason.strip_prefix("the server closed it with ").unwrap_or(reason));
-                self.forget(slot);
+                self.forget(slot)?;
             }
             (Stage::Open | Stage::Closing, _) => {
                 self.error(format!("{} {number} of this thread: {reason}", role.name()));
-                self.forget(slot);
+                self.forget(slot)?;
             }
         }
         Ok(())
     }
 
-    /// Nothing more is expected of a connection.
-    fn forget(&mut self, slot: u32) {
-        self.peers[slot as usize].stage = Stage::Gone;
+    /// Nothing more is expected of a connection: it ends as soon as the kernel has let go of it.
+    fn forget(&mut self, slot: u32) -> Result<(), Error> {
+        let peer = &mut self.peers[slot as usize];
+        peer.stage = Stage::Gone;
         self.gone += 1;
+        if peer.receiving {
+            self.ring
+                .cancel(Token::new(Op::Receive, slot, 0))
+                .map_err(Error::Ring)?;
+        }
+        if peer.out.blocked {
+            peer.out.discard();
+            self.ring
+                .cancel(Token::new(Op::Writable, slot, 0))
+                .map_err(Error::Ring)?;
+        }
+        self.release(slot)
+    }
+
+    /// Gives back the slot of a connection that ended, if the kernel has nothing to do for it any more.
+    fn release(&mut self, slot: u32) -> Result<(), Error> {
+        let Peer {
+            out,
+            receiving,
+            released,
+            ..
+        } = &mut self.peers[slot as usize];
+        if *released || *receiving || out.blocked || out.listed || !out.is_empty() {
+            return Ok(());
+        }
+        *released = true;
+        self.ring.close(Token::new(Op::Close, slot, 0)).map_err(Error::Ring)
     }
 
     fn unopened(&self, role: Role, topic: u32, reason: String) -> Error {

@@ -86,6 +86,10 @@ pub(crate) struct Peer {
     pub(crate) number: usize,
     pub(crate) topic: u32,
     pub(crate) stage: Stage,
+    /// The kernel receives for it, or is to do so once there are buffers.
+    pub(crate) receiving: bool,
+    /// Its slot was given back, and may be another's.
+    pub(crate) released: bool,
     /// TLS, if the URL says so.
     pub(crate) session: Option<Session>,
     pub(crate) connection: Connection,
@@ -164,6 +168,8 @@ impl Peer {
             number,
             topic,
             stage: Stage::Connecting,
+            receiving: false,
+            released: false,
             session,
             connection: Connection::client(target.version, limits(), masking_key, now),
             out,

@@ -507,10 +507,10 @@ impl<'a> Thread<'a> {
         }
         self.exchange.close_all();
         let deadline = self.shared.clock.now() + nanoseconds(CLOSING);
-        while self.exchange.gone < self.exchange.peers.len() {
+        while self.exchange.under_way() > 0 {
             self.exchange.turn(Wait::AtMost(NAP))?;
             if self.shared.clock.now() > deadline {
-                let left = self.exchange.peers.len() - self.exchange.gone;
+                let left = self.exchange.under_way();
                 self.exchange.error(format!(
                     "{left} connections were not closed by the server within {CLOSING:?}"
                 ));
