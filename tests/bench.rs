@@ -276,6 +276,43 @@ fn a_gate_ends_a_good_run_with_a_code_of_its_own() {
 }
 
 #[test]
+fn every_second_is_told_in_a_line_while_the_run_goes_on() {
+    let broker = Broker::start(&[]);
+    for scenario in [
+        "fanout --subscribers 5",
+        "ingest --publishers 2",
+        "churn --connections 2",
+        "connect",
+    ] {
+        let mut command = tidecast(&["bench"]);
+        command.args(scenario.split(' '));
+        let pid = broker.pid().to_string();
+        command.args([
+            "--rate",
+            "500",
+            "--duration",
+            "2s",
+            "--warmup",
+            "500ms",
+            "--progress",
+            "lines",
+        ]);
+        command.args(["--url", &broker.ws(""), "--server-pid", &pid]);
+        let output = run(command, None);
+        assert!(output.status.success(), "{}", said(&output));
+        let told = String::from_utf8_lossy(&output.stderr);
+        let lines: Vec<_> = told.lines().filter(|line| line.contains(" MB/s")).collect();
+        assert!((1..=3).contains(&lines.len()), "{scenario}: {told}");
+        for line in lines {
+            assert!(
+                line.contains("p50 ") && line.contains(" µs") && line.contains("server CPU"),
+                "{line}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_page_is_written_with_plots_and_the_command() {
     let broker = Broker::start(&[]);
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-report.html");

@@ -74,6 +74,7 @@ struct CompareArgs {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum ShowProgress {
     Auto,
+    Lines,
     Never,
 }
 
@@ -107,6 +108,7 @@ impl Scenario {
         let (plan, output) = self.plan().map_err(usage)?;
         let bar = match output.progress {
             ShowProgress::Auto => Bar::auto(),
+            ShowProgress::Lines => Bar::lines(),
             ShowProgress::Never => Bar::hidden(),
         };
         let outcome = run(&plan, |progress| bar.show(progress));

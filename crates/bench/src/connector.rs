@@ -87,7 +87,7 @@ impl<'a> Connector<'a> {
             plan,
             shared,
             dialer: dialer(plan, layout)?,
-            exchange: exchange(plan, layout, shared, &share, slots)?,
+            exchange: exchange(index as usize, plan, layout, shared, &share, slots)?,
             schedule: Schedule::new(
                 plan.load.after(plan.warmup()),
                 u64::MAX,
@@ -99,14 +99,14 @@ impl<'a> Connector<'a> {
                 Extent::Time { .. } => u64::MAX,
                 Extent::Count(count) => count,
             },
-            operations: Operations::new(Timeline::never()),
+            operations: Operations::new(Timeline::never(), shared.pulse(index as usize)),
             effort: Sampled::new(&Timeline::never()),
         })
     }
 
     fn begin(&mut self, timeline: &Timeline) {
         self.schedule.begin(timeline.start);
-        self.operations = Operations::new(timeline.clone());
+        self.operations = Operations::new(timeline.clone(), self.shared.pulse(self.index));
         self.effort = Sampled::new(timeline);
     }
 
@@ -126,7 +126,7 @@ impl<'a> Connector<'a> {
             self.exchange.turn(wait)?;
             self.settle();
             let events = self.operations.all + self.exchange.gone as u64;
-            self.shared.happened(self.index, self.operations.all);
+            self.shared.happened(self.index, self.operations.all, 0);
             if self.exchange.under_way() == 0 && finished {
                 return Ok(());
             }

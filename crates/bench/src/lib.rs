@@ -50,6 +50,7 @@ mod process;
 mod progress;
 mod protocol;
 mod publisher;
+mod pulse;
 mod recall;
 mod report;
 mod run;

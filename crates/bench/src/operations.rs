@@ -1,7 +1,10 @@
 //! Things that are done one by one and confirmed: commands, connections.
 
+use std::sync::Arc;
+
 use hdrhistogram::Histogram;
 
+use crate::pulse::Pulse;
 use crate::tally::{LONGEST, histogram};
 use crate::timeline::Timeline;
 
@@ -9,6 +12,7 @@ use crate::timeline::Timeline;
 #[derive(Debug)]
 pub(crate) struct Operations {
     timeline: Timeline,
+    pulse: Arc<Pulse>,
     hints: [usize; 2],
     /// By step.
     pub(crate) steps: Vec<Done>,
@@ -44,8 +48,10 @@ impl Done {
 }
 
 impl Operations {
-    pub(crate) fn new(timeline: Timeline) -> Operations {
+    /// Latencies beat in `pulse` too.
+    pub(crate) fn new(timeline: Timeline, pulse: Arc<Pulse>) -> Operations {
         Operations {
+            pulse,
             hints: [0; 2],
             steps: vec![Done::new(); timeline.steps().len()],
             all: 0,
@@ -68,8 +74,9 @@ impl Operations {
         if let Some(step) = self.timeline.step_at(now, &mut self.hints[0]) {
             self.steps[step].count += count;
         }
+        let latency = now.saturating_sub(intended).min(LONGEST);
+        self.pulse.beat(latency, 1);
         if let Some(step) = self.timeline.step_at(intended, &mut self.hints[1]) {
-            let latency = now.saturating_sub(intended).min(LONGEST);
             self.steps[step]
                 .latency
                 .record(latency)
@@ -101,7 +108,7 @@ mod tests {
         };
         let timeline = Timeline::begin(Clock::start(), Duration::ZERO, extent, &load);
         let start = timeline.span().start;
-        let mut operations = Operations::new(timeline);
+        let mut operations = Operations::new(timeline, Arc::default());
         operations.complete(start - 500, start + 1_000);
         operations.complete(start + 999_000_000, start + 1_001_000_000);
         operations.complete(start + 1_999_000_000, start + 2_001_000_000);

@@ -54,6 +54,12 @@ impl Report {
         let rate: Vec<_> = self.ticks.iter().map(|tick| (tick.seconds, tick.per_second)).collect();
         let count = |value: f64| grouped(value as u64);
         plot(page, "Done per second, over time", &rate, "s", count);
+        let slowest: Vec<_> = self
+            .ticks
+            .iter()
+            .filter_map(|tick| Some((tick.seconds, tick.p99_microseconds?)))
+            .collect();
+        plot(page, "p99 of each second", &slowest, "s", time);
         let cores: Vec<_> = self
             .ticks
             .iter()
@@ -191,6 +197,9 @@ mod tests {
             .map(|second| Tick {
                 seconds: f64::from(second),
                 per_second: 1e6 * f64::from(second),
+                megabytes_per_second: 128.0,
+                p50_microseconds: Some(100.0),
+                p99_microseconds: Some(900.0),
                 server_cores: Some(0.5),
             })
             .collect();
@@ -198,6 +207,7 @@ mod tests {
         let page = report.to_html("tidecast bench fanout --fail-if 'p99>5ms'");
         for words in [
             "<h2>Done per second",
+            "<h2>p99 of each second",
             "<h2>Cores used by the broker",
             "<h2>Latency of deliveries",
             "deliveries       4,000,000/s",

@@ -154,12 +154,21 @@ impl Latency {
 }
 
 /// A second of a run.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Tick {
     /// Its end, counted from the beginning of the load.
     pub seconds: f64,
     /// Deliveries and operations in it, a second.
     pub per_second: f64,
+    /// Bytes of WebSocket frames that subscribers received in it, or, where there are none, of payloads that were taken in; in
+    /// megabytes a second.
+    pub megabytes_per_second: f64,
+    /// Half of what the scenario is about took no longer, in microseconds, known to 3 %; none if nothing happened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p50_microseconds: Option<f64>,
+    /// 99 of 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p99_microseconds: Option<f64>,
     /// Cores that the broker's process used in it, if it was named.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_cores: Option<f64>,

@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::payload::Stamp;
 use crate::plan::{Extent, Plan};
 use crate::process::Sample;
+use crate::pulse::Watcher;
 use crate::report::{Report, Tick};
 use crate::scenario::{Layout, Scenario};
 use crate::shared::Shared;
@@ -43,9 +44,11 @@ pub enum Progress {
         /// Those of the second before.
         per_second: f64,
     },
+    /// A second of the run is over.
+    Second(Tick),
 }
 
-/// Runs `plan` and tells `progress` about it ten times a second.
+/// Runs `plan` and tells `progress` about it ten times a second, and about each second.
 ///
 /// # Errors
 /// The run could not take place. Whatever goes wrong once it has begun is part of the report.
@@ -126,7 +129,13 @@ fn watch<T>(
         let count = shared.all_happened();
         // What comes after the end is closing.
         if now <= end {
-            ticker.look(now, count, sample);
+            let seen = Seen {
+                count,
+                bytes: shared.all_bytes(),
+            };
+            if let Some(tick) = ticker.look(now, seen, sample, |pulse| pulse.look(shared.pulses())) {
+                progress(Progress::Second(tick));
+            }
         }
         let done = match plan.extent {
             Extent::Time { .. } => now.saturating_sub(start) as f64 / (end - start) as f64,
@@ -146,11 +155,19 @@ fn watch<T>(
     (server.finish(sample), ticker.ticks)
 }
 
+/// What has happened so far.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    count: u64,
+    bytes: u64,
+}
+
 /// Takes note of what happens each second.
 struct Ticker {
     at: u64,
     start: u64,
-    count: u64,
+    seen: Seen,
+    pulse: Watcher,
     server: Option<Sample>,
     ticks: Vec<Tick>,
 }
@@ -160,31 +177,46 @@ impl Ticker {
         Ticker {
             at: start,
             start,
-            count: 0,
+            seen: Seen::default(),
+            pulse: Watcher::new(),
             server: None,
             ticks: Vec::new(),
         }
     }
 
-    fn look(&mut self, now: u64, count: u64, sample: impl Fn() -> Option<Sample>) {
+    /// What happened in the second that is over, if one is; `latencies` gives those since it was last asked.
+    fn look(
+        &mut self,
+        now: u64,
+        seen: Seen,
+        sample: impl Fn() -> Option<Sample>,
+        latencies: impl FnOnce(&mut Watcher) -> Option<(f64, f64)>,
+    ) -> Option<Tick> {
         let elapsed = Duration::from_nanos(now.saturating_sub(self.at)).as_secs_f64();
         if self.server.is_none() && now >= self.start {
             self.server = sample();
         }
         if elapsed < 1.0 {
-            return;
+            return None;
         }
         let server = sample();
         let cores = self.server.zip(server).map(|(before, after)| {
             let cpu = after.cpu.saturating_sub(before.cpu);
             cpu.as_secs_f64() / elapsed
         });
-        self.ticks.push(Tick {
+        let latencies = latencies(&mut self.pulse);
+        let per_second = |now: u64, before: u64| now.saturating_sub(before) as f64 / elapsed;
+        let tick = Tick {
             seconds: Duration::from_nanos(now - self.start).as_secs_f64(),
-            per_second: count.saturating_sub(self.count) as f64 / elapsed,
+            per_second: per_second(seen.count, self.seen.count),
+            megabytes_per_second: per_second(seen.bytes, self.seen.bytes) / 1e6,
+            p50_microseconds: latencies.map(|(p50, _)| p50),
+            p99_microseconds: latencies.map(|(_, p99)| p99),
             server_cores: cores,
-        });
-        (self.at, self.count, self.server) = (now, count, server);
+        };
+        self.ticks.push(tick);
+        (self.at, self.seen, self.server) = (now, seen, server);
+        Some(tick)
     }
 }
 
@@ -270,16 +302,30 @@ mod tests {
                 })
             }
         };
-        ticker.look(500_000_000, 0, sample(900));
-        ticker.look(1_000_000_000, 0, sample(1_000));
-        ticker.look(1_900_000_000, 90, sample(1_800));
-        ticker.look(2_000_000_000, 100, sample(1_900));
-        ticker.look(4_000_000_000, 500, sample(2_000));
+        let mut look = |milliseconds: u64, count, cpu| {
+            let seen = Seen {
+                count,
+                bytes: count * 10_000,
+            };
+            ticker.look(milliseconds * 1_000_000, seen, sample(cpu), |_| Some((5.0, 9.0)))
+        };
+        let told = [
+            look(500, 0, 900),
+            look(1_000, 0, 1_000),
+            look(1_900, 90, 1_800),
+            look(2_000, 100, 1_900),
+            look(4_000, 500, 2_000),
+        ];
         let tick = |seconds, per_second, cores| Tick {
             seconds,
             per_second,
+            megabytes_per_second: per_second / 100.0,
+            p50_microseconds: Some(5.0),
+            p99_microseconds: Some(9.0),
             server_cores: Some(cores),
         };
-        assert_eq!(ticker.ticks, [tick(1.0, 100.0, 0.9), tick(3.0, 200.0, 0.05)]);
+        let ticks = [tick(1.0, 100.0, 0.9), tick(3.0, 200.0, 0.05)];
+        assert_eq!(ticker.ticks, ticks);
+        assert_eq!(told, [None, None, None, Some(ticks[0]), Some(ticks[1])]);
     }
 }

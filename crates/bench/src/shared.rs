@@ -1,7 +1,7 @@
 //! What the threads of a run tell each other.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tidecast_driver::RingHandle;
@@ -9,6 +9,7 @@ use tidecast_driver::RingHandle;
 use crate::clock::Clock;
 use crate::ledger::Landings;
 use crate::plan::Plan;
+use crate::pulse::Pulse;
 use crate::scenario::Layout;
 use crate::timeline::Timeline;
 use crate::tls::Client;
@@ -45,6 +46,10 @@ struct Published {
 struct Happened {
     /// Deliveries, confirmed commands, connections that were opened and closed.
     events: AtomicU64,
+    /// Bytes that came or went with them.
+    bytes: AtomicU64,
+    /// How long what the scenario is about took.
+    pulse: Arc<Pulse>,
     /// Connections that are open.
     opened: AtomicU64,
     /// What the thread has left to do by itself is done.
@@ -125,9 +130,25 @@ impl Shared {
         self.publishers.iter().enumerate().all(landed)
     }
 
-    /// So many things have happened in a thread so far.
-    pub(crate) fn happened(&self, thread: usize, count: u64) {
+    /// So many things have happened in a thread so far, and so many bytes came or went with them.
+    pub(crate) fn happened(&self, thread: usize, count: u64, bytes: u64) {
         self.threads[thread].events.store(count, Ordering::Relaxed);
+        self.threads[thread].bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that came or went in all threads so far.
+    pub(crate) fn all_bytes(&self) -> u64 {
+        let bytes = |thread: &Happened| thread.bytes.load(Ordering::Relaxed);
+        self.threads.iter().map(bytes).sum()
+    }
+
+    /// Where a thread's latencies of what the scenario is about beat.
+    pub(crate) fn pulse(&self, thread: usize) -> Arc<Pulse> {
+        Arc::clone(&self.threads[thread].pulse)
+    }
+
+    pub(crate) fn pulses(&self) -> impl Iterator<Item = &Pulse> {
+        self.threads.iter().map(|thread| &*thread.pulse)
     }
 
     /// What has happened in all threads so far.

@@ -1,11 +1,14 @@
 //! What one thread's subscribers have received: checked, counted, timed.
 
+use std::sync::Arc;
+
 use hdrhistogram::Histogram;
 
 use crate::check::{Checker, Faults};
 use crate::ledger::Ledger;
 use crate::payload::{Locator, Stamp};
 use crate::plan::Plan;
+use crate::pulse::Pulse;
 use crate::scenario::{Layout, Share};
 use crate::timeline::Timeline;
 
@@ -39,6 +42,9 @@ pub(crate) struct Tally {
     /// By step.
     steps: Vec<Step>,
     all_deliveries: u64,
+    /// Bytes of frames with them.
+    all_bytes: u64,
+    pulse: Option<Arc<Pulse>>,
     /// When the last delivery came.
     last: u64,
     /// Of the current batch: when it arrived, and what it held so far.
@@ -85,8 +91,8 @@ pub(crate) struct Received {
 }
 
 impl Tally {
-    /// For the subscribers of one thread.
-    pub(crate) fn new(run: u32, plan: &Plan, layout: &Layout, share: &Share) -> Tally {
+    /// For the subscribers of one thread, whose latencies beat in `pulse` too, if it is they that are watched.
+    pub(crate) fn new(run: u32, plan: &Plan, layout: &Layout, share: &Share, pulse: Option<Arc<Pulse>>) -> Tally {
         let subscribers = share.subscribers.clone();
         let by_topic = layout.subscribers_by_topic(share);
         let waiting = (0..layout.publishers())
@@ -108,6 +114,8 @@ impl Tally {
             hints: [0; 2],
             steps: vec![Step::new()],
             all_deliveries: 0,
+            all_bytes: 0,
+            pulse,
             last: 0,
             arrived: 0,
             batch: 0,
@@ -130,6 +138,11 @@ impl Tally {
     /// Before, in and after the span.
     pub(crate) fn all_deliveries(&self) -> u64 {
         self.all_deliveries
+    }
+
+    /// Bytes of frames, before, in and after the span.
+    pub(crate) fn all_bytes(&self) -> u64 {
+        self.all_bytes
     }
 
     /// The stamp of a delivery of `topic`, if it is one of this run.
@@ -186,6 +199,7 @@ impl Tally {
             self.last = self.arrived;
         }
         self.all_deliveries += self.batch;
+        self.all_bytes += bytes as u64;
         if let Some(step) = self.timeline.step_at(self.arrived, &mut self.hints[1]) {
             self.steps[step].deliveries += self.batch;
             self.steps[step].wire_bytes += bytes as u64;
@@ -196,10 +210,14 @@ impl Tally {
     /// Records the latency of the deliveries that are alike. What was to be sent in a step counts there, whenever it came:
     /// a slow delivery must not escape by being late.
     fn record(&mut self) {
-        if self.alike > 0
-            && let Some(step) = self.timeline.step_at(self.intended, &mut self.hints[0])
-        {
-            let latency = self.arrived.saturating_sub(self.intended).min(LONGEST);
+        if self.alike == 0 {
+            return;
+        }
+        let latency = self.arrived.saturating_sub(self.intended).min(LONGEST);
+        if let Some(pulse) = &self.pulse {
+            pulse.beat(latency, self.alike);
+        }
+        if let Some(step) = self.timeline.step_at(self.intended, &mut self.hints[0]) {
             self.steps[step]
                 .latency
                 .record_n(latency, self.alike)
@@ -241,7 +259,7 @@ mod tests {
             ..Plan::default()
         };
         let layout = plan.layout();
-        Tally::new(RUN, &plan, &layout, &layout.share(0, 1))
+        Tally::new(RUN, &plan, &layout, &layout.share(0, 1), None)
     }
 
     fn fanout() -> Tally {

@@ -110,8 +110,9 @@ pub(crate) fn announce(index: u32, exchange: &Exchange<'_>, ready: &Sender<Ready
     announced.map_err(|_| Error::Stopped)
 }
 
-/// A ring with room for `slots` connections, and what goes with it.
+/// The ring of thread `index` with room for `slots` connections, and what goes with it.
 pub(crate) fn exchange<'a>(
+    index: usize,
     plan: &'a Plan,
     layout: &Layout,
     shared: &Shared,
@@ -127,7 +128,9 @@ pub(crate) fn exchange<'a>(
         slots: slots.max(1) as u32,
         ..Config::default()
     })?;
-    let tally = Tally::new(shared.run, plan, layout, share);
+    // Beside commands, deliveries are not what is watched.
+    let pulse = (layout.churners == 0).then(|| shared.pulse(index));
+    let tally = Tally::new(shared.run, plan, layout, share, pulse);
     let slow = Slow::new(share.stalled.len(), layout.publishers());
     Ok(Exchange::new(plan, shared, ring, tally, slow))
 }
@@ -168,7 +171,7 @@ impl<'a> Thread<'a> {
     fn new(index: u32, plan: &'a Plan, layout: &'a Layout, shared: &'a Shared) -> Result<Self, Error> {
         let threads = plan.threads.get();
         let share = layout.share(index, threads);
-        let exchange = exchange(plan, layout, shared, &share, share.len())?;
+        let exchange = exchange(index as usize, plan, layout, shared, &share, share.len())?;
         Ok(Thread {
             index: index as usize,
             plan,
@@ -181,7 +184,7 @@ impl<'a> Thread<'a> {
             publishing: Agenda::default(),
             churning: Agenda::default(),
             taken: Vec::new(),
-            operations: Operations::new(Timeline::never()),
+            operations: Operations::new(Timeline::never(), shared.pulse(index as usize)),
             owners: layout.owners(threads),
             effort: Sampled::new(&Timeline::never()),
         })
@@ -294,7 +297,7 @@ impl<'a> Thread<'a> {
             }
             if let Some(timeline) = self.shared.timeline() {
                 self.exchange.tally.measure(timeline.clone());
-                self.operations = Operations::new(timeline.clone());
+                self.operations = Operations::new(timeline.clone(), self.shared.pulse(self.index));
                 self.effort = Sampled::new(timeline);
                 for publisher in &mut self.publishers {
                     publisher.begin(timeline.clone());
@@ -466,6 +469,8 @@ impl<'a> Thread<'a> {
     fn tell(&mut self) -> Result<(), Error> {
         let Self {
             index,
+            plan,
+            layout,
             shared,
             exchange,
             owners,
@@ -480,7 +485,16 @@ impl<'a> Thread<'a> {
             operations.complete_several(taken.news, taken.intended, taken.at);
             shared.landings.publish(*index, taken.publisher, taken.total);
         }
-        shared.happened(*index, exchange.tally.all_deliveries() + operations.all);
+        let taken = if layout.probing {
+            operations.all * plan.size as u64
+        } else {
+            0
+        };
+        shared.happened(
+            *index,
+            exchange.tally.all_deliveries() + operations.all,
+            exchange.tally.all_bytes() + taken,
+        );
         let mut wake = BTreeSet::new();
         for (publisher, completed) in exchange.tally.take_moved() {
             if shared.landings.publish(*index, publisher, completed) && owners[publisher] != *index {

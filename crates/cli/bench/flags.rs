@@ -83,7 +83,8 @@ pub(super) struct Output {
     /// End with exit code 6 if this holds, such as 'p99>5ms' or 'rate<100000'; can be given several times
     #[arg(long, value_name = "CONDITION")]
     pub(super) fail_if: Vec<Gate>,
-    /// Whether to show progress on stderr; auto does if that is a terminal
+    /// What to show on stderr meanwhile: with auto a bar and a line for each second if that is a terminal, with lines those in any
+    /// case
     #[arg(long, value_enum, default_value_t = ShowProgress::Auto)]
     pub(super) progress: ShowProgress,
 }
