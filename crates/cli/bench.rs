@@ -26,6 +26,7 @@ Examples:
   tidecast bench connect --rate 5k --fail-if 'p99>5ms'
   tidecast bench idle --connections 35000 --threads 2 --server-pid $(pgrep -x tidecast)
   tidecast bench many-topics --protocol nats --url ws://127.0.0.1:9222 --topics 500
+  tidecast bench fanout --protocol path --path /sub/%s --url wss://127.0.0.1:8443 --tls-ca ca.pem --server-pid $(pgrep -d, nginx)
   tidecast bench run scenario.toml
   tidecast bench compare before.json after.json
 
@@ -333,6 +334,16 @@ mod tests {
                 policy: Some(SlowPolicy::DropOld)
             }
         );
+    }
+
+    #[test]
+    fn the_processes_of_a_broker_are_a_list_or_several_flags() {
+        for line in [
+            &["fanout", "--server-pid", "1,2,3"][..],
+            &["fanout", "--server-pid", "1", "--server-pid", "2,3"],
+        ] {
+            assert_eq!(plan(line).unwrap().server_pids, [1, 2, 3]);
+        }
     }
 
     #[test]

@@ -65,8 +65,9 @@ pub struct Plan {
     /// Addresses of this machine to connect from, in turn. If none are given the kernel chooses, save that more connections
     /// to a loopback address than one address has ports for come from several.
     pub local_addresses: Vec<IpAddr>,
-    /// The broker's process, if its processor time and memory shall be measured. It has to be on this machine.
-    pub server_pid: Option<u32>,
+    /// The broker's processes, if their processor time and memory shall be measured, all of them together. They have to be on
+    /// this machine. Memory that several of them share counts in each.
+    pub server_pids: Vec<u32>,
     /// How long without anything happening until what is outstanding counts as lost.
     pub stall: Duration,
     /// How long one connection may take to open.
@@ -97,7 +98,7 @@ impl Default for Plan {
             threads: NonZeroU32::MIN,
             cores: Vec::new(),
             local_addresses: Vec::new(),
-            server_pid: None,
+            server_pids: Vec::new(),
             stall: Duration::from_secs(5),
             open_timeout: Duration::from_secs(10),
         }

@@ -1,12 +1,12 @@
-//! What the kernel says about the broker's process.
+//! What the kernel says about the broker's processes.
 
 use std::io;
 use std::time::Duration;
 
-/// Processor time and memory of a process at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Processor time and memory of processes at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Sample {
-    /// User and system time of all its threads, those that ended included.
+    /// User and system time of all their threads, those that ended included.
     pub(crate) cpu: Duration,
     /// Memory in RAM, in bytes.
     pub(crate) resident: u64,
@@ -17,11 +17,25 @@ pub(crate) struct Sample {
 const TICK: Duration = Duration::from_millis(10);
 
 impl Sample {
+    /// Of several processes together, now; of none if there are none to look at.
+    ///
+    /// # Errors
+    /// The process that cannot be looked at, and why.
+    pub(crate) fn of(pids: &[u32]) -> Result<Option<Sample>, (u32, io::Error)> {
+        let mut sum = Sample::default();
+        for &pid in pids {
+            let sample = Sample::take(pid).map_err(|error| (pid, error))?;
+            sum.cpu += sample.cpu;
+            sum.resident += sample.resident;
+        }
+        Ok((!pids.is_empty()).then_some(sum))
+    }
+
     /// Of process `pid` of this machine, now.
     ///
     /// # Errors
     /// There is no such process, or it may not be looked at.
-    pub(crate) fn take(pid: u32) -> io::Result<Sample> {
+    fn take(pid: u32) -> io::Result<Sample> {
         let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}"));
         parse(&read("stat")?, &read("status")?)
             .ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat or /proc/{pid}/status is not as documented")))
@@ -73,5 +87,15 @@ mod tests {
     fn this_very_process_has_memory_and_no_process_has_the_number_zero() {
         assert!(Sample::take(std::process::id()).unwrap().resident > 0);
         assert!(Sample::take(0).is_err());
+    }
+
+    #[test]
+    fn several_processes_are_measured_together_and_the_one_that_is_missing_is_named() {
+        let this = std::process::id();
+        let one = Sample::of(&[this]).unwrap().unwrap();
+        let twice = Sample::of(&[this, this]).unwrap().unwrap();
+        assert!(twice.cpu >= one.cpu * 2 && twice.resident > one.resident);
+        assert_eq!(Sample::of(&[]).unwrap(), None);
+        assert_eq!(Sample::of(&[this, 0]).unwrap_err().0, 0);
     }
 }

@@ -71,7 +71,7 @@ pub struct Report {
     pub machine: Machine,
     /// The generator itself.
     pub generator: Generator,
-    /// The broker's process, if it was named.
+    /// The broker's processes, all together, if they were named.
     pub server: Option<Server>,
 }
 

@@ -54,9 +54,8 @@ pub enum Progress {
 /// The run could not take place. Whatever goes wrong once it has begun is part of the report.
 pub fn run(plan: &Plan, mut progress: impl FnMut(Progress)) -> Result<Report, Error> {
     plan.check()?;
-    let sample = |pid| Sample::take(pid).map_err(|source| Error::Server { pid, source });
-    // Whether the process can be measured is found out before the run, not after it.
-    let empty = plan.server_pid.map(sample).transpose()?;
+    // Whether the processes can be measured is found out before the run, not after it.
+    let empty = Sample::of(&plan.server_pids).map_err(|(pid, source)| Error::Server { pid, source })?;
     let key = tidecast_client::handshake_key().map_err(|error| Error::Random(error.to_string()))?;
     let layout = plan.layout();
     let total = layout.share(0, 1).len() as u64;
@@ -107,7 +106,7 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(Progress)) -> Result<Report, Er
     })
 }
 
-/// Tells progress until the threads are done, and looks at the broker's process at both ends of each step, and at what happened
+/// Tells progress until the threads are done, and looks at the broker's processes at both ends of each step, and at what happened
 /// every second.
 fn watch<T>(
     plan: &Plan,
@@ -118,7 +117,7 @@ fn watch<T>(
     progress: &mut impl FnMut(Progress),
 ) -> (Vec<(Sample, Sample)>, Vec<Tick>) {
     // A process that ended in the run is not the generator's failure: lost connections tell of it.
-    let sample = || plan.server_pid.and_then(|pid| Sample::take(pid).ok());
+    let sample = || Sample::of(&plan.server_pids).ok().flatten();
     let mut server = Sampled::new(timeline);
     let mut rate = Rate::new(shared.clock);
     let (start, end) = (timeline.start, timeline.span().end);

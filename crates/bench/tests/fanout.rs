@@ -338,7 +338,7 @@ fn a_run_by_time_measures_its_span_and_the_server_process() {
             warmup: Duration::from_millis(100),
             measured: Duration::from_millis(400),
         },
-        server_pid: Some(std::process::id()),
+        server_pids: vec![std::process::id()],
         ..plan(serve(Manner::Faithful))
     };
     let mut told = Vec::new();
@@ -473,7 +473,7 @@ fn a_plan_that_cannot_be_run_is_refused_before_anything_is_connected() {
     assert!(matches!(error, Error::Plan(_)), "{error}");
     let error = run(
         &Plan {
-            server_pid: Some(0),
+            server_pids: vec![0],
             ..plan("ws://127.0.0.1:1".into())
         },
         |_| {},

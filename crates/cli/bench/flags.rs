@@ -64,9 +64,10 @@ pub(super) struct Common {
     /// Cores to bind the threads to: 1 or 1,3
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     core: Vec<usize>,
-    /// The broker's process on this machine, to measure its CPU time and memory
-    #[arg(long, value_name = "PID")]
-    server_pid: Option<u32>,
+    /// The broker's process on this machine, to measure its CPU time and memory; if it has several, a list of them or the flag
+    /// several times: they are added up
+    #[arg(long, value_name = "PID,…", value_delimiter = ',')]
+    server_pid: Vec<u32>,
     #[command(flatten)]
     output: Output,
 }
@@ -326,7 +327,7 @@ impl Common {
             local_addresses: self.local_address.clone(),
             threads: self.threads,
             cores: self.core.clone(),
-            server_pid: self.server_pid,
+            server_pids: self.server_pid.clone(),
             ..Plan::default()
         }
     }
