@@ -7,11 +7,12 @@ use std::sync::Arc;
 use tidecast_router::{Filter, Router, Strategy, TopicError};
 use tidecast_wire::{Code, Command, Error, Kind, Payload, Reference, SlowPolicy, binary, close, json};
 
-use crate::audience::Audience;
+use crate::delivery::Delivery;
 use crate::directory::Directory;
 use crate::index::Index;
 use crate::message::{Kept, Message, OwnedMessage, Pick};
-use crate::routes::Routes;
+use crate::routes::{Route, Routes};
+use crate::run::Run;
 use crate::session::{Face, RawFace, Session, SessionId};
 use crate::shares::{Share, Shares};
 use crate::slow::Slow;
@@ -74,8 +75,13 @@ pub trait Output {
     /// Where other workers get the message too, what is costly can be taken from `kept`, or left there for them.
     fn encode(&mut self, rendition: u8, message: &Message<'_>, kept: Option<&Kept>) -> Self::Encoded;
 
-    /// Sends what [`Output::encode`] gave for the session's rendition; if the session is behind, does what `slow` says.
-    fn deliver(&mut self, session: SessionId, encoded: Self::Encoded, slow: Slow);
+    /// Two messages, or more of them, as one, if they can be sent as one: `later` was encoded for the same rendition after
+    /// `earlier`.
+    fn join(earlier: Self::Encoded, later: Self::Encoded) -> Option<Self::Encoded>;
+
+    /// Sends what [`Output::encode`] gave for the session's rendition: one message or several that were joined, `whole`. `parts`
+    /// are the messages one by one, each with what is to be done with it if the session is behind.
+    fn deliver(&mut self, session: SessionId, whole: Self::Encoded, parts: impl Iterator<Item = (Self::Encoded, Slow)>);
 
     /// Hands `message` to other workers. Never called with an empty set.
     fn forward(&mut self, workers: WorkerSet, message: Arc<OwnedMessage>);
@@ -107,7 +113,7 @@ pub struct Stats {
 
 /// Sessions of one worker, what they subscribe to, and what their commands mean.
 #[derive(Debug)]
-pub struct Broker {
+pub struct Broker<E> {
     worker: u16,
     limits: Limits,
     shared: Arc<Shared>,
@@ -117,6 +123,8 @@ pub struct Broker {
     routes: Routes,
     /// Sessions of this worker that were picked from the groups of the message at hand.
     picked: Vec<SessionId>,
+    /// What was published last, if it goes to one list and has not been handed to its sessions.
+    run: Run<E>,
     stats: Stats,
     mark: u32,
     /// Makes of topic and key what a message replaces.
@@ -146,9 +154,9 @@ impl Refusal {
     }
 }
 
-impl Broker {
+impl<E: Copy> Broker<E> {
     /// The broker of worker number `worker`, which is below [`WorkerSet::MAX`].
-    pub fn new(worker: u16, limits: Limits, shared: Arc<Shared>) -> Broker {
+    pub fn new(worker: u16, limits: Limits, shared: Arc<Shared>) -> Broker<E> {
         assert!(
             usize::from(worker) < WorkerSet::MAX,
             "worker {worker} of at most {}",
@@ -162,6 +170,7 @@ impl Broker {
             index: Index::default(),
             shares: Shares::default(),
             picked: Vec::new(),
+            run: Run::default(),
             routes: Routes::default(),
             stats: Stats::default(),
             mark: 0,
@@ -185,18 +194,24 @@ impl Broker {
     /// A multiplexed connection was opened. It is greeted with `hello`, which carries `name`.
     ///
     /// Sessions of equal `rendition`, a number below [`RENDITIONS`], get the same bytes for a message.
-    pub fn handle_open_json(&mut self, id: SessionId, rendition: u8, name: &str, out: &mut impl Output) {
+    pub fn handle_open_json(&mut self, id: SessionId, rendition: u8, name: &str, out: &mut impl Output<Encoded = E>) {
         self.open(id, Face::Json, rendition);
         self.greet(id, name, out);
     }
 
     /// The same for a connection that speaks in packets.
-    pub fn handle_open_packets(&mut self, id: SessionId, rendition: u8, name: &str, out: &mut impl Output) {
+    pub fn handle_open_packets(
+        &mut self,
+        id: SessionId,
+        rendition: u8,
+        name: &str,
+        out: &mut impl Output<Encoded = E>,
+    ) {
         self.open(id, Face::Packets, rendition);
         self.greet(id, name, out);
     }
 
-    fn greet(&mut self, id: SessionId, name: &str, out: &mut impl Output) {
+    fn greet(&mut self, id: SessionId, name: &str, out: &mut impl Output<Encoded = E>) {
         let (message, ping_ms) = (self.limits.message as u64, self.limits.ping_ms);
         self.say(
             id,
@@ -207,7 +222,13 @@ impl Broker {
     }
 
     /// A raw connection was opened.
-    pub fn handle_open_raw(&mut self, id: SessionId, rendition: u8, target: &Target) {
+    pub fn handle_open_raw(
+        &mut self,
+        id: SessionId,
+        rendition: u8,
+        target: &Target,
+        out: &mut impl Output<Encoded = E>,
+    ) {
         let publish = match target.mode {
             Mode::Subscribe => Err("this connection only receives (mode=sub)"),
             _ if !target.filter.is_exact() => Err("this connection only receives (its filter has wildcards)"),
@@ -224,7 +245,7 @@ impl Broker {
         self.open(id, Face::Raw(Box::new(face)), rendition);
         if target.mode != Mode::Publish {
             let list = self.directory().list(&target.filter);
-            self.join(id, &target.filter, list, target.slow.unwrap_or(self.limits.slow));
+            self.join(id, &target.filter, list, target.slow.unwrap_or(self.limits.slow), out);
         }
     }
 
@@ -243,12 +264,12 @@ impl Broker {
     }
 
     /// The connection is gone, or about to be: its session ends and its subscriptions with it.
-    pub fn handle_close(&mut self, id: SessionId) {
+    pub fn handle_close(&mut self, id: SessionId, out: &mut impl Output<Encoded = E>) {
         if self.sessions.get(id.index()).is_none() {
             return;
         }
         while let Some(last) = self.sessions[id.index()].memberships.len().checked_sub(1) {
-            self.leave(id, last);
+            self.leave(id, last, out);
         }
         for share in self.shares.leave_all(id) {
             self.end_share(&share);
@@ -257,7 +278,7 @@ impl Broker {
     }
 
     /// A text message from a session. `text` is valid UTF-8, which the framing has checked.
-    pub fn handle_text(&mut self, id: SessionId, text: &str, out: &mut impl Output) {
+    pub fn handle_text(&mut self, id: SessionId, text: &str, out: &mut impl Output<Encoded = E>) {
         match &self.sessions[id.index()].face {
             Face::Json => self.handle_json(id, text, out),
             Face::Packets => {
@@ -280,7 +301,7 @@ impl Broker {
     }
 
     /// A binary message from a session.
-    pub fn handle_binary(&mut self, id: SessionId, payload: &[u8], out: &mut impl Output) {
+    pub fn handle_binary(&mut self, id: SessionId, payload: &[u8], out: &mut impl Output<Encoded = E>) {
         match &self.sessions[id.index()].face {
             Face::Json => {
                 let refusal = Refusal::new(
@@ -296,7 +317,7 @@ impl Broker {
     }
 
     /// Delivers a message that another worker forwarded.
-    pub fn handle_forwarded(&mut self, owned: &OwnedMessage, out: &mut impl Output) {
+    pub fn handle_forwarded(&mut self, owned: &OwnedMessage, out: &mut impl Output<Encoded = E>) {
         self.stats.forwarded += 1;
         self.picked.clear();
         let mine = |pick: &&Pick| pick.member.of_worker() == self.worker;
@@ -309,33 +330,40 @@ impl Broker {
             }
         }
         let message = owned.as_message();
-        let audience = Audience {
-            lists: if owned.is_for_lists() {
-                // The worker that forwarded it has checked the topic by the same limits.
-                let route = self
-                    .routes
-                    .resolve(message.topic, &self.limits.topics, &self.shared.router, self.worker);
-                route.map_or(&[], |route| &route.lists)
-            } else {
-                &[]
-            },
+        let no_lists = Route::default();
+        let route = if owned.is_for_lists() {
+            // The worker that forwarded it has checked the topic by the same limits.
+            let route = self
+                .routes
+                .resolve(message.topic, &self.limits.topics, &self.shared.router, self.worker);
+            route.unwrap_or(&no_lists)
+        } else {
+            &no_lists
+        };
+        let delivery = Delivery {
+            message: &message,
+            kept: Some(owned.kept()),
+            lists: &route.lists,
             picked: &self.picked,
             except: None,
             keys: &self.keys,
         };
-        let delivered = audience.deliver(
-            &message,
-            Some(owned.kept()),
-            &self.index,
-            &mut self.sessions,
-            &mut self.mark,
-            out,
-        );
-        self.stats.delivered += delivered;
+        self.stats.delivered += delivery.deliver(&mut self.run, &self.index, &mut self.sessions, &mut self.mark, out);
+    }
+
+    /// Hands what was published to those of its sessions that have not been handed it: the last messages, as long as one
+    /// list gets them all, are kept back to be handed over together. To be called before what the output has is sent.
+    pub fn settle(&mut self, out: &mut impl Output<Encoded = E>) {
+        self.stats.delivered += self.run.deliver(&self.index, out);
+    }
+
+    /// Whether there is anything to [settle](Broker::settle).
+    pub fn is_settled(&self) -> bool {
+        self.run.is_empty()
     }
 
     /// Says `bye` to a session that has words for it; the caller closes it afterwards.
-    pub fn say_bye(&mut self, id: SessionId, code: u16, text: &str, retry_ms: u64, out: &mut impl Output) {
+    pub fn say_bye(&mut self, id: SessionId, code: u16, text: &str, retry_ms: u64, out: &mut impl Output<Encoded = E>) {
         if id.index() < self.sessions.len() {
             self.say(
                 id,
@@ -351,10 +379,16 @@ impl Broker {
     fn say(
         &mut self,
         id: SessionId,
-        out: &mut impl Output,
+        out: &mut impl Output<Encoded = E>,
         in_json: impl FnOnce(&mut Vec<u8>),
         in_packets: impl FnOnce(&mut Vec<u8>),
     ) {
+        // It hears what it was to receive before in the order in which that came about.
+        if let Some(list) = self.run.list()
+            && self.index.membership(&self.sessions[id.index()], list).is_some()
+        {
+            self.settle(out);
+        }
         match self.sessions[id.index()].face {
             Face::Json => {
                 self.scratch.clear();
@@ -372,7 +406,7 @@ impl Broker {
     }
 
     /// Sends what was collected.
-    fn end_batch(&mut self, id: SessionId, out: &mut impl Output) {
+    fn end_batch(&mut self, id: SessionId, out: &mut impl Output<Encoded = E>) {
         if !self.batch.is_empty() {
             out.reply(id, &self.batch, false);
             self.batch.clear();
@@ -381,7 +415,7 @@ impl Broker {
 
     /// Handles the packets of one message. Their replies go out as one message, but not later than a delivery that a
     /// packet behind them may bring.
-    fn handle_packets(&mut self, id: SessionId, message: &[u8], out: &mut impl Output) {
+    fn handle_packets(&mut self, id: SessionId, message: &[u8], out: &mut impl Output<Encoded = E>) {
         self.batching = true;
         for packet in binary::Packets::new(message) {
             let result = packet.and_then(|packet| binary::parse(&packet));
@@ -394,11 +428,16 @@ impl Broker {
         self.end_batch(id, out);
     }
 
-    fn handle_json(&mut self, id: SessionId, text: &str, out: &mut impl Output) {
+    fn handle_json(&mut self, id: SessionId, text: &str, out: &mut impl Output<Encoded = E>) {
         self.handle_command(id, json::parse(text), out);
     }
 
-    fn handle_command(&mut self, id: SessionId, command: Result<Command<'_>, Error<'_>>, out: &mut impl Output) {
+    fn handle_command(
+        &mut self,
+        id: SessionId,
+        command: Result<Command<'_>, Error<'_>>,
+        out: &mut impl Output<Encoded = E>,
+    ) {
         let result = match command {
             Ok(command) => {
                 let reference = command.reference().cloned();
@@ -411,7 +450,12 @@ impl Broker {
         }
     }
 
-    fn apply(&mut self, id: SessionId, command: Command<'_>, out: &mut impl Output) -> Result<(), Refusal> {
+    fn apply(
+        &mut self,
+        id: SessionId,
+        command: Command<'_>,
+        out: &mut impl Output<Encoded = E>,
+    ) -> Result<(), Refusal> {
         let unsupported = |what: &str| {
             Err(Refusal::new(
                 Code::BadMessage,
@@ -426,12 +470,12 @@ impl Broker {
                 slow,
                 ..
             } => {
-                self.subscribe(id, &filter, slow)?;
+                self.subscribe(id, &filter, slow, out)?;
                 self.confirm(id, reference.as_ref(), out);
                 Ok(())
             }
             Command::Unsub { filter, reference } => {
-                self.unsubscribe(id, &filter)?;
+                self.unsubscribe(id, &filter, out)?;
                 self.confirm(id, reference.as_ref(), out);
                 Ok(())
             }
@@ -468,7 +512,7 @@ impl Broker {
 
     /// Says how many messages of a subscription were dropped, `list` being that of their [`Slow`], to a session that has
     /// words for it and still subscribes.
-    pub fn say_lag(&mut self, id: SessionId, list: u32, dropped: u64, out: &mut impl Output) {
+    pub fn say_lag(&mut self, id: SessionId, list: u32, dropped: u64, out: &mut impl Output<Encoded = E>) {
         let session = &self.sessions[id.index()];
         if self.index.membership(session, list).is_none() {
             return;
@@ -484,7 +528,13 @@ impl Broker {
         }
     }
 
-    fn subscribe(&mut self, id: SessionId, filter: &str, slow: Option<SlowPolicy>) -> Result<(), Refusal> {
+    fn subscribe(
+        &mut self,
+        id: SessionId,
+        filter: &str,
+        slow: Option<SlowPolicy>,
+        out: &mut impl Output<Encoded = E>,
+    ) -> Result<(), Refusal> {
         let filter = Filter::parse(filter, &self.limits.topics).map_err(|error| Refusal::topic(filter, error))?;
         let session = &self.sessions[id.index()];
         if filter.share_group().is_some() {
@@ -500,6 +550,7 @@ impl Broker {
         let list = self.directory().list(&filter);
         if let Some(place) = list.and_then(|list| self.index.membership(session, list)) {
             if let Some(slow) = slow {
+                self.stats.delivered += self.run.deliver(&self.index, out);
                 self.index.set_slow(session, place, slow);
             }
             return Ok(());
@@ -511,7 +562,7 @@ impl Broker {
             );
             return Err(Refusal::new(Code::Forbidden, text));
         }
-        self.join(id, &filter, list, slow.unwrap_or(self.limits.slow));
+        self.join(id, &filter, list, slow.unwrap_or(self.limits.slow), out);
         Ok(())
     }
 
@@ -524,7 +575,15 @@ impl Broker {
     }
 
     /// Subscribes a session, `list` being that of the filter.
-    fn join(&mut self, id: SessionId, filter: &Filter, list: Option<u32>, slow: SlowPolicy) {
+    fn join(
+        &mut self,
+        id: SessionId,
+        filter: &Filter,
+        list: Option<u32>,
+        slow: SlowPolicy,
+        out: &mut impl Output<Encoded = E>,
+    ) {
+        self.settle(out);
         let (router, worker) = (&self.shared.router, self.worker);
         if filter.share_group().is_some() {
             self.shares
@@ -537,7 +596,8 @@ impl Broker {
         self.stats.subscriptions += 1;
     }
 
-    fn leave(&mut self, id: SessionId, place: usize) {
+    fn leave(&mut self, id: SessionId, place: usize, out: &mut impl Output<Encoded = E>) {
+        self.settle(out);
         let directory = Directory {
             router: &self.shared.router,
             worker: self.worker,
@@ -552,7 +612,7 @@ impl Broker {
         self.stats.subscriptions -= 1;
     }
 
-    fn unsubscribe(&mut self, id: SessionId, filter: &str) -> Result<(), Refusal> {
+    fn unsubscribe(&mut self, id: SessionId, filter: &str, out: &mut impl Output<Encoded = E>) -> Result<(), Refusal> {
         let filter = Filter::parse(filter, &self.limits.topics).map_err(|error| Refusal::topic(filter, error))?;
         if let Some(share) = self.shares.leave(id, &filter) {
             self.end_share(&share);
@@ -572,11 +632,11 @@ impl Broker {
                     ),
                 )
             })?;
-        self.leave(id, place);
+        self.leave(id, place, out);
         Ok(())
     }
 
-    fn publish_raw(&mut self, id: SessionId, payload: &[u8], kind: Kind, out: &mut impl Output) {
+    fn publish_raw(&mut self, id: SessionId, payload: &[u8], kind: Kind, out: &mut impl Output<Encoded = E>) {
         let session = &mut self.sessions[id.index()];
         // Taken out so that the topic can be read while everything else changes.
         let Face::Raw(raw) = std::mem::take(&mut session.face) else {
@@ -605,7 +665,7 @@ impl Broker {
         &mut self,
         message: &Message<'_>,
         except: Option<SessionId>,
-        out: &mut impl Output,
+        out: &mut impl Output<Encoded = E>,
     ) -> Result<(), Refusal> {
         if message.topic.starts_with('$') && is_reserved(message.topic) {
             let text = "topics below $SYS belong to the broker and $share is no topic: publish to another one";
@@ -634,25 +694,19 @@ impl Broker {
         if let Some(shared) = &shared {
             out.forward(others, Arc::clone(shared));
         }
-        let audience = Audience {
+        let delivery = Delivery {
+            message,
+            kept: shared.as_deref().map(OwnedMessage::kept),
             lists: &route.lists,
             picked: &self.picked,
             except,
             keys: &self.keys,
         };
-        let delivered = audience.deliver(
-            message,
-            shared.as_deref().map(OwnedMessage::kept),
-            &self.index,
-            &mut self.sessions,
-            &mut self.mark,
-            out,
-        );
-        self.stats.delivered += delivered;
+        self.stats.delivered += delivery.deliver(&mut self.run, &self.index, &mut self.sessions, &mut self.mark, out);
         Ok(())
     }
 
-    fn confirm(&mut self, id: SessionId, reference: Option<&Reference<'_>>, out: &mut impl Output) {
+    fn confirm(&mut self, id: SessionId, reference: Option<&Reference<'_>>, out: &mut impl Output<Encoded = E>) {
         if let Some(reference) = reference {
             self.say(
                 id,
@@ -663,7 +717,13 @@ impl Broker {
         }
     }
 
-    fn refuse(&mut self, id: SessionId, reference: Option<&Reference<'_>>, refusal: &Refusal, out: &mut impl Output) {
+    fn refuse(
+        &mut self,
+        id: SessionId,
+        reference: Option<&Reference<'_>>,
+        refusal: &Refusal,
+        out: &mut impl Output<Encoded = E>,
+    ) {
         self.stats.refused += 1;
         let Refusal { code, text } = refusal;
         self.say(
@@ -675,7 +735,7 @@ impl Broker {
     }
 
     /// Ends a raw session, which has no words for an error but the close reason.
-    fn fail(&mut self, id: SessionId, reason: &str, out: &mut impl Output) {
+    fn fail(&mut self, id: SessionId, reason: &str, out: &mut impl Output<Encoded = E>) {
         self.stats.refused += 1;
         out.close(id, close::BAD_REQUEST, reason);
     }

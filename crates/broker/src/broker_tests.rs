@@ -17,7 +17,7 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Several workers' brokers, with forwarded messages carried by hand, and everything they said.
 struct House {
-    brokers: Vec<Broker>,
+    brokers: Vec<Broker<Part>>,
     outs: Vec<Said>,
 }
 
@@ -28,14 +28,39 @@ struct Said {
     forwarded: Vec<(WorkerSet, Arc<OwnedMessage>)>,
     /// The policy of the last delivery.
     slow: BTreeMap<SessionId, Slow>,
-    /// What was encoded in this fan-out, by number.
-    encoded: Vec<String>,
+    /// What was encoded, by rendition.
+    encoded: [Vec<String>; 3],
+    /// How often somebody was handed messages.
+    steps: usize,
     /// How many of them were not taken over from another worker.
     made: usize,
 }
 
+/// Messages of one rendition, by their numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Part {
+    rendition: u8,
+    from: usize,
+    to: usize,
+}
+
+impl Said {
+    fn encoded(&mut self, rendition: u8, text: String) -> Part {
+        let log = &mut self.encoded[usize::from(rendition)];
+        log.push(text);
+        Part {
+            rendition,
+            from: log.len() - 1,
+            to: log.len(),
+        }
+    }
+}
+
+/// So many messages fit into a segment, and only such can be joined.
+const SEGMENT: usize = 4;
+
 impl Output for Said {
-    type Encoded = usize;
+    type Encoded = Part;
 
     fn reply(&mut self, session: SessionId, payload: &[u8], text: bool) {
         let said = if text {
@@ -46,7 +71,7 @@ impl Output for Said {
         self.to.entry(session).or_default().push(said);
     }
 
-    fn encode(&mut self, rendition: u8, message: &Message<'_>, kept: Option<&Kept>) -> usize {
+    fn encode(&mut self, rendition: u8, message: &Message<'_>, kept: Option<&Kept>) -> Part {
         let shown = |bytes: &[u8]| {
             if rendition == PACKETS {
                 hex(bytes)
@@ -55,24 +80,44 @@ impl Output for Said {
             }
         };
         if let Some(bytes) = kept.and_then(|kept| kept.get(rendition)) {
-            self.encoded.push(shown(bytes));
-            return self.encoded.len() - 1;
+            return self.encoded(rendition, shown(bytes));
         }
         let encoding = Encoding::ALL[usize::from(rendition)];
         let mut scratch = Vec::new();
         let (bytes, _) = encode(message, encoding, &mut scratch);
-        self.encoded.push(shown(bytes));
+        let part = self.encoded(rendition, shown(bytes));
         self.made += 1;
         if let Some(kept) = kept {
             kept.keep(rendition, bytes);
         }
-        self.encoded.len() - 1
+        part
     }
 
-    fn deliver(&mut self, session: SessionId, encoded: usize, slow: Slow) {
-        self.slow.insert(session, slow);
-        let bytes = self.encoded[encoded].clone();
-        self.to.entry(session).or_default().push(bytes);
+    fn join(earlier: Part, later: Part) -> Option<Part> {
+        assert_eq!(earlier.rendition, later.rendition);
+        let adjoins = earlier.to == later.from && !later.from.is_multiple_of(SEGMENT);
+        adjoins.then_some(Part {
+            to: later.to,
+            ..earlier
+        })
+    }
+
+    fn deliver(&mut self, session: SessionId, whole: Part, parts: impl Iterator<Item = (Part, Slow)>) {
+        let mut at = whole.from;
+        for (part, slow) in parts {
+            assert_eq!(
+                (part.rendition, part.from),
+                (whole.rendition, at),
+                "the parts are the whole"
+            );
+            at = part.to;
+            self.slow.insert(session, slow);
+        }
+        assert_eq!(at, whole.to, "the parts are the whole");
+        self.steps += 1;
+        let log = &self.encoded[usize::from(whole.rendition)];
+        let said = self.to.entry(session).or_default();
+        said.extend(log[whole.from..whole.to].iter().cloned());
     }
 
     fn forward(&mut self, workers: WorkerSet, message: Arc<OwnedMessage>) {
@@ -137,13 +182,19 @@ impl House {
 
     fn raw(&mut self, worker: usize, id: u32, topic: &str, query: &[(&str, &str)]) -> (usize, SessionId) {
         let target = Target::new(topic, query.iter().copied(), &limits().topics).unwrap();
-        self.brokers[worker].handle_open_raw(SessionId(id), RAW, &target);
+        self.brokers[worker].handle_open_raw(SessionId(id), RAW, &target, &mut self.outs[worker]);
         (worker, SessionId(id))
     }
 
     fn says(&mut self, (worker, id): (usize, SessionId), text: &str) {
         self.brokers[worker].handle_text(id, text, &mut self.outs[worker]);
         self.carry();
+    }
+
+    fn settle(&mut self) {
+        for (broker, out) in self.brokers.iter_mut().zip(&mut self.outs) {
+            broker.settle(out);
+        }
     }
 
     /// Takes what was forwarded to where it belongs.
@@ -160,7 +211,12 @@ impl House {
         self.brokers.iter().for_each(Broker::check);
     }
 
+    fn closes(&mut self, (worker, id): (usize, SessionId)) {
+        self.brokers[worker].handle_close(id, &mut self.outs[worker]);
+    }
+
     fn heard(&mut self, (worker, id): (usize, SessionId)) -> Vec<String> {
+        self.settle();
         self.outs[worker].to.remove(&id).unwrap_or_default()
     }
 }
@@ -234,8 +290,65 @@ fn a_message_is_encoded_once_per_rendition_however_many_subscribe() {
     let publisher = house.json(0, 100);
     house.says(publisher, r#"["sub","t"]"#);
     house.says(publisher, r#"["pub","t",1]"#);
-    assert_eq!(house.outs[0].encoded.len(), 2);
+    house.settle();
+    assert_eq!(house.outs[0].encoded.each_ref().map(Vec::len), [1, 1, 0]);
     assert_eq!(house.brokers[0].stats().delivered, 101);
+}
+
+#[test]
+fn messages_that_follow_each_other_are_handed_over_in_one_step_and_nobody_notices() {
+    let mut house = House::new(1);
+    // One list of two renditions. Which of the publishers it is makes no difference.
+    let (raw, json) = (house.raw(0, 0, "t", &[]), house.json(0, 1));
+    house.says(json, r#"["sub","t"]"#);
+    let publishers = [2, 3].map(|id| house.raw(0, id, "t", &[("mode", "pub")]));
+    let steps = |house: &House| house.outs[0].steps;
+    let before = steps(&house);
+    for (number, publisher) in publishers.iter().cycle().take(SEGMENT).enumerate() {
+        house.says(*publisher, &number.to_string());
+    }
+    assert_eq!(steps(&house), before, "all of it waits");
+    assert!(!house.brokers[0].is_settled());
+    assert_eq!(house.heard(raw), ["0", "1", "2", "3"]);
+    let heard = [0, 1, 2, 3].map(|number| format!(r#"["msg","t","{number}"]"#));
+    assert_eq!(house.heard(json), heard);
+    assert_eq!(steps(&house), before + 2);
+    assert_eq!(house.brokers[0].stats().delivered, 2 * SEGMENT as u64);
+}
+
+#[test]
+fn whoever_is_answered_or_comes_or_goes_has_heard_what_was_published_before() {
+    let mut house = House::new(1);
+    let [old, new, publisher] = [0, 1, 2].map(|id| house.json(0, id));
+    house.says(old, r#"["sub","t"]"#);
+    house.says(publisher, r#"["pub","t",1]"#);
+    house.says(new, r#"["sub","t"]"#);
+    house.says(publisher, r#"["pub","t",2]"#);
+    house.says(old, r#"["unsub","t",{"ref":1}]"#);
+    house.says(publisher, r#"["pub","t",3]"#);
+    house.says(new, r#"["ping"]"#);
+    house.says(publisher, r#"["pub","t",4]"#);
+    assert_eq!(
+        house.heard(old),
+        [r#"["msg","t",1]"#, r#"["msg","t",2]"#, r#"["ok",1,{}]"#]
+    );
+    let heard = [
+        r#"["msg","t",2]"#,
+        r#"["msg","t",3]"#,
+        r#"["pong"]"#,
+        r#"["msg","t",4]"#,
+    ];
+    assert_eq!(house.heard(new), heard);
+    // Another topic's message does not overtake.
+    house.says(new, r#"["sub","u"]"#);
+    house.says(publisher, r#"["pub","t",5]"#);
+    house.says(publisher, r#"["pub","u",6]"#);
+    house.says(publisher, r#"["pub","t",7]"#);
+    let heard = [r#"["msg","t",5]"#, r#"["msg","u",6]"#, r#"["msg","t",7]"#];
+    assert_eq!(house.heard(new), heard);
+    house.closes(new);
+    house.says(publisher, r#"["pub","t",8]"#);
+    assert!(house.brokers[0].is_settled(), "nobody is left");
 }
 
 #[test]
@@ -392,6 +505,7 @@ fn a_raw_address_says_what_to_do_when_it_is_slow() {
     let mut house = House::new(1);
     let raw = house.raw(0, 0, "t", &[("slow", "latest")]);
     house.says(raw, "x");
+    house.settle();
     assert!(matches!(house.outs[0].slow[&raw.1], Slow::Latest { .. }));
 }
 
@@ -449,14 +563,14 @@ fn who_leaves_a_group_gets_no_more_and_the_last_one_ends_it() {
     assert_eq!(house.heard(members[0]), [r#"["ok",2,{}]"#]);
     house.says(members[0], r#"["unsub","$share/g/t",{"ref":3}]"#);
     assert!(house.heard(members[0])[0].starts_with(r#"["err",3,"not_found""#));
-    house.brokers[1].handle_close(members[3].1);
+    house.closes(members[3]);
     for _ in 0..10 {
         house.says(publisher, r#"["pub","t",1]"#);
     }
     let heard = members.map(|member| house.heard(member).len());
     assert_eq!(heard, [0, 5, 5, 0]);
     for (worker, id) in [members[1], members[2]] {
-        house.brokers[worker].handle_close(id);
+        house.closes((worker, id));
     }
     house.says(publisher, r#"["pub","t",1]"#);
     assert_eq!(house.brokers[0].shared.filters(), 0);
@@ -474,7 +588,7 @@ fn a_message_for_a_member_that_has_left_meanwhile_goes_to_another_one() {
         house.brokers[0].handle_text(publisher.1, r#"["pub","t",1]"#, &mut house.outs[0]);
         let survivor = house.json(survivor.0, survivor.1);
         house.brokers[survivor.0].handle_text(survivor.1, r#"["sub","$share/g/t"]"#, &mut house.outs[survivor.0]);
-        house.brokers[1].handle_close(picked.1);
+        house.closes(picked);
         // ... whose number another connection has by now, which also subscribes.
         let stranger = house.json(1, 0);
         house.brokers[1].handle_text(stranger.1, r#"["sub","other"]"#, &mut house.outs[1]);
@@ -482,14 +596,14 @@ fn a_message_for_a_member_that_has_left_meanwhile_goes_to_another_one() {
         house.carry();
         assert_eq!(house.heard(survivor), [r#"["msg","t",1]"#]);
         assert!(house.heard(stranger).is_empty());
-        house.brokers[1].handle_close(stranger.1);
-        house.brokers[survivor.0].handle_close(survivor.1);
+        house.closes(stranger);
+        house.closes(survivor);
     }
     assert_eq!(house.brokers[1].stats().undelivered, 0);
     let picked = house.json(1, 0);
     house.says(picked, r#"["sub","$share/g/t"]"#);
     house.brokers[0].handle_text(publisher.1, r#"["pub","t",1]"#, &mut house.outs[0]);
-    house.brokers[1].handle_close(picked.1);
+    house.closes(picked);
     house.carry();
     assert_eq!(house.brokers[1].stats().undelivered, 1, "nobody is left");
 }
@@ -568,7 +682,7 @@ fn a_closed_session_leaves_nothing_behind_and_its_number_is_used_again() {
         let other = house.json(1, round);
         house.says(other, r#"["pub","a",1]"#);
         assert_eq!(house.heard(client).len(), 1);
-        house.brokers[0].handle_close(client.1);
+        house.closes(client);
         house.says(other, r#"["pub","a",1]"#);
         assert!(house.heard(client).is_empty());
         assert_eq!(house.brokers[0].stats().subscriptions, 0);
@@ -619,7 +733,7 @@ proptest! {
                     prop_assert_eq!(house.heard(client).is_empty(), there);
                 }
                 3 => {
-                    house.brokers[worker].handle_close(client.1);
+                    house.closes((worker, client.1));
                     subscribed.retain(|(w, i, _)| (*w, *i) != (worker, id));
                     house.json(worker, id);
                 }

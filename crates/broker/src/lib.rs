@@ -19,13 +19,14 @@
 //! Start reading at [`Broker::handle_text`], then [`Broker::handle_forwarded`].
 #![forbid(unsafe_code)]
 
-mod audience;
 mod broker;
+mod delivery;
 mod directory;
 mod encode;
 mod index;
 mod message;
 mod routes;
+mod run;
 mod session;
 mod shares;
 mod slab;

@@ -1,5 +1,7 @@
 //! What to do with a message for a subscriber that is behind.
 
+use tidecast_wire::SlowPolicy;
+
 /// The policy of a subscription, with what is needed to apply it to one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slow {
@@ -25,6 +27,18 @@ pub enum Slow {
 }
 
 impl Slow {
+    /// What `policy` means for a message that comes through `list`, with what `key` gives if it is needed to know what that
+    /// replaces.
+    #[inline]
+    pub(crate) fn new(policy: SlowPolicy, list: u32, key: impl FnOnce() -> u64) -> Slow {
+        match policy {
+            SlowPolicy::Close => Slow::Close,
+            SlowPolicy::DropNew => Slow::DropNew { list },
+            SlowPolicy::DropOld => Slow::DropOld { list },
+            SlowPolicy::Latest => Slow::Latest { list, key: key() },
+        }
+    }
+
     /// Whether the message may be dropped once it waits.
     #[must_use]
     pub fn drops_old(self) -> bool {

@@ -570,10 +570,22 @@ impl Output for Fanout {
         range
     }
 
+    fn join(earlier: Range, later: Range) -> Option<Range> {
+        earlier.joined(later)
+    }
+
     #[inline]
-    fn deliver(&mut self, session: SessionId, encoded: Range, slow: Slow) {
+    fn deliver(&mut self, session: SessionId, whole: Range, parts: impl Iterator<Item = (Range, Slow)>) {
         self.deliveries += 1;
-        self.push(session.0, encoded, slow);
+        let lane = &mut self.lanes[session.0 as usize];
+        if lane.pace == Pace::Blocked || lane.backlog.is_some() {
+            for (range, slow) in parts {
+                self.push(session.0, range, slow);
+            }
+        } else {
+            // It reads fast enough for messages to be nothing but bytes.
+            self.push(session.0, whole, Slow::Close);
+        }
     }
 
     fn forward(&mut self, workers: WorkerSet, message: Arc<OwnedMessage>) {

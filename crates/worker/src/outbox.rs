@@ -56,6 +56,13 @@ impl Range {
         self.segment == segment.0
     }
 
+    /// This and `later` as one, if that begins where this ends.
+    #[inline]
+    pub(crate) fn joined(self, later: Range) -> Option<Range> {
+        let adjoins = self.segment == later.segment && self.end == later.start;
+        adjoins.then_some(Range { end: later.end, ..self })
+    }
+
     /// Parts of these lengths, one after the other.
     pub(crate) fn split(self, lengths: impl Iterator<Item = usize>) -> impl Iterator<Item = Range> {
         lengths.scan(self.start, move |start, len| {
@@ -337,8 +344,8 @@ impl Queue {
             },
             None => &mut self.first,
         };
-        if last.segment == range.segment && last.end == range.start {
-            last.end = range.end;
+        if let Some(joined) = last.joined(range) {
+            *last = joined;
             return;
         }
         outbox.pin(range.segment);

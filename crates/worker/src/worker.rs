@@ -26,6 +26,7 @@ use crate::connection::{Paused, Phase, Slot};
 use crate::counters::Counters;
 use crate::fanout::{Fanout, Outcome};
 use crate::mesh::{Mesh, Order};
+use crate::outbox::Range;
 use crate::rendition::Form;
 use crate::site::{Answer, Site, ends_head};
 use crate::timers::{Due, Timers};
@@ -75,7 +76,7 @@ pub struct Worker {
     armed: Vec<bool>,
     accepting: Accepting,
     fanout: Fanout,
-    broker: Broker,
+    broker: Broker<Range>,
     mesh: Arc<Mesh>,
     counters: Arc<Counters>,
     timers: Timers,
@@ -246,6 +247,7 @@ impl Worker {
         if self.holding {
             return self.wait_for_more(held);
         }
+        self.broker.settle(&mut self.fanout);
         self.fanout.begin_flush();
         let busy = self.fanout.piece_count() > 0 || !self.inbox.is_empty();
         let wait = if !busy && self.mesh.prepare_sleep(me, self.full_mailboxes()) {
@@ -301,8 +303,10 @@ impl Worker {
     /// So a message that comes alone goes out at once, and many that follow each other go out together.
     fn hold(&self) -> Duration {
         let delay = self.config.flush_delay;
-        let waits =
-            !delay.is_zero() && self.fanout.has_listed() && !self.fanout.is_full() && self.drain_until.is_none();
+        let waits = !delay.is_zero()
+            && (self.fanout.has_listed() || !self.broker.is_settled())
+            && !self.fanout.is_full()
+            && self.drain_until.is_none();
         if waits {
             delay.saturating_sub(self.flushed_at.elapsed())
         } else {
@@ -592,7 +596,8 @@ impl Worker {
         self.counters.opened.add(1);
         match answered {
             Some((Answer::Raw(_, target), _)) => {
-                self.broker.handle_open_raw(id, form.rendition(Encoding::Raw), &target);
+                self.broker
+                    .handle_open_raw(id, form.rendition(Encoding::Raw), &target, &mut self.fanout);
             }
             Some((Answer::Multiplexed(_, encoding), _)) => {
                 let name = format!("{:x}-{slot:x}-{:08x}", self.number, self.random.u32(..));
@@ -631,6 +636,7 @@ impl Worker {
             let polled = connection.poll_pooled(&mut input, self.now, &mut self.inflaters, &mut self.scratch);
             // What the protocol answers by itself, a pong, comes before what the broker does about what follows.
             if !self.scratch.is_empty() {
+                self.broker.settle(&mut self.fanout);
                 self.fanout.send_frames(slot, &self.scratch);
             }
             let mut last = false;
@@ -648,7 +654,7 @@ impl Worker {
                 }
             }
             if ended {
-                self.broker.handle_close(id);
+                self.broker.handle_close(id, &mut self.fanout);
                 self.fanout.seal(slot);
                 self.arm_by_state(slot);
                 return self.finish(slot);
@@ -681,6 +687,7 @@ impl Worker {
     fn fail(&mut self, slot: u32, error: &Error) {
         self.counters.protocol_errors.add(1);
         if let Phase::Open(connection) = &mut self.slots[slot as usize].phase {
+            self.broker.settle(&mut self.fanout);
             self.scratch.clear();
             connection.fail(error, self.now, &mut self.scratch);
             self.fanout.send_frames(slot, &self.scratch);

@@ -20,6 +20,7 @@ impl Worker {
     /// Starts the closing handshake.
     pub(super) fn close(&mut self, slot: u32, code: u16, reason: &str) {
         if let Phase::Open(connection) = &mut self.slots[slot as usize].phase {
+            self.broker.settle(&mut self.fanout);
             self.scratch.clear();
             connection.close(code, reason, self.now, &mut self.scratch);
             self.fanout.send_frames(slot, &self.scratch);
@@ -98,7 +99,7 @@ impl Worker {
         if state.polling {
             self.ring.cancel(token.with(Op::Writable))?;
         }
-        self.broker.handle_close(SessionId(slot));
+        self.broker.handle_close(SessionId(slot), &mut self.fanout);
         self.fanout.close(slot);
         self.release(slot)
     }
@@ -225,14 +226,14 @@ impl Worker {
                     None => self.arm_by_state(slot),
                     Some(TimedOut::Pong) => {
                         self.counters.silent.add(1);
-                        self.broker.handle_close(SessionId(slot));
+                        self.broker.handle_close(SessionId(slot), &mut self.fanout);
                         self.fanout.seal(slot);
                         self.arm_by_state(slot);
                         self.finish(slot)?;
                     }
                     Some(TimedOut::Idle) => {
                         self.counters.idle.add(1);
-                        self.broker.handle_close(SessionId(slot));
+                        self.broker.handle_close(SessionId(slot), &mut self.fanout);
                         self.fanout.seal(slot);
                         self.arm_by_state(slot);
                     }
