@@ -7,6 +7,7 @@ use tidecast_broker::{Kept, Message, Output, OwnedMessage, SessionId, Slow, Work
 use tidecast_websocket::{Deflater, Millis, Opcode, Version, encode_compressed_header, encode_header, stored_blocks};
 
 use crate::backlog::{self, Backlog, Bounds, Lag};
+use crate::gather::Volume;
 use crate::mesh::Mesh;
 use crate::outbox::{Outbox, Queue, Range};
 use crate::rendition::{Form, RENDITIONS};
@@ -146,6 +147,8 @@ pub(crate) struct Fanout {
     pub(crate) closing: Option<Closing>,
     /// Deliveries since the last flush.
     deliveries: usize,
+    /// How often something was put to a queue since the last flush.
+    pushes: usize,
     /// Messages that slow policies dropped.
     pub(crate) dropped: u64,
     /// Bytes written to logs since the last flush.
@@ -191,6 +194,7 @@ impl Fanout {
             stalled: None,
             closing: None,
             deliveries: 0,
+            pushes: 0,
             dropped: 0,
             appended: 0,
             had_room: Millis(0),
@@ -205,9 +209,17 @@ impl Fanout {
         &self.lanes[slot as usize]
     }
 
-    /// Whether there is something to be sent.
-    pub(crate) fn has_listed(&self) -> bool {
-        !self.listed.is_empty()
+    /// What there is to be sent.
+    pub(crate) fn volume(&self) -> Volume {
+        Volume {
+            sends: self.listed.len(),
+            pushes: self.pushes,
+        }
+    }
+
+    /// Bytes written to logs since the last flush.
+    pub(crate) fn appended(&self) -> usize {
+        self.appended
     }
 
     /// Whether so much was produced since the last flush that it is time for the next.
@@ -320,6 +332,7 @@ impl Fanout {
         if lane.sealed {
             return;
         }
+        self.pushes += 1;
         if lane.backlog.is_some() || (slow != Slow::Close && lane.pace == Pace::Blocked) {
             return self.hold_back(slot, range, slow);
         }
@@ -396,6 +409,7 @@ impl Fanout {
             lane.queue.gather(&mut self.outbox, GATHERED);
         }
         self.deliveries = 0;
+        self.pushes = 0;
         self.appended = 0;
     }
 

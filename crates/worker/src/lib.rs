@@ -19,6 +19,7 @@ mod config;
 mod connection;
 mod counters;
 mod fanout;
+mod gather;
 mod mesh;
 mod outbox;
 mod rendition;

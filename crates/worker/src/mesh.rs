@@ -115,6 +115,11 @@ impl Mesh {
         Some(message)
     }
 
+    /// Whether there is a message for `worker`.
+    pub(crate) fn has_mail(&self, worker: usize) -> bool {
+        !self.boxes[worker].messages.is_empty()
+    }
+
     /// The next order for `worker`.
     pub(crate) fn receive_order(&self, worker: usize) -> Option<Order> {
         self.boxes[worker].orders.pop()

@@ -25,6 +25,7 @@ use crate::config::{Config, Parts};
 use crate::connection::{Paused, Phase, Slot};
 use crate::counters::Counters;
 use crate::fanout::{Fanout, Outcome};
+use crate::gather::Gather;
 use crate::mesh::{Mesh, Order};
 use crate::outbox::Range;
 use crate::rendition::Form;
@@ -86,8 +87,7 @@ pub struct Worker {
     config: Config,
     epoch: Instant,
     now: Millis,
-    /// When something was sent last, if that matters.
-    flushed_at: Instant,
+    gather: Gather,
     /// What is to be sent is held back for more.
     holding: bool,
     /// Completions not looked at yet.
@@ -190,10 +190,10 @@ impl Worker {
                 max_message: config.max_message,
                 ..Limits::default()
             },
+            gather: Gather::new(config.flush_delay, Instant::now()),
             config,
             epoch: Instant::now(),
             now,
-            flushed_at: Instant::now(),
             holding: false,
             inbox: VecDeque::new(),
             completions: Vec::new(),
@@ -248,6 +248,7 @@ impl Worker {
             return self.wait_for_more(held);
         }
         self.broker.settle(&mut self.fanout);
+        self.gather.begin_flush(self.fanout.volume());
         self.fanout.begin_flush();
         let busy = self.fanout.piece_count() > 0 || !self.inbox.is_empty();
         let wait = if !busy && self.mesh.prepare_sleep(me, self.full_mailboxes()) {
@@ -259,6 +260,7 @@ impl Worker {
             .fanout
             .pieces()
             .map(|(slot, bytes)| (Token::new(Op::Send, slot, 0), bytes));
+        let begun = Instant::now();
         self.ring.turn(sends, wait, &mut self.completions)?;
         self.mesh.awake(me);
 
@@ -272,8 +274,11 @@ impl Worker {
         }
         let sent = self.fanout.piece_count();
         self.counters.sends.add(sent as u64);
-        if sent > 0 && !self.config.flush_delay.is_zero() {
-            self.flushed_at = Instant::now();
+        if sent > 0 {
+            let pressed = !self.inbox.is_empty() || self.mesh.has_mail(me);
+            self.gather.end_flush(begun, Instant::now(), pressed);
+        } else {
+            self.gather.rest();
         }
         let mut bytes = 0;
         let mut notable = std::mem::take(&mut self.notable);
@@ -299,19 +304,19 @@ impl Worker {
         Ok(())
     }
 
-    /// How much longer what is to be sent is held back for more to come: not at all, unless the last flush was a moment ago.
-    /// So a message that comes alone goes out at once, and many that follow each other go out together.
-    fn hold(&self) -> Duration {
-        let delay = self.config.flush_delay;
-        let waits = !delay.is_zero()
-            && (self.fanout.has_listed() || !self.broker.is_settled())
-            && !self.fanout.is_full()
-            && self.drain_until.is_none();
-        if waits {
-            delay.saturating_sub(self.flushed_at.elapsed())
-        } else {
-            Duration::ZERO
+    /// How much longer what is to be sent is held back for more to come.
+    fn hold(&mut self) -> Duration {
+        let Worker {
+            fanout, broker, gather, ..
+        } = self;
+        let is_new = fanout.volume().pushes > 0 || !broker.is_settled();
+        if !is_new || fanout.is_full() || self.drain_until.is_some() {
+            return Duration::ZERO;
         }
+        gather.hold(fanout.appended(), Instant::now(), || {
+            broker.settle(fanout);
+            fanout.volume()
+        })
     }
 
     /// Takes in what comes, and sleeps until then if nothing does.
