@@ -6,8 +6,7 @@
 //!   client core   ─────▼──── reads all N connections ─────────┘
 //! ```
 //!
-//! The methods take turns, forwards and backwards, all on the same connections, so what else the machine does hits them
-//! alike. The first round of a turn warms the caches and is not counted. What counts is the processor time of the thread
+//! The methods take turns, all on the same connections, so what else the machine does hits them alike. The first round of a turn warms the caches and is not counted. What counts is the processor time of the thread
 //! that sends, from the first entry written to the last buffer known to be free again; waiting for the client does not.
 //! Over loopback that includes the receiver's half of TCP, which the kernel runs inside the send: the same few
 //! microseconds for all.
@@ -651,13 +650,18 @@ fn ring(set_up: SetUp, core: usize) -> io::Result<IoUring> {
     builder.build(BY_HAND.batch as u32)
 }
 
-/// The `schedstat` of the kernel thread of the one ring that has one.
+/// The `schedstat` of the kernel thread of the one ring that has one. It takes its name when it first runs.
 fn kernel_thread() -> io::Result<String> {
-    for task in std::fs::read_dir("/proc/self/task")? {
-        let path = task?.path();
-        if std::fs::read_to_string(path.join("comm"))?.starts_with("iou-sqp-") {
-            return Ok(format!("{}/schedstat", path.display()));
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        for task in std::fs::read_dir("/proc/self/task")? {
+            let path = task?.path();
+            if std::fs::read_to_string(path.join("comm"))?.starts_with("iou-sqp-") {
+                return Ok(format!("{}/schedstat", path.display()));
+            }
         }
+        // It runs on this core.
+        thread::sleep(Duration::from_millis(1));
     }
     Err(io::Error::other("the kernel thread is not among the process's"))
 }
@@ -804,13 +808,13 @@ struct Figures {
 
 /// Lets all of `turns` take turns for `seconds`. The first is what the others are compared with.
 fn rotate(seconds: f64, count: usize, mut turn: impl FnMut(usize) -> io::Result<Turn>) -> Result<Vec<Figures>, String> {
+    // Always in the same order: every row's connections have then been idle for the same time, which TCP's acknowledgements
+    // depend on.
     let mut figures: Vec<Figures> = (0..count).map(|_| Figures::default()).collect();
     let until = Instant::now() + Duration::from_secs_f64(seconds);
     let mut rotation = 0;
     while rotation < LEAST_ROTATIONS || Instant::now() < until {
-        for place in 0..count {
-            let row = if rotation % 2 == 0 { place } else { count - 1 - place };
-            let figures = &mut figures[row];
+        for (row, figures) in figures.iter_mut().enumerate() {
             if figures.refused.is_some() {
                 continue;
             }
@@ -1139,6 +1143,10 @@ fn receives(plan: &Plan, seconds: f64) -> Result<(), String> {
     let (mut receivers, mut clients) = (Vec::new(), Vec::new());
     for (name, intake) in INTAKES {
         let (servers, client) = pairs(&listener, plan.connections)?;
+        for server in &servers {
+            // As on connections that talk in both directions; else who acknowledges, sender or receiver, goes to and fro.
+            SockRef::from(server).set_tcp_quickack(false).map_err(failed)?;
+        }
         receivers.push(Receiver::new(intake, &servers).map_err(|error| format!("{name}: {error}"))?);
         clients.push(client);
     }
