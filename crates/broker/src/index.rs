@@ -26,12 +26,38 @@ enum Entries {
 }
 
 /// What a list is the list of.
-#[derive(Clone, Copy, Debug)]
-enum Name {
+enum Of {
     /// A filter without wildcards, whose text is in the router only.
     Exact(FilterHash),
     /// Number of a filter of the index.
     Wild(u32),
+}
+
+/// The same in one word: a number, and the highest bit if it is that of a wild one.
+#[derive(Clone, Copy, Debug)]
+struct Name(u32);
+
+const WILD: u32 = 1 << 31;
+const _: () = assert!(FilterHash::BITS < u32::BITS);
+
+impl Name {
+    fn new(of: Of) -> Name {
+        match of {
+            Of::Exact(hash) => Name(hash.get()),
+            Of::Wild(number) => {
+                assert!(number < WILD, "fewer filters than fit in memory");
+                Name(number | WILD)
+            }
+        }
+    }
+
+    fn of(self) -> Of {
+        if self.0 & WILD == 0 {
+            Of::Exact(FilterHash::from_number(self.0))
+        } else {
+            Of::Wild(self.0 & !WILD)
+        }
+    }
 }
 
 /// The subscribers of one filter.
@@ -41,8 +67,8 @@ struct List {
     entries: Entries,
 }
 
-// What a subscription to a filter of its own costs here; see the sum in the documentation of the crate.
-const _: () = assert!(size_of::<Option<List>>() <= 20);
+// What a filter and each of its subscribers cost here; see the sum in the documentation of the crate.
+const _: () = assert!(size_of::<Option<List>>() <= 16 && size_of::<Entry>() <= 12);
 
 /// A filter with wildcards. The router leads to these by their levels, and back from a list it does not lead.
 #[derive(Debug)]
@@ -95,9 +121,9 @@ impl Index {
 
     /// The filter of `list`, if anybody subscribes to it.
     pub(crate) fn filter(&self, list: u32, directory: Directory<'_>) -> Option<Filter> {
-        match self.lists.get(list)?.name {
-            Name::Exact(hash) => directory.filter(hash, list).map(|(filter, _)| filter),
-            Name::Wild(wild) => self.wild.get(wild).map(|wild| wild.filter.clone()),
+        match self.lists.get(list)?.name.of() {
+            Of::Exact(hash) => directory.filter(hash, list).map(|(filter, _)| filter),
+            Of::Wild(wild) => self.wild.get(wild).map(|wild| wild.filter.clone()),
         }
     }
 
@@ -163,15 +189,17 @@ impl Index {
     fn found(&mut self, filter: &Filter, entry: Entry, directory: Directory<'_>) -> u32 {
         let number = self.lists.next();
         let id = directory.add(filter, number);
-        let name = match directory.router.hash(filter) {
-            Some(hash) => Name::Exact(hash),
+        let of = match directory.router.hash(filter) {
+            Some(hash) => Of::Exact(hash),
             None => {
                 let filter = filter.clone();
-                Name::Wild(self.wild.insert(Wild { filter, id }))
+                Of::Wild(self.wild.insert(Wild { filter, id }))
             }
         };
-        let entries = Entries::One(entry);
-        self.lists.insert(List { name, entries })
+        self.lists.insert(List {
+            name: Name::new(of),
+            entries: Entries::One(entry),
+        })
     }
 
     /// Takes the session's membership at `place` out, and with the last one of a list the list.
@@ -202,9 +230,9 @@ impl Index {
     /// Ends a list that has nobody left.
     fn end(&mut self, number: u32, directory: Directory<'_>) {
         let list = self.lists.remove(number).expect(OF_MEMBERSHIP);
-        let (filter, id) = match list.name {
-            Name::Exact(hash) => directory.filter(hash, number).expect("a list is in the router"),
-            Name::Wild(wild) => {
+        let (filter, id) = match list.name.of() {
+            Of::Exact(hash) => directory.filter(hash, number).expect("a list is in the router"),
+            Of::Wild(wild) => {
                 let Wild { filter, id } = self.wild.remove(wild).expect(OF_LIST);
                 (filter, id)
             }
@@ -230,7 +258,7 @@ impl Index {
             let filter = self.filter(number, directory).expect("a list has a filter");
             assert_eq!(directory.list(&filter), Some(number));
             many += usize::from(matches!(list.entries, Entries::Many(_)));
-            wild += usize::from(matches!(list.name, Name::Wild(_)));
+            wild += usize::from(matches!(list.name.of(), Of::Wild(_)));
         }
         assert_eq!((many, wild), (self.many.iter().count(), self.wild.iter().count()));
     }

@@ -16,6 +16,22 @@
 //! of groups that share a filter (`$share/<group>/<filter>`), of which the publishing worker picks one for each message.
 //! What is done with replies and deliveries is the caller's business: it implements [`Output`].
 //!
+//! # What a connection costs
+//!
+//! In bytes on 64-bit machines, those of `malloc` included:
+//!
+//! | | |
+//! |---|---:|
+//! | a session | 48 |
+//! | each of its subscriptions, by steps of two | 8 to 12 |
+//! | the first subscriber of a worker to a filter: its list | 16 |
+//! | and in the router | 24, the filter's text, and 5 to 10 for its part of a leaf |
+//! | any other: its entry in the list | 12 to 24 |
+//!
+//! So ten subscriptions to filters of a connection's own, of 13 bytes each, take some 700 bytes: the text of an exact
+//! filter lies in the router and nowhere else, and the broker keeps four bytes that lead to it. (A filter with wildcards has
+//! about 100 bytes more.) The sizes are asserted where the types are.
+//!
 //! Start reading at [`Broker::handle_text`], then [`Broker::handle_forwarded`].
 #![forbid(unsafe_code)]
 

@@ -44,6 +44,9 @@ pub(crate) struct RawFace {
     pub(crate) text_kind: Kind,
 }
 
+// What a connection costs here, subscriptions aside; see the sum in the documentation of the crate.
+const _: () = assert!(size_of::<Session>() <= 48 && size_of::<Membership>() == 8);
+
 #[derive(Debug, Default)]
 pub(crate) struct Session {
     pub(crate) face: Face,

@@ -3,7 +3,7 @@
 //! # The structure
 //!
 //! Filters without wildcards are found by one hash of the whole topic, those with wildcards by a
-//! tree of levels. Both are immutable trees below an atomic pointer, their *root*; the high bits of
+//! tree of levels. Both are immutable trees below an atomic pointer, their *root*; the low bits of
 //! the hash choose one of 256 roots of exact filters. With subscriptions 1 and 2 to `a/b`, 3 to
 //! `a/+`, 4 to `a/#` and 5 to `a/+/c`:
 //!
@@ -22,9 +22,21 @@
 //! Every `{ }` is a persistent set: a radix tree over 64-bit keys, sixteen ways a step, whose leaves
 //! are arrays of up to 32 elements; a set of one lies in the block that has it. Subscriptions are
 //! keyed by their id, what has a name by a keyed hash of it; names whose hashes are equal share a
-//! leaf and are told apart by comparing them. A name lies in one allocation with what it names. So a
-//! million topics, or a million subscribers of one filter, are five steps deep, and an update copies
-//! a few hundred bytes.
+//! leaf and are told apart by comparing them. A full leaf becomes a *fork* of four first, and what
+//! was a fork a *branch* of sixteen, so that a leaf is a quarter full on average when it is emptiest.
+//! So a million topics, or a million subscribers of one filter, are five steps deep, and an update
+//! copies a few hundred bytes.
+//!
+//! The place of a level lies in one allocation with its name. Of exact filters there may be very
+//! many, each of one short name and one subscriber, so there a whole leaf is one allocation:
+//!
+//! ```text
+//! 3 | keys  k₀ k₁ k₂ | names begin at 0 3 10 17 | {1 2} {9} {8} | a/bx/y/z/0x/y/z/1
+//! ```
+//!
+//! A key is 23 bits of the 31 of the hash that are kept, besides those that chose the root. Those 31
+//! can stand for the filter elsewhere too: [`Router::find`](crate::Router::find) gives it back, so
+//! that no second copy of the name need be.
 //!
 //! # Reading
 //!

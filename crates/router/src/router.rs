@@ -34,6 +34,23 @@ impl SubscriptionId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FilterHash(ExactHash);
 
+impl FilterHash {
+    /// How many bits the number has.
+    pub const BITS: u32 = ExactHash::BITS;
+
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> u32 {
+        self.0.0
+    }
+
+    /// What stands for the same filters as that whose number it is.
+    #[must_use]
+    pub fn from_number(number: u32) -> Self {
+        FilterHash(ExactHash(number))
+    }
+}
+
 const _: () = assert!(size_of::<FilterHash>() == 4);
 
 /// Filters, and for each the subscribers `S` that want the topics it matches.
@@ -322,5 +339,72 @@ impl<S: Clone + Send + Sync + 'static> std::fmt::Debug for Router<S> {
             .field("len", &self.len())
             .field("generation", &self.generation())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topic::Limits;
+
+    fn filter(text: &str) -> Filter {
+        Filter::parse(text, &Limits::default()).expect(text)
+    }
+
+    #[test]
+    fn the_subscribers_of_a_filter_are_those_of_no_other_one() {
+        let filters = ["a", "a/b", "a/+", "a/#", "+", "#", "+/b", "a/+/#", "$share/g/a/b"].map(filter);
+        let router = Router::new();
+        let of = |filter: &Filter| {
+            let mut found = Vec::new();
+            router.for_each_of(filter, |who| found.push(*who));
+            found.sort_unstable();
+            found
+        };
+        for (number, filter) in filters.iter().enumerate() {
+            assert_eq!(of(filter), []);
+            router.subscribe(filter, number);
+            router.subscribe(filter, number + 100);
+        }
+        let (shared, others) = filters.split_last().expect("there are some");
+        for (number, filter) in others.iter().enumerate() {
+            assert_eq!(of(filter), [number, number + 100]);
+        }
+        assert_eq!(of(shared), [], "of a group one is picked for each message");
+        assert_eq!(of(&filter("a/b/c")), []);
+        assert_eq!(of(&filter("+/+")), []);
+    }
+
+    #[test]
+    fn a_filter_is_found_by_its_hash_and_who_subscribes_though_others_have_the_same_hash() {
+        let router = Router::new();
+        let filters: Vec<_> = (0..50).map(|number| filter(&format!("a/{number}"))).collect();
+        let ids: Vec<_> = filters
+            .iter()
+            .zip(0..)
+            .map(|(filter, who)| router.subscribe(filter, who))
+            .collect();
+        let hash = |filter| router.hash(filter).expect("it has no wildcards");
+        let same = filters
+            .iter()
+            .filter(|filter| hash(filter) == hash(&filters[0]))
+            .count();
+        assert!(same > 1, "in these tests names collide");
+        for (who, (filter, id)) in filters.iter().zip(ids).enumerate() {
+            let number = hash(filter).get();
+            assert!(number < 1 << FilterHash::BITS);
+            let found = router.find(FilterHash::from_number(number), |other| *other == who);
+            assert_eq!(found, Some((filter.clone(), id)));
+            assert_eq!(router.unsubscribe(filter, id), Some(who));
+            assert_eq!(router.find(hash(filter), |other| *other == who), None);
+        }
+    }
+
+    #[test]
+    fn filters_with_wildcards_and_of_groups_have_no_hash() {
+        let router = Router::<()>::new();
+        for text in ["a/+", "#", "$share/g/a"] {
+            assert_eq!(router.hash(&filter(text)), None);
+        }
     }
 }

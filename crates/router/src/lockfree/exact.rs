@@ -32,11 +32,11 @@ impl<S> Copy for LiveExact<'_, S> {}
 /// A bucket during `'g`.
 ///
 /// ```text
-/// len: u32 | keys: [u32; len] | ends: [u32; len] | subscriptions: [Subscriptions<S>; len] | names
+/// len: u32 | keys: [u32; len] | starts: [u32; len + 1] | subscriptions: [Subscriptions<S>; len] | names
 /// ```
 ///
-/// The name of number `i` ends `ends[i]` bytes behind the beginning of the names, and begins where that of `i - 1`
-/// ends. Of a short name on its own, `malloc`, a pointer to it and its whole hash would take as much as all the rest.
+/// The name of number `i` begins `starts[i]` bytes behind the beginning of the names and ends before `starts[i + 1]`.
+/// Of a short name on its own, `malloc`, a pointer to it and its whole hash would take as much as all the rest.
 pub(super) struct LiveBucket<'g, S> {
     start: NonNull<u8>,
     len: usize,
@@ -54,15 +54,15 @@ impl<S> Copy for LiveBucket<'_, S> {}
 /// Before the keys: their number.
 const KEYS: usize = size_of::<u32>();
 
-/// Where the ends of names of a bucket of `len` begin.
-const fn ends_at(len: usize) -> usize {
+/// Where the starts of the names of a bucket of `len` begin.
+const fn starts_at(len: usize) -> usize {
     KEYS + len * size_of::<u32>()
 }
 
 /// Where its subscriptions begin.
 const fn subscriptions_at<S>(len: usize) -> usize {
     let align = align_of::<Subscriptions<S>>();
-    (ends_at(len) + len * size_of::<u32>()).next_multiple_of(align)
+    (starts_at(len) + (len + 1) * size_of::<u32>()).next_multiple_of(align)
 }
 
 /// Where the names begin.
@@ -91,9 +91,10 @@ impl<'g, S> LiveBucket<'g, S> {
         unsafe { NonNull::slice_from_raw_parts(self.start.byte_add(KEYS).cast(), self.len).as_ref() }
     }
 
-    fn ends(self) -> &'g [u32] {
-        // SAFETY: what is behind the keys is as many ends, unchanged during 'g.
-        unsafe { NonNull::slice_from_raw_parts(self.start.byte_add(ends_at(self.len)).cast(), self.len).as_ref() }
+    fn starts(self) -> &'g [u32] {
+        let at = starts_at(self.len);
+        // SAFETY: what is behind the keys is as many starts and the end, unchanged during 'g.
+        unsafe { NonNull::slice_from_raw_parts(self.start.byte_add(at).cast(), self.len + 1).as_ref() }
     }
 
     fn subscriptions(self) -> &'g [Subscriptions<S>] {
@@ -104,15 +105,14 @@ impl<'g, S> LiveBucket<'g, S> {
 
     /// Where in the names those of the filters of `range` are.
     fn span(self, range: Range<usize>) -> Range<usize> {
-        let ends = self.ends();
-        let before = |number: usize| if number == 0 { 0 } else { ends[number - 1] as usize };
-        before(range.start)..before(range.end)
+        let starts = self.starts();
+        starts[range.start] as usize..starts[range.end] as usize
     }
 
     fn names(self, range: Range<usize>) -> &'g str {
         let span = self.span(range);
-        // SAFETY: ends rise up to the number of bytes behind the subscriptions, unchanged during 'g. They are
-        // whole names one after the other, each copied from a `str`.
+        // SAFETY: starts rise up to the number of bytes behind the subscriptions, unchanged during 'g. They are
+        // those of whole names one after the other, each copied from a `str`.
         unsafe {
             let start = self.start.byte_add(names_at::<S>(self.len) + span.start);
             str::from_utf8_unchecked(NonNull::slice_from_raw_parts(start, span.len()).as_ref())
@@ -135,12 +135,14 @@ impl<'g, S> LiveBucket<'g, S> {
     }
 
     /// The filter of that key and name.
+    #[inline]
     pub(super) fn find(self, key: u32, name: &str) -> Option<LiveExact<'g, S>> {
         self.all_of_key(key).find(|exact| exact.name == name)
     }
 }
 
 /// The filter of that key and name in a set.
+#[inline]
 pub(super) fn find<'g, S: 'static>(set: Live<'g, Exact<S>>, key: u32, name: &str) -> Option<LiveExact<'g, S>> {
     set.candidates(key.into())?.find(key, name)
 }
@@ -223,17 +225,16 @@ impl<S: Clone> Unfinished<S> {
         } = exact;
         assert!(self.written < self.len && name.len() <= self.names - self.names_written);
         let subscriptions = subscriptions.clone();
-        let end = self.names_written + name.len();
         // SAFETY: the assertion: there is room for one more, and its name.
         unsafe {
             self.key(self.written).write(key);
-            self.end(self.written).write(end as u32);
+            self.name_start(self.written).write(self.names_written as u32);
             self.subscriptions(self.written).write(subscriptions);
             self.name(self.names_written)
                 .copy_from_nonoverlapping(NonNull::from(name.as_bytes()).cast(), name.len());
         }
         self.written += 1;
-        self.names_written = end;
+        self.names_written += name.len();
     }
 
     /// Writes some filters of another bucket.
@@ -243,21 +244,22 @@ impl<S: Clone> Unfinished<S> {
         }
         let names = other.names(range.clone());
         assert!(range.len() <= self.len - self.written && names.len() <= self.names - self.names_written);
-        let moved = (self.names_written as u32).wrapping_sub(other.span(range.clone()).start as u32);
+        let starts = &other.starts()[range.clone()];
+        let moved = (self.names_written as u32).wrapping_sub(starts[0]);
         // SAFETY: the assertion: there is room for their names.
         unsafe {
             self.name(self.names_written)
                 .copy_from_nonoverlapping(NonNull::from(names.as_bytes()).cast(), names.len());
         }
         self.names_written += names.len();
-        let (keys, ends) = (&other.keys()[range.clone()], &other.ends()[range.clone()]);
+        let keys = &other.keys()[range.clone()];
         // One loop for all three: most buckets are so small that calls to copy them take longer.
-        for ((key, end), subscriptions) in keys.iter().zip(ends).zip(&other.subscriptions()[range]) {
+        for ((key, start), subscriptions) in keys.iter().zip(starts).zip(&other.subscriptions()[range]) {
             let subscriptions = subscriptions.clone();
             // SAFETY: the assertion: there is room for as many more.
             unsafe {
                 self.key(self.written).write(*key);
-                self.end(self.written).write(end.wrapping_add(moved));
+                self.name_start(self.written).write(start.wrapping_add(moved));
                 self.subscriptions(self.written).write(subscriptions);
             }
             self.written += 1;
@@ -269,6 +271,8 @@ impl<S: Clone> Unfinished<S> {
             self.written == self.len && self.names_written == self.names,
             "fewer filters than were promised"
         );
+        // SAFETY: there is one start more than filters.
+        unsafe { self.name_start(self.len).write(self.names as u32) };
         let start = self.start.cast();
         std::mem::forget(self);
         start
@@ -279,16 +283,16 @@ impl<S> Unfinished<S> {
     /// Where the key of filter `number` is.
     ///
     /// # Safety
-    /// Of this function and those below: `number < len`, or, to write nothing there, `number == len`; of a name
-    /// the same for `at` and `names`.
+    /// Of this function and those below: `number < len`, or, to write nothing there, `number == len`, where there is
+    /// a start too; of a name the same for `at` and `names`.
     unsafe fn key(&self, number: usize) -> NonNull<u32> {
         // SAFETY: the caller's promise; within the allocation as `layout` made it, or at its end.
         unsafe { self.start.byte_add(KEYS).cast().add(number) }
     }
 
-    unsafe fn end(&self, number: usize) -> NonNull<u32> {
+    unsafe fn name_start(&self, number: usize) -> NonNull<u32> {
         // SAFETY: as above.
-        unsafe { self.start.byte_add(ends_at(self.len)).cast().add(number) }
+        unsafe { self.start.byte_add(starts_at(self.len)).cast().add(number) }
     }
 
     unsafe fn subscriptions(&self, number: usize) -> NonNull<Subscriptions<S>> {
@@ -381,5 +385,115 @@ impl<S: Clone + 'static> Copied for Exact<S> {
 impl<S: 'static> Reclaimed<S> for Exact<S> {
     fn block(node: Node<Self>) -> Block<S> {
         Block::Exacts(node)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::rc::Rc;
+
+    use super::super::set::Set;
+    use super::super::subscription::Subscription;
+    use super::*;
+
+    fn one<S>(subscriber: S) -> Subscriptions<S> {
+        let id = NonZeroU64::MIN;
+        Set::One(Subscription { id, subscriber })
+    }
+
+    fn exact<'a, S>(key: u32, name: &'a str, subscriptions: &'a Subscriptions<S>) -> LiveExact<'a, S> {
+        LiveExact {
+            key,
+            name,
+            subscriptions,
+        }
+    }
+
+    fn shown<S: Copy>(bucket: LiveBucket<'_, S>) -> Vec<(u32, &str, S)> {
+        let filters = (0..bucket.len).map(|number| bucket.at(number));
+        let shown = filters.map(|exact| match exact.subscriptions {
+            Set::One(only) => (exact.key, exact.name, only.subscriber),
+            Set::Many(_) => panic!("each was given one subscription"),
+        });
+        shown.collect()
+    }
+
+    /// Makes buckets of any type of subscriber, whatever its alignment.
+    fn make_buckets<S: Copy + PartialEq + std::fmt::Debug + 'static>(subscribers: [S; 4]) {
+        let [a, b, c, d] = subscribers;
+        let (all, new) = ([one(a), one(b), one(c)], one(d));
+        let filters = [exact(7, "a/b", &all[0]), exact(9, "", &all[1]), exact(7, "ä", &all[2])];
+        let whole = Exact::gather(filters.into_iter());
+        // SAFETY: just made, known to nobody else, and freed once, at the end.
+        let bucket: LiveBucket<'_, S> = unsafe { Exact::borrow(whole) };
+        assert_eq!(shown(bucket), [(7, "a/b", a), (9, "", b), (7, "ä", c)]);
+        assert_eq!(bucket.find(7, "ä").map(|found| found.key), Some(7));
+        assert!(bucket.find(9, "ä").is_none() && bucket.find(7, "a").is_none());
+        assert_eq!(
+            bucket.all_of_key(7).map(|found| found.name).collect::<Vec<_>>(),
+            ["a/b", "ä"]
+        );
+
+        for at in 0..=3 {
+            for end in at..=3 {
+                for new in [None, Some(exact(1, "new/name", &new))] {
+                    let mut wanted = shown(bucket);
+                    wanted.splice(at..end, new.map(|new| (new.key, new.name, d)));
+                    if wanted.is_empty() {
+                        continue;
+                    }
+                    let spliced = Exact::splice(bucket, at..end, new);
+                    // SAFETY: as above.
+                    unsafe {
+                        assert_eq!(shown::<S>(Exact::borrow(spliced)), wanted);
+                        Exact::<S>::free(spliced);
+                    }
+                }
+            }
+        }
+        // SAFETY: as above.
+        unsafe { Exact::<S>::free(whole) };
+    }
+
+    #[test]
+    fn a_bucket_holds_what_it_was_given_whatever_the_alignment() {
+        make_buckets([1_u8, 2, 3, 4]);
+        make_buckets([1_u64, 2, 3, 4]);
+        make_buckets([1_u128, 2, 3, u128::MAX]);
+        make_buckets([(); 4]);
+    }
+
+    /// Panics when it is cloned for the fifth time.
+    struct Fused(Rc<std::cell::Cell<u32>>);
+
+    impl Clone for Fused {
+        fn clone(&self) -> Self {
+            self.0.set(self.0.get() + 1);
+            assert!(self.0.get() != 5, "the fuse has burnt down");
+            Fused(Rc::clone(&self.0))
+        }
+    }
+
+    #[test]
+    fn a_clone_that_panics_leaks_nothing() {
+        let counted = Rc::new(std::cell::Cell::new(0));
+        let subscriptions = one(Fused(Rc::clone(&counted)));
+        let filters = [exact(1, "a", &subscriptions); 3];
+        let whole = Exact::gather(filters.into_iter());
+        // SAFETY: just made, known to nobody else, and freed once, at the end.
+        let bucket: LiveBucket<'_, Fused> = unsafe { Exact::borrow(whole) };
+        let new = Some(exact(2, "b", &subscriptions));
+        let spliced = catch_unwind(AssertUnwindSafe(|| Exact::splice(bucket, 1..2, new)));
+        assert!(spliced.is_err());
+        assert_eq!(
+            Rc::strong_count(&counted),
+            2 + 3,
+            "here, in the filters' set and in the bucket"
+        );
+        // SAFETY: as above.
+        unsafe { Exact::<Fused>::free(whole) };
+        assert_eq!(Rc::strong_count(&counted), 2);
     }
 }

@@ -67,7 +67,7 @@ impl NameHasher {
         let hash = hasher.finish();
         // While checking, names collide often.
         let hash = if cfg!(any(test, loom)) {
-            hash & (1 << 31 | 1)
+            hash & (1 << 30 | 1)
         } else {
             hash
         };
@@ -78,13 +78,16 @@ impl NameHasher {
 /// What stands for a filter without wildcards, or several: its hash, as far as that is kept.
 ///
 /// Four bytes lie closely and are enough: of a million names some hundred pairs have one in common.
-/// The lowest bits choose the root, the rest is the key below it.
+/// The lowest bits choose the root, the rest is the key below it. The highest is left to the caller, who
+/// may have to say beside it what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ExactHash(u32);
+pub(crate) struct ExactHash(pub(crate) u32);
 
 impl ExactHash {
+    pub(crate) const BITS: u32 = 31;
+
     fn of(name: Name<'_>) -> Self {
-        ExactHash(name.hash as u32)
+        ExactHash(name.hash as u32 & ((1 << Self::BITS) - 1))
     }
 
     fn root(self) -> usize {

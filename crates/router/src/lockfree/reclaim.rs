@@ -19,7 +19,7 @@ use std::sync::{Arc, Weak};
 use crossbeam_epoch::{self as epoch, Guard};
 
 use super::cells::sync::SegQueue;
-use super::txn::Garbage;
+use super::txn::{Bag, Garbage};
 use crate::sync::{AtomicBool, AtomicPtr, Ordering};
 
 /// How many updates' garbage an update frees at most: more than it makes, so that updates catch up.
@@ -39,12 +39,6 @@ pub(super) struct Reclaimer<S: 'static> {
     ready: SegQueue<Chain<S>>,
 }
 
-/// The garbage of one update.
-struct Bag<S: 'static> {
-    garbage: Garbage<S>,
-    next: *mut Bag<S>,
-}
-
 /// A list of bags, owned.
 struct Chain<S: 'static>(*mut Bag<S>);
 
@@ -56,10 +50,12 @@ impl<S: 'static> Chain<S> {
         if self.0.is_null() {
             return None;
         }
-        // SAFETY: made from a box by `Reclaimer::retire`; owned by this list alone.
-        let bag = unsafe { Box::from_raw(self.0) };
-        self.0 = bag.next;
-        Some(bag.garbage)
+        let bag = self.0;
+        // SAFETY: made from garbage by `Reclaimer::retire`; owned by this list alone, which lists it no more.
+        unsafe {
+            self.0 = (*bag).next;
+            Some(Garbage::from_raw(bag))
+        }
     }
 }
 
@@ -85,10 +81,7 @@ impl<S: Send + 'static> Reclaimer<S> {
     /// # Safety
     /// Who is not pinned now cannot reach the garbage.
     pub(super) unsafe fn retire(self: &Arc<Self>, garbage: Garbage<S>, guard: &Guard) {
-        let bag = Box::into_raw(Box::new(Bag {
-            garbage,
-            next: ptr::null_mut(),
-        }));
+        let bag = garbage.into_raw();
         let mut next = self.limbo.load(Ordering::Relaxed);
         loop {
             // SAFETY: not yet in the list, so nobody else has it.

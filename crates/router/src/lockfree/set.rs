@@ -57,6 +57,8 @@ impl<'g, E: Plain> LiveSet<'g, E> {
     pub(super) fn for_each(self, f: &mut impl FnMut(&'g E)) {
         match self {
             LiveSet::One(element) => f(element),
+            // Most places of filters with wildcards have none: that is found out here, without a call.
+            LiveSet::Many(node) if node.is_empty() => {}
             LiveSet::Many(node) => node.for_each(f),
         }
     }

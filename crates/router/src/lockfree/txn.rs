@@ -1,11 +1,12 @@
 //! What one attempt at an update made, and what it puts out of use.
 
-use std::ptr::NonNull;
+use std::mem::ManuallyDrop;
+use std::ptr::{self, NonNull};
 
 use super::exact::Exact;
 use super::level::Level;
 use super::named::{Link, Named};
-use super::node::{Branch, Node};
+use super::node::{Branch, Fork, Node};
 use super::subscription::Subscription;
 
 /// One allocation, to be freed by itself.
@@ -42,18 +43,43 @@ pub(super) trait Reclaimed<S> {
         Self: Sized;
 }
 
+/// Blocks that an update puts out of use, and where it stands among such.
+pub(super) struct Bag<S: 'static> {
+    blocks: List<Block<S>>,
+    /// For whoever lists bags; not owned.
+    pub(super) next: *mut Bag<S>,
+}
+
 /// Blocks that nobody can reach once all who may still see them have gone.
 ///
 /// Dropping it frees them: it is made where that is known.
-pub(super) struct Garbage<S: 'static>(List<Block<S>>);
+pub(super) struct Garbage<S: 'static>(Box<Bag<S>>);
 
 // SAFETY: the blocks are owned by this alone; they hold subscribers and names, and are dropped on
 // whatever thread drops the garbage.
 unsafe impl<S: Send + 'static> Send for Garbage<S> {}
 
+impl<S: 'static> Garbage<S> {
+    /// The garbage as a pointer of its owner's.
+    pub(super) fn into_raw(self) -> *mut Bag<S> {
+        let bag: *mut Box<Bag<S>> = &raw mut ManuallyDrop::new(self).0;
+        // SAFETY: read once, from what is not dropped.
+        Box::into_raw(unsafe { bag.read() })
+    }
+
+    /// The garbage that `into_raw` gave.
+    ///
+    /// # Safety
+    /// It is taken back once.
+    pub(super) unsafe fn from_raw(bag: *mut Bag<S>) -> Self {
+        // SAFETY: from a box, and owned by the caller.
+        Garbage(unsafe { Box::from_raw(bag) })
+    }
+}
+
 impl<S: 'static> Drop for Garbage<S> {
     fn drop(&mut self) {
-        for block in self.0.drain() {
+        for block in self.0.blocks.drain() {
             // SAFETY: whoever made this garbage promised that nobody reaches its blocks when it is
             // dropped, and each is in one garbage once.
             unsafe { block.free() };
@@ -68,8 +94,21 @@ impl<S: 'static> Drop for Garbage<S> {
 /// freed. Dropping the transaction, also while a panic unwinds, abandons the attempt: nobody has
 /// seen what was made, so it is freed at once.
 pub(super) struct Txn<S: 'static> {
-    fresh: List<Block<S>>,
-    stale: List<Block<S>>,
+    fresh: Fresh<S>,
+    /// In the memory it will wait in; garbage only once the attempt has succeeded.
+    stale: Box<Bag<S>>,
+}
+
+/// The blocks made, freed if nobody is going to see them.
+struct Fresh<S: 'static>(List<Block<S>>);
+
+impl<S: 'static> Drop for Fresh<S> {
+    fn drop(&mut self) {
+        for block in self.0.drain() {
+            // SAFETY: made by this transaction and never published; each is listed once.
+            unsafe { block.free() };
+        }
+    }
 }
 
 /// A path through a million elements, and what ends it.
@@ -78,7 +117,7 @@ const USUAL: usize = 8;
 /// A list that needs no memory of its own while it has no more than `USUAL` items: an update that allocates less
 /// takes less time, now and when its garbage is freed.
 struct List<T> {
-    /// `few[..len]` are there, and `more` only if those are all.
+    /// `few[..len]` are items, and those of `more` only if `len == USUAL`.
     few: [Option<T>; USUAL],
     len: usize,
     more: Vec<T>,
@@ -103,6 +142,11 @@ impl<T> List<T> {
         }
     }
 
+    fn clear(&mut self) {
+        self.len = 0;
+        self.more.clear();
+    }
+
     /// Takes all items out.
     fn drain(&mut self) -> impl Iterator<Item = T> {
         let few = &mut self.few[..std::mem::take(&mut self.len)];
@@ -113,14 +157,17 @@ impl<T> List<T> {
 impl<S: 'static> Txn<S> {
     pub(super) fn new() -> Self {
         Txn {
-            fresh: List::new(),
-            stale: List::new(),
+            fresh: Fresh(List::new()),
+            stale: Box::new(Bag {
+                blocks: List::new(),
+                next: ptr::null_mut(),
+            }),
         }
     }
 
     /// Takes over a block that was just made.
     pub(super) fn made(&mut self, block: Block<S>) {
-        self.fresh.push(block);
+        self.fresh.0.push(block);
     }
 
     /// Takes over a bucket that was just made.
@@ -128,40 +175,35 @@ impl<S: 'static> Txn<S> {
         self.node(Node::bucket(bucket))
     }
 
+    pub(super) fn fork<E: Reclaimed<S>>(&mut self, children: Fork<E>) -> Node<E> {
+        self.node(Node::fork(children))
+    }
+
     pub(super) fn branch<E: Reclaimed<S>>(&mut self, children: Branch<E>) -> Node<E> {
         self.node(Node::branch(children))
     }
 
     fn node<E: Reclaimed<S>>(&mut self, node: Node<E>) -> Node<E> {
-        self.fresh.push(E::block(node));
+        self.fresh.0.push(E::block(node));
         node
     }
 
     /// The block is not part of the new version.
     pub(super) fn retire(&mut self, block: Block<S>) {
-        self.stale.push(block);
+        self.stale.blocks.push(block);
     }
 
     /// The node is not part of the new version.
     pub(super) fn retire_node<E: Reclaimed<S>>(&mut self, node: Node<E>) {
         if !node.is_empty() {
-            self.stale.push(E::block(node));
+            self.stale.blocks.push(E::block(node));
         }
     }
 
     /// The new version is the current one: keeps what was made, and gives back what is out of use,
     /// to be dropped when no reader of the old version is left.
     pub(super) fn commit(mut self) -> Garbage<S> {
-        self.fresh = List::new();
-        Garbage(std::mem::replace(&mut self.stale, List::new()))
-    }
-}
-
-impl<S: 'static> Drop for Txn<S> {
-    fn drop(&mut self) {
-        for block in self.fresh.drain() {
-            // SAFETY: made by this transaction and never published; each is listed once.
-            unsafe { block.free() };
-        }
+        self.fresh.0.clear();
+        Garbage(self.stale)
     }
 }
