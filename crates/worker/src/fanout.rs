@@ -374,7 +374,12 @@ impl Fanout {
         self.list(slot);
     }
 
-    /// The next connection that reads too slowly. What it has not begun to be sent is dropped.
+    /// Whether there are connections that read too slowly.
+    pub(crate) fn is_overflowing(&self) -> bool {
+        !self.overflowing.is_empty()
+    }
+
+    /// The next of them. What it has not begun to be sent is dropped.
     pub(crate) fn cut_overflowing(&mut self) -> Option<u32> {
         while let Some(slot) = self.overflowing.pop() {
             let lane = &mut self.lanes[slot as usize];

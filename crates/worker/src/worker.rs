@@ -335,6 +335,10 @@ impl Worker {
 
     /// Tells subscribers what they missed: before what is left, if that is younger, else behind it.
     fn tell_lags(&mut self) {
+        debug_assert!(
+            self.broker.is_settled(),
+            "what is said first comes before all that was published"
+        );
         while let Some(slot) = self.fanout.lagging.pop() {
             let (broker, id) = (&mut self.broker, SessionId(slot));
             for lag in self.fanout.take_lags(slot) {

@@ -30,6 +30,10 @@ impl Worker {
     }
 
     pub(super) fn close_overflowing(&mut self) {
+        if self.fanout.is_overflowing() {
+            // Nothing may come behind the gap that is about to be made.
+            self.broker.settle(&mut self.fanout);
+        }
         while let Some(slot) = self.fanout.cut_overflowing() {
             self.counters.slow_consumers.add(1);
             let (code, retry) = (wire::close::SLOW_CONSUMER, self.random.u64(RETRY_MS));
