@@ -58,6 +58,9 @@ pub(crate) struct Lane {
     form: Form,
 }
 
+// One line of the processor's cache: that is all a fan-out touches of a connection.
+const _: () = assert!(size_of::<Lane>() <= 64);
+
 impl Default for Lane {
     fn default() -> Lane {
         Lane {
