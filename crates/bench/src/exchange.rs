@@ -25,8 +25,8 @@ use crate::tls::{Client, TlsReport, explain};
 /// Errors that are told one by one; of more of the same kind the number is enough.
 const TOLD: usize = 10;
 
-/// Buffers a receive takes that has waited for some: what had come meanwhile fills several.
-const BUFFERS_EACH: u16 = 8;
+/// Bytes of buffers that a receive takes which has waited for some: much has come meanwhile.
+const BYTES_EACH: usize = 128 * 1024;
 
 /// How often a session is kept alive, where that is up to the client: brokers wait for 60 seconds and half as long again.
 const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(20);
@@ -305,8 +305,7 @@ impl<'a> Exchange<'a> {
     /// Starts receives again that ended for want of buffers: as many as the buffers are likely to do for. All at once would
     /// only fail again, for a system call's worth of work each.
     fn feed(&mut self) -> Result<(), Error> {
-        let (_, buffers) = self.ring.buffers_in_use();
-        let portion = self.starved.len().min(usize::from(buffers / BUFFERS_EACH));
+        let portion = self.starved.len().min(self.ring.buffer_memory() / BYTES_EACH);
         for _ in 0..portion {
             let Some(slot) = self.starved.pop_front() else { break };
             self.peers[slot as usize].receiving = false;

@@ -1,7 +1,14 @@
-//! Provided buffers: one ring of equal buffers from which the kernel takes one per receive.
+//! Provided buffers: one ring of equal buffers which the kernel fills with what it receives.
 //!
-//! Buffers are leases that go home on drop. Giving back is two steps: a dropped [`Lease`] writes its entry into the
-//! ring (`add`), and [`BufferRing::commit`] makes all entries since the last one visible to the kernel by one store.
+//! ```text
+//!   a buffer  │ piece │ piece │ piece │   room   │      one piece for each receive, in order
+//!               Lease   Lease   Lease   kernel's
+//! ```
+//!
+//! Where the kernel can (`IOU_PBUF_RING_INC`, Linux 6.12), it fills a buffer piece by piece, so that a small message does not take a whole
+//! one; elsewhere a buffer has one piece. A piece is a lease. A buffer goes home once the kernel is done with it and
+//! the last of its leases was dropped, in two steps: its entry is written into the ring (`add`), and
+//! [`BufferRing::commit`] makes all entries since the last one visible to the kernel by one store.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cell::Cell;
@@ -17,7 +24,8 @@ const PAGE: usize = 4096;
 
 /// The buffers and the ring that offers them to the kernel.
 ///
-/// Invariant: every buffer is in exactly one place: offered in the ring, or out as one [`Lease`].
+/// Invariant: of every buffer, the octets before `filled` are out as leases, or were; those from there on are the kernel's,
+/// unless it is done with the buffer.
 pub(crate) struct BufferRing {
     entries: NonNull<BufRingEntry>,
     memory: NonNull<u8>,
@@ -25,8 +33,21 @@ pub(crate) struct BufferRing {
     size: u32,
     /// The next position to write, not yet seen by the kernel until committed.
     tail: Cell<u16>,
-    /// Buffers out as leases or filled and not yet harvested.
+    /// Buffers that the kernel is done with and that are not offered again.
     taken: Cell<u16>,
+    /// What became of each buffer.
+    states: Box<[State]>,
+}
+
+/// How far a buffer has come.
+#[derive(Debug, Default)]
+struct State {
+    /// Octets that the kernel has reported.
+    filled: Cell<u32>,
+    /// Leases that were not dropped.
+    leases: Cell<u32>,
+    /// The kernel puts nothing more into it.
+    done: Cell<bool>,
 }
 
 impl BufferRing {
@@ -45,6 +66,7 @@ impl BufferRing {
             size,
             tail: Cell::new(0),
             taken: Cell::new(count),
+            states: (0..count).map(|_| State::default()).collect(),
         };
         for id in 0..count {
             ring.add(id);
@@ -69,18 +91,23 @@ impl BufferRing {
         self.count
     }
 
+    /// Bytes of all buffers.
+    pub(crate) fn memory(&self) -> usize {
+        usize::from(self.count) * self.size as usize
+    }
+
     /// Buffers the kernel does not have at present.
     pub(crate) fn taken(&self) -> u16 {
         self.taken.get()
     }
 
-    /// Writes buffer `id` into the ring; the kernel sees it after the next [`BufferRing::commit`].
+    /// Writes the whole buffer `id` into the ring; the kernel sees it after the next [`BufferRing::commit`].
     fn add(&self, id: u16) {
         let tail = self.tail.get();
         let index = usize::from(tail & (self.count - 1));
         // SAFETY: `index < count`, so both the entry and the buffer's start lie inside their allocations. Entries
-        // between the committed tail and the head are not read by the kernel, and only this thread writes them
-        // (the type is not Sync).
+        // between the committed tail and the head are neither read nor written by the kernel, and only this thread writes
+        // them (the type is not Sync).
         unsafe {
             let entry = &mut *self.entries.as_ptr().add(index);
             entry.set_addr(self.memory.as_ptr().add(usize::from(id) * self.size as usize) as u64);
@@ -99,17 +126,37 @@ impl BufferRing {
         tail.store(self.tail.get(), Ordering::Release);
     }
 
-    /// The lease of a buffer that the kernel has just reported filled with `len` bytes.
-    pub(crate) fn lease(self: &Rc<Self>, id: u16, len: u32) -> Lease {
+    /// The lease of what the kernel has just reported: `len` octets of a buffer, behind what it reported before. With `more`,
+    /// it goes on with the same buffer.
+    pub(crate) fn lease(self: &Rc<Self>, id: u16, len: u32, more: bool) -> Lease {
+        let state = &self.states[usize::from(id)];
+        let start = state.filled.get();
         assert!(
-            id < self.count && len <= self.size,
-            "the kernel reports a buffer of this ring"
+            !state.done.get() && len <= self.size - start,
+            "the kernel reports what it has put into a buffer of this ring"
         );
-        self.taken.set(self.taken.get() + 1);
+        state.filled.set(start + len);
+        state.leases.set(state.leases.get() + 1);
+        if !more {
+            state.done.set(true);
+            self.taken.set(self.taken.get() + 1);
+        }
         Lease {
             ring: Rc::clone(self),
-            id,
+            start,
             len,
+            id,
+        }
+    }
+
+    /// A lease of buffer `id` is over.
+    fn give_back(&self, id: u16) {
+        let state = &self.states[usize::from(id)];
+        state.leases.set(state.leases.get() - 1);
+        if state.done.get() && state.leases.get() == 0 {
+            state.filled.set(0);
+            state.done.set(false);
+            self.add(id);
         }
     }
 }
@@ -130,22 +177,20 @@ fn allocate(layout: Layout) -> NonNull<u8> {
     NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout))
 }
 
-/// Received bytes, in a buffer that goes back to the kernel when this is dropped.
+/// Received bytes, in a buffer that can go back to the kernel when this is dropped.
 pub struct Lease {
     ring: Rc<BufferRing>,
-    id: u16,
+    start: u32,
     len: u32,
+    id: u16,
 }
 
 impl Lease {
     fn start(&self) -> *mut u8 {
-        // SAFETY: `id < count` was checked when the lease was made, so the offset is inside the allocation.
-        unsafe {
-            self.ring
-                .memory
-                .as_ptr()
-                .add(usize::from(self.id) * self.ring.size as usize)
-        }
+        let offset = usize::from(self.id) * self.ring.size as usize + self.start as usize;
+        // SAFETY: that the buffer is one of the ring's and has these octets was checked when the lease was made, so the
+        // offset is inside the allocation.
+        unsafe { self.ring.memory.as_ptr().add(offset) }
     }
 }
 
@@ -153,8 +198,9 @@ impl Deref for Lease {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: the buffer belongs to this lease alone until it is dropped: the kernel gave it up by reporting it
-        // and gets it back only through `add`. `len <= size`, and the memory was zeroed, so it is initialised.
+        // SAFETY: these octets belong to this lease alone until it is dropped: the kernel gave them up by reporting them,
+        // reports none twice, and gets them back only through `add`, after the last lease of the buffer. They lie
+        // inside it, and the memory was zeroed, so they are initialised.
         unsafe { std::slice::from_raw_parts(self.start(), self.len as usize) }
     }
 }
@@ -168,7 +214,7 @@ impl DerefMut for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.ring.add(self.id);
+        self.ring.give_back(self.id);
     }
 }
 
@@ -186,15 +232,43 @@ mod tests {
     fn a_buffer_is_offered_again_when_its_lease_is_dropped() {
         let ring = Rc::new(BufferRing::new(4, 64).unwrap());
         assert_eq!(ring.taken(), 0);
-        let mut first = ring.lease(2, 5);
+        let mut first = ring.lease(2, 5, false);
         first.copy_from_slice(b"hello");
-        let second = ring.lease(3, 64);
+        let second = ring.lease(3, 64, false);
         assert_eq!(ring.taken(), 2);
         assert_eq!((&first[..], second.len()), (&b"hello"[..], 64));
         drop(first);
         drop(second);
         assert_eq!(ring.taken(), 0);
         ring.commit();
+    }
+
+    #[test]
+    fn a_buffer_that_is_filled_piece_by_piece_is_offered_again_after_the_last_of_them() {
+        let ring = Rc::new(BufferRing::new(4, 64).unwrap());
+        let mut pieces: Vec<_> = [(b"ab", true), (b"cd", true), (b"ef", false)]
+            .into_iter()
+            .map(|(text, more)| {
+                let mut piece = ring.lease(1, 2, more);
+                piece.copy_from_slice(text);
+                piece
+            })
+            .collect();
+        assert_eq!(ring.taken(), 1);
+        let texts: Vec<&[u8]> = pieces.iter().map(|piece| &piece[..]).collect();
+        assert_eq!(texts, [b"ab", b"cd", b"ef"]);
+        // In whatever order they are dropped.
+        pieces.swap(0, 1);
+        while let Some(piece) = pieces.pop() {
+            assert_eq!(ring.taken(), 1);
+            drop(piece);
+        }
+        assert_eq!(ring.taken(), 0);
+        // All dropped before the kernel is done: it goes on.
+        drop(ring.lease(1, 3, true));
+        assert_eq!(ring.taken(), 0);
+        drop(ring.lease(1, 61, false));
+        assert_eq!(ring.lease(1, 64, false).len(), 64);
     }
 
     #[test]

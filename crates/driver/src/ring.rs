@@ -15,6 +15,13 @@ use crate::token::{Op, Token};
 use crate::wake::{RingHandle, Waker};
 
 const BUFFER_GROUP: u16 = 0;
+/// `IOU_PBUF_RING_INC` of <linux/io_uring.h>.
+const PIECE_BY_PIECE: u16 = 2;
+/// Buffers that are filled piece by piece are so many times fewer, and larger: half the memory holds as much, for none of
+/// it is left empty behind a small message.
+const FEWER: u16 = 16;
+const LARGER: u32 = 8;
+const MIN_BUFFERS: u16 = 4;
 const ENTER_GETEVENTS: u32 = 1;
 const ENTER_EXT_ARG: u32 = 8;
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -30,6 +37,7 @@ pub struct Config {
     /// than `RLIMIT_NOFILE`.
     pub slots: u32,
     /// Receive buffers, a power of two. When all are filled, receives end with `ENOBUFS` and have to be started again.
+    /// A kernel that can fill a buffer piece by piece (Linux 6.12) is given a sixteenth as many of eight times the size.
     pub buffers: u16,
     /// Bytes of one receive buffer.
     pub buffer_size: u32,
@@ -123,16 +131,7 @@ impl Ring {
             .submitter()
             .register_files_sparse(config.slots)
             .map_err(|error| SetupError::new(DIRECT_DESCRIPTORS, error))?;
-        let buffers =
-            BufferRing::new(config.buffers, config.buffer_size).map_err(|error| SetupError::new(BUFFER_RING, error))?;
-        // SAFETY: the ring's memory is page-aligned, `count` entries long, and lives in `Ring::buffers`, which is
-        // dropped after `Ring::uring`; `Drop` below cancels what is in flight before that.
-        unsafe {
-            uring
-                .submitter()
-                .register_buf_ring_with_flags(buffers.address(), buffers.count(), BUFFER_GROUP, 0)
-        }
-        .map_err(|error| SetupError::new(BUFFER_RING, error))?;
+        let buffers = provide_buffers(&uring, config).map_err(|error| SetupError::new(BUFFER_RING, error))?;
         let waker = Waker::new().map_err(|error| SetupError::new(RING, error))?;
         let mut ring = Ring {
             uring,
@@ -172,6 +171,11 @@ impl Ring {
     /// Receive buffers that are filled and not yet given back, of how many.
     pub fn buffers_in_use(&self) -> (u16, u16) {
         (self.buffers.taken(), self.buffers.count())
+    }
+
+    /// Bytes of all receive buffers.
+    pub fn buffer_memory(&self) -> usize {
+        self.buffers.memory()
     }
 
     /// Accepts connections into free slots until it is cancelled or the table is full; each completion's result is a
@@ -381,7 +385,10 @@ impl Ring {
                 self.free.push(token.slot());
                 continue;
             }
-            let data = cqueue::buffer_select(flags).map(|id| self.buffers.lease(id, result.max(0) as u32));
+            let data = cqueue::buffer_select(flags).map(|id| {
+                let len = result.max(0) as u32;
+                self.buffers.lease(id, len, cqueue::buffer_more(flags))
+            });
             completions.push(Completion {
                 token,
                 result,
@@ -401,6 +408,30 @@ impl Ring {
             .multi(true)
             .build();
         self.queue(entry, EVENT)
+    }
+}
+
+/// Makes the receive buffers known to the kernel: to be filled piece by piece if it can, else each by one receive.
+fn provide_buffers(uring: &IoUring, config: &Config) -> io::Result<BufferRing> {
+    let provide = |buffers: &BufferRing, flags| {
+        // SAFETY: the ring's memory is page-aligned, `count` entries long, and lives in `Ring::buffers`, which is
+        // dropped after `Ring::uring`; `Drop` below cancels what is in flight before that. A ring that is refused is not
+        // kept by the kernel.
+        unsafe {
+            uring
+                .submitter()
+                .register_buf_ring_with_flags(buffers.address(), buffers.count(), BUFFER_GROUP, flags)
+        }
+    };
+    let few = BufferRing::new((config.buffers / FEWER).max(MIN_BUFFERS), config.buffer_size * LARGER)?;
+    match provide(&few, PIECE_BY_PIECE) {
+        Ok(()) => Ok(few),
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            let buffers = BufferRing::new(config.buffers, config.buffer_size)?;
+            provide(&buffers, 0)?;
+            Ok(buffers)
+        }
+        Err(error) => Err(error),
     }
 }
 
