@@ -32,10 +32,11 @@ impl<S> Copy for LiveExact<'_, S> {}
 /// A bucket during `'g`.
 ///
 /// ```text
-/// len: u32 | keys: [u32; len] | starts: [u32; len + 1] | subscriptions: [Subscriptions<S>; len] | names
+/// len: u32 | len × (start: u32, key: u32) | end: u32 | subscriptions: [Subscriptions<S>; len] | names
 /// ```
 ///
-/// The name of number `i` begins `starts[i]` bytes behind the beginning of the names and ends before `starts[i + 1]`.
+/// A name begins `start` bytes behind the beginning of the names and ends where the next one begins. Its bounds are
+/// beside the key: whoever finds the one has fetched the others, and waits for memory once less.
 /// Of a short name on its own, `malloc`, a pointer to it and its whole hash would take as much as all the rest.
 pub(super) struct LiveBucket<'g, S> {
     start: NonNull<u8>,
@@ -51,18 +52,18 @@ impl<S> Clone for LiveBucket<'_, S> {
 
 impl<S> Copy for LiveBucket<'_, S> {}
 
-/// Before the keys: their number.
-const KEYS: usize = size_of::<u32>();
+/// Before the table of starts and keys: how many there are.
+const TABLE: usize = size_of::<u32>();
 
-/// Where the starts of the names of a bucket of `len` begin.
-const fn starts_at(len: usize) -> usize {
-    KEYS + len * size_of::<u32>()
+/// The words of the table of a bucket of `len`.
+const fn table_len(len: usize) -> usize {
+    2 * len + 1
 }
 
-/// Where its subscriptions begin.
+/// Where the subscriptions begin.
 const fn subscriptions_at<S>(len: usize) -> usize {
     let align = align_of::<Subscriptions<S>>();
-    (starts_at(len) + (len + 1) * size_of::<u32>()).next_multiple_of(align)
+    (TABLE + table_len(len) * size_of::<u32>()).next_multiple_of(align)
 }
 
 /// Where the names begin.
@@ -86,15 +87,14 @@ impl<'g, S> LiveBucket<'g, S> {
         self.span(0..self.len).len()
     }
 
-    fn keys(self) -> &'g [u32] {
-        // SAFETY: what is behind the length is as many keys, unchanged during 'g.
-        unsafe { NonNull::slice_from_raw_parts(self.start.byte_add(KEYS).cast(), self.len).as_ref() }
+    /// Starts and keys in turn, and the end.
+    fn table(self) -> &'g [u32] {
+        // SAFETY: what is behind the length is so many words, unchanged during 'g.
+        unsafe { NonNull::slice_from_raw_parts(self.start.byte_add(TABLE).cast(), table_len(self.len)).as_ref() }
     }
 
-    fn starts(self) -> &'g [u32] {
-        let at = starts_at(self.len);
-        // SAFETY: what is behind the keys is as many starts and the end, unchanged during 'g.
-        unsafe { NonNull::slice_from_raw_parts(self.start.byte_add(at).cast(), self.len + 1).as_ref() }
+    fn key(self, number: usize) -> u32 {
+        self.table()[2 * number + 1]
     }
 
     fn subscriptions(self) -> &'g [Subscriptions<S>] {
@@ -105,8 +105,8 @@ impl<'g, S> LiveBucket<'g, S> {
 
     /// Where in the names those of the filters of `range` are.
     fn span(self, range: Range<usize>) -> Range<usize> {
-        let starts = self.starts();
-        starts[range.start] as usize..starts[range.end] as usize
+        let table = self.table();
+        table[2 * range.start] as usize..table[2 * range.end] as usize
     }
 
     fn names(self, range: Range<usize>) -> &'g str {
@@ -121,7 +121,7 @@ impl<'g, S> LiveBucket<'g, S> {
 
     fn at(self, number: usize) -> LiveExact<'g, S> {
         LiveExact {
-            key: self.keys()[number],
+            key: self.key(number),
             name: self.names(number..number + 1),
             subscriptions: &self.subscriptions()[number],
         }
@@ -130,7 +130,7 @@ impl<'g, S> LiveBucket<'g, S> {
     /// The filters of that key, which may be those of several names.
     pub(super) fn all_of_key(self, key: u32) -> impl Iterator<Item = LiveExact<'g, S>> {
         (0..self.len)
-            .filter(move |number| self.keys()[*number] == key)
+            .filter(move |number| self.key(*number) == key)
             .map(move |number| self.at(number))
     }
 
@@ -227,8 +227,7 @@ impl<S: Clone> Unfinished<S> {
         let subscriptions = subscriptions.clone();
         // SAFETY: the assertion: there is room for one more, and its name.
         unsafe {
-            self.key(self.written).write(key);
-            self.name_start(self.written).write(self.names_written as u32);
+            self.table(self.written).write([self.names_written as u32, key]);
             self.subscriptions(self.written).write(subscriptions);
             self.name(self.names_written)
                 .copy_from_nonoverlapping(NonNull::from(name.as_bytes()).cast(), name.len());
@@ -244,22 +243,20 @@ impl<S: Clone> Unfinished<S> {
         }
         let names = other.names(range.clone());
         assert!(range.len() <= self.len - self.written && names.len() <= self.names - self.names_written);
-        let starts = &other.starts()[range.clone()];
-        let moved = (self.names_written as u32).wrapping_sub(starts[0]);
+        let moved = (self.names_written as u32).wrapping_sub(other.span(range.clone()).start as u32);
         // SAFETY: the assertion: there is room for their names.
         unsafe {
             self.name(self.names_written)
                 .copy_from_nonoverlapping(NonNull::from(names.as_bytes()).cast(), names.len());
         }
         self.names_written += names.len();
-        let keys = &other.keys()[range.clone()];
-        // One loop for all three: most buckets are so small that calls to copy them take longer.
-        for ((key, start), subscriptions) in keys.iter().zip(starts).zip(&other.subscriptions()[range]) {
+        let (table, _) = other.table()[2 * range.start..2 * range.end].as_chunks();
+        // One loop for both: most buckets are so small that calls to copy them take longer.
+        for ([start, key], subscriptions) in table.iter().zip(&other.subscriptions()[range]) {
             let subscriptions = subscriptions.clone();
             // SAFETY: the assertion: there is room for as many more.
             unsafe {
-                self.key(self.written).write(*key);
-                self.name_start(self.written).write(start.wrapping_add(moved));
+                self.table(self.written).write([start.wrapping_add(moved), *key]);
                 self.subscriptions(self.written).write(subscriptions);
             }
             self.written += 1;
@@ -271,8 +268,8 @@ impl<S: Clone> Unfinished<S> {
             self.written == self.len && self.names_written == self.names,
             "fewer filters than were promised"
         );
-        // SAFETY: there is one start more than filters.
-        unsafe { self.name_start(self.len).write(self.names as u32) };
+        // SAFETY: the table has one word more.
+        unsafe { self.table(self.len).cast().write(self.names as u32) };
         let start = self.start.cast();
         std::mem::forget(self);
         start
@@ -280,19 +277,14 @@ impl<S: Clone> Unfinished<S> {
 }
 
 impl<S> Unfinished<S> {
-    /// Where the key of filter `number` is.
+    /// Where start and key of filter `number` are.
     ///
     /// # Safety
-    /// Of this function and those below: `number < len`, or, to write nothing there, `number == len`, where there is
-    /// a start too; of a name the same for `at` and `names`.
-    unsafe fn key(&self, number: usize) -> NonNull<u32> {
+    /// Of this function and those below: `number < len`, or `number == len`, where there is one word more in the table,
+    /// and nothing else; of a name the same for `at` and `names`.
+    unsafe fn table(&self, number: usize) -> NonNull<[u32; 2]> {
         // SAFETY: the caller's promise; within the allocation as `layout` made it, or at its end.
-        unsafe { self.start.byte_add(KEYS).cast().add(number) }
-    }
-
-    unsafe fn name_start(&self, number: usize) -> NonNull<u32> {
-        // SAFETY: as above.
-        unsafe { self.start.byte_add(starts_at(self.len)).cast().add(number) }
+        unsafe { self.start.byte_add(TABLE).cast().add(number) }
     }
 
     unsafe fn subscriptions(&self, number: usize) -> NonNull<Subscriptions<S>> {

@@ -4,7 +4,7 @@
 //!
 //! 1. *Published blocks never change.* What is reachable from a root pointer is only read.
 //! 2. *Blocks are reached only from a root, under a guard taken before the root was loaded.*
-//!    References are bound to the guard by `Live`, `LiveSet` and `LiveLevel`.
+//!    References are bound to the guard by `Live`, `LiveSet`, `LiveLevel` and `LiveBucket`.
 //! 3. *A version of a root owns its blocks as a tree*: no block is linked to twice within one
 //!    version, and roots share none. Two versions share blocks; those of the older that the newer
 //!    does not share are exactly what the update between them retired.
