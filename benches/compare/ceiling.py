@@ -24,10 +24,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 
-from measure import GENERATOR_CORE, SERVER_CORE, Failed, enter_network, load, on_cores, process
-from peers import ROOT, TIDECAST, Place, all_peers
+from measure import GENERATOR_CORE, enter_network, load, server
+from peers import ROOT, TIDECAST, all_peers
 from rows import SUBSCRIBERS, Row, fanout
 
 # `CLONE_NEWNS` of <sched.h>.
@@ -81,15 +80,10 @@ def broker(binary: pathlib.Path | None, size: int, window: int, seconds: float) 
     """CPU seconds for each million deliveries, and messages in a send."""
     peer = all_peers(binary)["tidecast"]
     row = Row("", fanout(window, size=size))
-    with tempfile.TemporaryDirectory(prefix="tidecast-ceiling-") as directory:
-        said = pathlib.Path(directory) / "output"
-        command = peer.command(Place(threads=1, compressed=False, directory=pathlib.Path(directory)))
-        with said.open("w") as log, process(on_cores(SERVER_CORE, command), stdout=log) as started:
-            while "listening" not in said.read_text():
-                if started.poll() is not None:
-                    raise Failed("the broker did not start")
-                time.sleep(0.02)
-            report = load(binary or TIDECAST, peer, row, [started.pid], seconds, None)
+    with tempfile.NamedTemporaryFile(prefix="tidecast-ceiling-") as output:
+        said = pathlib.Path(output.name)
+        with server("tidecast", peer, row, said) as pids:
+            report = load(binary or TIDECAST, peer, row, pids, seconds, None)
         totals = dict(re.findall(r"(\w+) (\d+)", said.read_text()))
     cost = report["server"]["cpu_seconds_per_million_deliveries"]
     return cost, int(totals["delivered"]) / int(totals["sends"])

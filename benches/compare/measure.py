@@ -74,12 +74,12 @@ def process(command: list[str], **streams) -> Iterator[subprocess.Popen]:
 
 
 @contextlib.contextmanager
-def server(name: str, peer: Peer, row: Row) -> Iterator[list[int]]:
-    """A server that takes connections; gives the pids of the processes that do its work."""
+def server(name: str, peer: Peer, row: Row, said: pathlib.Path | None = None) -> Iterator[list[int]]:
+    """A server that takes connections; gives the pids of the processes that do its work. What it says is in `said`."""
     with tempfile.TemporaryDirectory(prefix="tidecast-compare-") as directory:
         # Its workers may have another user than it has.
         os.chmod(directory, 0o755)
-        said = pathlib.Path(directory) / "output"
+        said = said or pathlib.Path(directory) / "output"
         place = Place(threads=row.cores, compressed=row.compressed, directory=pathlib.Path(directory))
         cores = SERVER_CORE if row.cores == 1 else f"{SERVER_CORE},{GENERATOR_CORE}"
         with (

@@ -11,7 +11,7 @@ use crate::delivery::Delivery;
 use crate::directory::Directory;
 use crate::index::Index;
 use crate::message::{Kept, Message, OwnedMessage, Pick};
-use crate::routes::{Route, Routes};
+use crate::routes::Routes;
 use crate::run::Run;
 use crate::session::{Face, RawFace, Session, SessionId};
 use crate::shares::{Share, Shares};
@@ -54,6 +54,14 @@ impl Shared {
     pub fn with_strategy(strategy: Strategy) -> Shared {
         Shared {
             router: Router::with_strategy(strategy),
+        }
+    }
+
+    /// What `worker` has in the router.
+    fn directory(&self, worker: u16) -> Directory<'_> {
+        Directory {
+            router: &self.router,
+            worker,
         }
     }
 
@@ -244,7 +252,7 @@ impl<E: Copy> Broker<E> {
         };
         self.open(id, Face::Raw(Box::new(face)), rendition);
         if target.mode != Mode::Publish {
-            let list = self.directory().list(&target.filter);
+            let list = self.shared.directory(self.worker).list(&target.filter);
             self.join(id, &target.filter, list, target.slow.unwrap_or(self.limits.slow), out);
         }
     }
@@ -330,20 +338,19 @@ impl<E: Copy> Broker<E> {
             }
         }
         let message = owned.as_message();
-        let no_lists = Route::default();
-        let route = if owned.is_for_lists() {
+        let lists = if owned.is_for_lists() {
             // The worker that forwarded it has checked the topic by the same limits.
             let route = self
                 .routes
                 .resolve(message.topic, &self.limits.topics, &self.shared.router, self.worker);
-            route.unwrap_or(&no_lists)
+            route.map_or(&[][..], |route| &route.lists)
         } else {
-            &no_lists
+            &[]
         };
         let delivery = Delivery {
             message: &message,
             kept: Some(owned.kept()),
-            lists: &route.lists,
+            lists,
             picked: &self.picked,
             except: None,
             keys: &self.keys,
@@ -517,7 +524,7 @@ impl<E: Copy> Broker<E> {
         if self.index.membership(session, list).is_none() {
             return;
         }
-        if let Some(filter) = self.index.filter(list, self.directory()) {
+        if let Some(filter) = self.index.filter(list, self.shared.directory(self.worker)) {
             let filter = filter.as_str();
             self.say(
                 id,
@@ -547,11 +554,11 @@ impl<E: Copy> Broker<E> {
                 return Ok(());
             }
         }
-        let list = self.directory().list(&filter);
+        let list = self.shared.directory(self.worker).list(&filter);
         if let Some(place) = list.and_then(|list| self.index.membership(session, list)) {
             if let Some(slow) = slow {
-                self.stats.delivered += self.run.deliver(&self.index, out);
-                self.index.set_slow(session, place, slow);
+                self.settle(out);
+                self.index.set_slow(&self.sessions[id.index()], place, slow);
             }
             return Ok(());
         }
@@ -564,14 +571,6 @@ impl<E: Copy> Broker<E> {
         }
         self.join(id, &filter, list, slow.unwrap_or(self.limits.slow), out);
         Ok(())
-    }
-
-    /// What this worker has in the router.
-    fn directory(&self) -> Directory<'_> {
-        Directory {
-            router: &self.shared.router,
-            worker: self.worker,
-        }
     }
 
     /// Subscribes a session, `list` being that of the filter.
@@ -590,7 +589,7 @@ impl<E: Copy> Broker<E> {
                 .join(worker, id, filter, |member| router.subscribe(filter, member));
         } else {
             let session = &mut self.sessions[id.index()];
-            let directory = Directory { router, worker };
+            let directory = self.shared.directory(worker);
             self.index.join(id, session, (filter, list), slow, directory);
         }
         self.stats.subscriptions += 1;
@@ -598,10 +597,7 @@ impl<E: Copy> Broker<E> {
 
     fn leave(&mut self, id: SessionId, place: usize, out: &mut impl Output<Encoded = E>) {
         self.settle(out);
-        let directory = Directory {
-            router: &self.shared.router,
-            worker: self.worker,
-        };
+        let directory = self.shared.directory(self.worker);
         self.index.leave(&mut self.sessions, id, place, directory);
         self.stats.subscriptions -= 1;
     }
@@ -620,7 +616,8 @@ impl<E: Copy> Broker<E> {
         }
         let session = &self.sessions[id.index()];
         let place = self
-            .directory()
+            .shared
+            .directory(self.worker)
             .list(&filter)
             .and_then(|list| self.index.membership(session, list))
             .ok_or_else(|| {
@@ -743,7 +740,7 @@ impl<E: Copy> Broker<E> {
     /// Checks what has to hold between calls.
     #[cfg(test)]
     pub(crate) fn check(&self) {
-        self.index.check(&self.sessions, self.directory());
+        self.index.check(&self.sessions, self.shared.directory(self.worker));
     }
 }
 

@@ -10,7 +10,7 @@ use crate::workers::WorkerSet;
 const KEPT: usize = 1 << 16;
 
 /// Who wants a topic.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Route {
     /// The router's generation before the question was asked.
     generation: u64,

@@ -119,6 +119,17 @@ struct Payload {
     size: usize,
 }
 
+/// What is the same for all scenarios that publish.
+#[derive(Debug, Args)]
+struct Sending {
+    #[command(flatten)]
+    payload: Payload,
+    #[command(flatten)]
+    timing: Timing,
+    #[command(flatten)]
+    common: Common,
+}
+
 /// Publish to one topic with many subscribers, check every delivery, and print rates and latencies
 ///
 /// A delivery that is lost, duplicated or out of order, and a connection that breaks, make the exit code 5.
@@ -131,11 +142,7 @@ pub(super) struct FanoutArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     publishers: u32,
     #[command(flatten)]
-    payload: Payload,
-    #[command(flatten)]
-    timing: Timing,
-    #[command(flatten)]
-    common: Common,
+    sending: Sending,
 }
 
 /// Publish to one topic by many, with few subscribers
@@ -148,11 +155,7 @@ pub(super) struct FaninArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     subscribers: u32,
     #[command(flatten)]
-    payload: Payload,
-    #[command(flatten)]
-    timing: Timing,
-    #[command(flatten)]
-    common: Common,
+    sending: Sending,
 }
 
 /// Publish to many topics, each with publishers and subscribers of its own
@@ -171,11 +174,7 @@ pub(super) struct ManyTopicsArgs {
     #[arg(long, value_name = "EXPONENT")]
     zipf: Option<f64>,
     #[command(flatten)]
-    payload: Payload,
-    #[command(flatten)]
-    timing: Timing,
-    #[command(flatten)]
-    common: Common,
+    sending: Sending,
 }
 
 /// Send to oneself and measure round trips, by a topic of its own for each connection, or on --path of an echo server
@@ -185,11 +184,7 @@ pub(super) struct EchoArgs {
     #[arg(long, value_name = "N", default_value_t = 100)]
     connections: u32,
     #[command(flatten)]
-    payload: Payload,
-    #[command(flatten)]
-    timing: Timing,
-    #[command(flatten)]
-    common: Common,
+    sending: Sending,
 }
 
 /// Publish to subscribers of which some stop reading: the others are measured, and what the broker did to the slow is told
@@ -208,11 +203,7 @@ pub(super) struct SlowArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     publishers: u32,
     #[command(flatten)]
-    payload: Payload,
-    #[command(flatten)]
-    timing: Timing,
-    #[command(flatten)]
-    common: Common,
+    sending: Sending,
 }
 
 /// Publish to a topic that nobody subscribes to: how fast the broker takes messages in
@@ -226,11 +217,7 @@ pub(super) struct IngestArgs {
     #[arg(long, value_name = "N", default_value_t = 10)]
     publishers: u32,
     #[command(flatten)]
-    payload: Payload,
-    #[command(flatten)]
-    timing: Timing,
-    #[command(flatten)]
-    common: Common,
+    sending: Sending,
 }
 
 /// Subscribe and unsubscribe, each command confirmed, on its own or beside a fan-out
@@ -255,11 +242,7 @@ pub(super) struct ChurnArgs {
     #[arg(long, value_name = "RATE", conflicts_with = "fanout_window")]
     fanout_rate: Option<String>,
     #[command(flatten)]
-    payload: Payload,
-    #[command(flatten)]
-    timing: Timing,
-    #[command(flatten)]
-    common: Common,
+    sending: Sending,
 }
 
 /// Open connections and close them again
@@ -350,18 +333,14 @@ impl Timing {
     }
 }
 
-/// The plan of a scenario with all kinds of settings.
-fn plan<'a>(
-    scenario: Scenario,
-    payload: &Payload,
-    timing: &Timing,
-    common: &'a Common,
-    (protocol, window): (Protocol, u32),
-) -> Planned<'a> {
-    let mut plan = common.plan(scenario, protocol);
-    plan.size = payload.size;
-    timing.apply(window, &mut plan)?;
-    Ok((plan, &common.output))
+impl Sending {
+    /// The plan of a scenario, with what protocol and window are if none is given.
+    fn plan(&self, scenario: Scenario, protocol: Protocol, window: u32) -> Planned<'_> {
+        let mut plan = self.common.plan(scenario, protocol);
+        plan.size = self.payload.size;
+        self.timing.apply(window, &mut plan)?;
+        Ok((plan, &self.common.output))
+    }
 }
 
 impl FanoutArgs {
@@ -370,7 +349,7 @@ impl FanoutArgs {
             publishers: self.publishers,
             subscribers: self.subscribers,
         };
-        plan(scenario, &self.payload, &self.timing, &self.common, (Protocol::Raw, 32))
+        self.sending.plan(scenario, Protocol::Raw, 32)
     }
 }
 
@@ -380,7 +359,7 @@ impl FaninArgs {
             publishers: self.publishers,
             subscribers: self.subscribers,
         };
-        plan(scenario, &self.payload, &self.timing, &self.common, (Protocol::Raw, 32))
+        self.sending.plan(scenario, Protocol::Raw, 32)
     }
 }
 
@@ -392,7 +371,7 @@ impl ManyTopicsArgs {
             subscribers: self.subscribers,
             zipf: self.zipf,
         };
-        plan(scenario, &self.payload, &self.timing, &self.common, (Protocol::Raw, 1))
+        self.sending.plan(scenario, Protocol::Raw, 1)
     }
 }
 
@@ -401,7 +380,7 @@ impl EchoArgs {
         let scenario = Scenario::Echo {
             connections: self.connections,
         };
-        plan(scenario, &self.payload, &self.timing, &self.common, (Protocol::Raw, 1))
+        self.sending.plan(scenario, Protocol::Raw, 1)
     }
 }
 
@@ -413,7 +392,7 @@ impl SlowArgs {
             slow: part(&self.slow, self.subscribers)?,
             policy: self.policy,
         };
-        plan(scenario, &self.payload, &self.timing, &self.common, (Protocol::Raw, 32))
+        self.sending.plan(scenario, Protocol::Raw, 32)
     }
 }
 
@@ -422,20 +401,14 @@ impl IngestArgs {
         let scenario = Scenario::Ingest {
             publishers: self.publishers,
         };
-        plan(
-            scenario,
-            &self.payload,
-            &self.timing,
-            &self.common,
-            (Protocol::Raw, 4096),
-        )
+        self.sending.plan(scenario, Protocol::Raw, 4096)
     }
 }
 
 impl ChurnArgs {
     pub(super) fn plan(&self) -> Planned<'_> {
         let load = match &self.fanout_rate {
-            Some(rate) => Load::parse_rate(rate, self.timing.duration)?,
+            Some(rate) => Load::parse_rate(rate, self.sending.timing.duration)?,
             None => Load::Window(self.fanout_window),
         };
         if matches!(load, Load::Steps(_)) {
@@ -451,13 +424,7 @@ impl ChurnArgs {
             filters: self.filters,
             beside,
         };
-        plan(
-            scenario,
-            &self.payload,
-            &self.timing,
-            &self.common,
-            (Protocol::Json, 16),
-        )
+        self.sending.plan(scenario, Protocol::Json, 16)
     }
 }
 

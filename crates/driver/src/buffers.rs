@@ -53,12 +53,7 @@ struct State {
 impl BufferRing {
     /// `count` buffers (a power of two, at most 32,768) of `size` bytes each.
     pub(crate) fn new(count: u16, size: u32) -> io::Result<BufferRing> {
-        if !count.is_power_of_two() || count > 1 << 15 || size == 0 {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("{count} receive buffers of {size} bytes: the count has to be a power of two up to 32768"),
-            ));
-        }
+        Self::check(count, size)?;
         let ring = BufferRing {
             entries: allocate(Self::entries_layout(count)).cast(),
             memory: allocate(Self::memory_layout(count, size)),
@@ -73,6 +68,17 @@ impl BufferRing {
         }
         ring.commit();
         Ok(ring)
+    }
+
+    /// Whether there can be so many buffers of that size.
+    pub(crate) fn check(count: u16, size: u32) -> io::Result<()> {
+        if !count.is_power_of_two() || count > 1 << 15 || size == 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{count} receive buffers of {size} bytes: the count has to be a power of two up to 32768"),
+            ));
+        }
+        Ok(())
     }
 
     fn entries_layout(count: u16) -> Layout {

@@ -423,6 +423,7 @@ fn provide_buffers(uring: &IoUring, config: &Config) -> io::Result<BufferRing> {
                 .register_buf_ring_with_flags(buffers.address(), buffers.count(), BUFFER_GROUP, flags)
         }
     };
+    BufferRing::check(config.buffers, config.buffer_size)?;
     let few = BufferRing::new((config.buffers / FEWER).max(MIN_BUFFERS), config.buffer_size * LARGER)?;
     match provide(&few, PIECE_BY_PIECE) {
         Ok(()) => Ok(few),

@@ -17,8 +17,8 @@ const PRIVATE: usize = RENDITIONS;
 const GATHERED: usize = PRIVATE + 1;
 const LOGS: usize = GATHERED + 1;
 
-/// Deliveries after which a turn flushes before it goes on: a few milliseconds' worth.
-const DELIVERIES_PER_FLUSH: usize = 1 << 17;
+/// Additions to queues after which a turn flushes before it goes on: a few milliseconds' worth.
+const PUSHES_PER_FLUSH: usize = 1 << 17;
 /// Bytes of logs after which a turn flushes before it goes on: 35,000 replies to small commands are some 30 ms, and
 /// more would only take more sends.
 const BYTES_PER_FLUSH: usize = 1 << 20;
@@ -148,8 +148,6 @@ pub(crate) struct Fanout {
     pub(crate) stalled: Option<Stalled>,
     /// Set when the broker wants the session of the command at hand closed.
     pub(crate) closing: Option<Closing>,
-    /// Deliveries since the last flush.
-    deliveries: usize,
     /// How often something was put to a queue since the last flush.
     pushes: usize,
     /// Messages that slow policies dropped.
@@ -196,7 +194,6 @@ impl Fanout {
             to_wake: WorkerSet::EMPTY,
             stalled: None,
             closing: None,
-            deliveries: 0,
             pushes: 0,
             dropped: 0,
             appended: 0,
@@ -227,7 +224,7 @@ impl Fanout {
 
     /// Whether so much was produced since the last flush that it is time for the next.
     pub(crate) fn is_full(&self) -> bool {
-        self.deliveries >= DELIVERIES_PER_FLUSH || self.appended >= BYTES_PER_FLUSH
+        self.pushes >= PUSHES_PER_FLUSH || self.appended >= BYTES_PER_FLUSH
     }
 
     /// Whether more may be produced after a flush, which sends one piece of each queue: what is not sent yet either
@@ -332,10 +329,10 @@ impl Fanout {
     #[inline]
     fn push(&mut self, slot: u32, range: Range, slow: Slow) {
         let lane = &mut self.lanes[slot as usize];
+        self.pushes += 1;
         if lane.sealed {
             return;
         }
-        self.pushes += 1;
         if lane.backlog.is_some() || (slow != Slow::Close && lane.pace == Pace::Blocked) {
             return self.hold_back(slot, range, slow);
         }
@@ -416,7 +413,6 @@ impl Fanout {
             }
             lane.queue.gather(&mut self.outbox, GATHERED);
         }
-        self.deliveries = 0;
         self.pushes = 0;
         self.appended = 0;
     }
@@ -598,7 +594,6 @@ impl Output for Fanout {
 
     #[inline]
     fn deliver(&mut self, session: SessionId, whole: Range, parts: impl Iterator<Item = (Range, Slow)>) {
-        self.deliveries += 1;
         let lane = &mut self.lanes[session.0 as usize];
         if lane.pace == Pace::Blocked || lane.backlog.is_some() {
             for (range, slow) in parts {
