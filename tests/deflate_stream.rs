@@ -109,7 +109,7 @@ fn streams_of_period_clients_are_inflated_and_answered_in_kind() {
             ],
         ),
     ];
-    let broker = Broker::start(&[]);
+    let broker = Broker::start(&["--origins", "*"]);
     for (number, (what, version, dialogue)) in dialogues.into_iter().enumerate() {
         for by_byte in [false, true] {
             let mut stream = Stream::open(&broker, version, &format!("period%2F{number}"));
@@ -127,7 +127,7 @@ fn streams_of_period_clients_are_inflated_and_answered_in_kind() {
 
 #[test]
 fn all_who_have_the_extension_and_all_who_have_not_get_the_same_messages() {
-    let broker = Broker::start(&[]);
+    let broker = Broker::start(&["--origins", "*"]);
     let mut streams: Vec<_> = (0..16).map(|i| Stream::open(&broker, 6 + i % 3, "mixed")).collect();
     let mut plain: Vec<_> = (0..8).map(|_| client(&broker.ws("/t/mixed?mode=sub"))).collect();
     let mut json = json_client(&broker);
@@ -172,7 +172,7 @@ fn stream_version(stream: &mut Stream) -> u8 {
 
 #[test]
 fn what_inflates_without_end_is_refused_and_costs_no_memory() {
-    let broker = Broker::start(&["--max-message", "64K"]);
+    let broker = Broker::start(&["--max-message", "64K", "--origins", "*"]);
     let mut stream = Stream::open(&broker, 7, "bomb");
     // A frame that announces 1 TiB of zeros.
     let mut frame = hex("82ff0000010000000000 00000000");
@@ -193,7 +193,7 @@ fn what_inflates_without_end_is_refused_and_costs_no_memory() {
 #[test]
 fn a_client_that_may_not_mean_it_is_not_taken_by_its_word() {
     // Without a subprotocol libwebsockets offers the extension and does not switch it on.
-    let broker = Broker::start(&[]);
+    let broker = Broker::start(&["--origins", "*"]);
     let mut peer = Peer::connect(&broker);
     let headers = "Sec-WebSocket-Extensions: deflate-stream\r\nSec-WebSocket-Version: 7\r\n";
     peer.say(upgrade("/t/echo", headers).as_bytes());

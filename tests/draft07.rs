@@ -37,7 +37,7 @@ fn connect(broker: &Broker) -> Peer {
 
 #[test]
 fn the_vectors_of_draft_07_are_understood_and_answered() {
-    let broker = Broker::start(&[]);
+    let broker = Broker::start(&["--origins", "*"]);
     let mut peer = connect(&broker);
     let dialogue = [
         ("text", "8185 37fa213d 7f9f4d5158", "810548656c6c6f"),
@@ -74,7 +74,7 @@ fn the_vectors_of_draft_07_are_understood_and_answered() {
 
 #[test]
 fn a_long_message_uses_both_forms_of_the_extended_length() {
-    let broker = Broker::start(&[]);
+    let broker = Broker::start(&["--origins", "*"]);
     let mut peer = connect(&broker);
     for size in [300, 65_536] {
         let payload: Vec<u8> = (b'a'..=b'z').cycle().take(size).collect();
@@ -85,7 +85,7 @@ fn a_long_message_uses_both_forms_of_the_extended_length() {
 
 #[test]
 fn what_draft_07_forbids_is_closed_with_a_code_it_knows() {
-    let broker = Broker::start(&["--max-message", "1000"]);
+    let broker = Broker::start(&["--max-message", "1000", "--origins", "*"]);
     for (what, said, code) in [
         ("an unmasked frame", hex("810548656c6c6f"), 1002),
         ("a reserved bit", masked(0xc1, b"x"), 1002),
@@ -109,7 +109,7 @@ fn what_draft_07_forbids_is_closed_with_a_code_it_knows() {
 
 #[test]
 fn a_close_code_laid_over_by_the_key_still_ends_in_order() {
-    let broker = Broker::start(&[]);
+    let broker = Broker::start(&["--origins", "*"]);
     let mut peer = connect(&broker);
     // libwebsockets masks the status of a close of its own wrongly: 62964 here.
     peer.say(&masked(0x88, &62_964u16.to_be_bytes()));
@@ -121,7 +121,7 @@ fn a_close_code_laid_over_by_the_key_still_ends_in_order() {
 
 #[test]
 fn no_frame_comes_in_one_read_with_the_response() {
-    let broker = Broker::start(&[]);
+    let broker = Broker::start(&["--origins", "*"]);
     let mut publisher = client(&broker.ws("/t/echo?mode=pub"));
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -149,7 +149,7 @@ fn no_frame_comes_in_one_read_with_the_response() {
 
 #[test]
 fn clients_of_all_versions_on_both_workers_share_a_topic() {
-    let broker = Broker::start(&[]);
+    let broker = Broker::start(&["--origins", "*"]);
     let mut peers: Vec<_> = (0..24)
         .map(|i| Peer::open(&broker, "/t/mixed", [6, 7, 8, 13][i % 4]))
         .collect();
@@ -163,7 +163,7 @@ fn clients_of_all_versions_on_both_workers_share_a_topic() {
 
 #[test]
 fn a_client_that_leaves_right_behind_its_request_harms_nobody() {
-    let broker = Broker::start(&["--workers", "1"]);
+    let broker = Broker::start(&["--workers", "1", "--origins", "*"]);
     let mut bystander = json_client(&broker);
     for _ in 0..300 {
         Peer::connect(&broker).say(upgrade("/t/a", "Sec-WebSocket-Version: 7\r\n").as_bytes());

@@ -47,12 +47,12 @@ fn a_start_that_cannot_work_says_what_to_change() {
         (&["--listen", "192.0.2.1:80"], 1, "not an address of this machine"),
         (&["--listen", "localhost"], 2, "--listen"),
         (&["--workers", "0"], 2, "--workers"),
-        (&["--workers", "1000", "--listen", "127.0.0.1:0"], 1, "at most 256"),
+        (&["--workers", "1000", "--listen", "127.0.0.1:0"], 2, "1 to 256"),
         (&["--max-message", "lots"], 2, "1MiB"),
-        (&["--max-head", "10", "--listen", "127.0.0.1:0"], 1, "--max-head 10"),
+        (&["--max-head", "10", "--listen", "127.0.0.1:0"], 2, "--max-head 10"),
         (
             &["--max-connections", "2000000000", "--listen", "127.0.0.1:0"],
-            1,
+            2,
             "descriptor limit",
         ),
     ];

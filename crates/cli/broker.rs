@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use tidecast_client::wire::{Command, Reply, json};
 use tidecast_client::{Client, Error, Message, Options, code};
+use tidecast_server::config::parse_time;
 
 use crate::exit::Failure;
 
@@ -20,7 +21,7 @@ pub(crate) struct BrokerArgs {
     )]
     pub(crate) url: String,
     /// How long connecting and closing may take
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = crate::units::duration)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_time)]
     pub(crate) connect_timeout: Duration,
     /// Say on stderr what is being done
     #[arg(short, long, conflicts_with = "quiet")]

@@ -3,13 +3,13 @@
 
 mod bench;
 mod broker;
+mod config;
 #[cfg(test)]
 mod double;
 mod exit;
 mod r#pub;
 mod serve;
 mod sub;
-mod units;
 
 use std::process::ExitCode;
 
@@ -29,12 +29,14 @@ enum Task {
     Pub(r#pub::PubArgs),
     Sub(sub::SubArgs),
     Bench(bench::BenchArgs),
+    Config(config::ConfigArgs),
 }
 
 fn main() -> ExitCode {
     let (result, quiet) = match Cli::parse().task {
         Task::Serve(args) => (args.run(), false),
         Task::Bench(args) => (args.run(), false),
+        Task::Config(args) => (args.run(), false),
         Task::Pub(args) => {
             let quiet = args.quiet();
             (args.run(), quiet)

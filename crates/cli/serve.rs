@@ -1,221 +1,147 @@
 //! `tidecast serve`: runs the broker.
 
-use std::net::SocketAddr;
-use std::num::NonZeroUsize;
-use std::time::Duration;
+use std::path::PathBuf;
+use std::sync::LazyLock;
 
-use clap::{Args, ValueEnum};
-use tidecast_server::{Config, SlowPolicy, Strategy};
+use clap::builder::PossibleValue;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+use tidecast_server::config::{ConfigError, FILE_VARIABLE, Flag, Shape, Sources, flags};
 
-use crate::exit::Failure;
-use crate::units::{duration, size};
+use crate::exit::{Failure, USAGE};
 
 /// Run the broker
 ///
 /// It stops in order at SIGINT or SIGTERM: clients are told `bye` and when to come back, and closed with
-/// 1001.
+/// 1001. SIGHUP makes it read its configuration again.
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Every flag is also a setting of the file and a variable of the environment, --max-message is max_message and \
+TIDECAST_MAX_MESSAGE: `tidecast config example` prints all as a file.
+
 Examples:
   tidecast serve
   tidecast serve --listen 0.0.0.0:8080 --listen '[::]:8080'
   tidecast serve --workers 4 --max-message 64K --max-pending 16M
+  tidecast serve --config /etc/tidecast.toml
   TIDECAST_LISTEN=0.0.0.0:80 tidecast serve")]
 pub(crate) struct ServeArgs {
-    /// Listen on this address; give it again for more
-    #[arg(
-        long,
-        value_name = "ADDR",
-        default_value = "127.0.0.1:8080",
-        env = "TIDECAST_LISTEN",
-        value_delimiter = ','
-    )]
-    listen: Vec<SocketAddr>,
-    /// Worker threads [default: one for each core the process may use]
-    #[arg(long, value_name = "N", env = "TIDECAST_WORKERS")]
-    workers: Option<NonZeroUsize>,
-    /// The largest message accepted from a client
-    #[arg(long, value_name = "BYTES", default_value = "1MiB", value_parser = size, env = "TIDECAST_MAX_MESSAGE")]
-    max_message: usize,
-    /// Bytes that may wait for a slow subscriber before it is closed with 4000
-    #[arg(long, value_name = "BYTES", default_value = "4MiB", value_parser = size, env = "TIDECAST_MAX_PENDING")]
-    max_pending: usize,
-    /// Messages that may wait for it, if its slow policy drops messages
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 10_000,
-        env = "TIDECAST_MAX_PENDING_MESSAGES"
-    )]
-    max_pending_messages: usize,
-    /// What is done when a subscriber reads too slowly and did not say what it wants
-    #[arg(long, value_name = "POLICY", default_value = "close", env = "TIDECAST_SLOW")]
-    slow: Slow,
-    /// Connections of one worker [default: what the descriptor limit allows]
-    #[arg(long, value_name = "N", env = "TIDECAST_MAX_CONNECTIONS")]
-    max_connections: Option<u32>,
-    /// Subscriptions of one connection
-    #[arg(long, value_name = "N", default_value_t = 1000, env = "TIDECAST_MAX_SUBSCRIPTIONS")]
-    max_subscriptions: u32,
-    /// The longest topic or filter
-    #[arg(long, value_name = "BYTES", default_value_t = 255, env = "TIDECAST_MAX_TOPIC")]
-    max_topic: u16,
-    /// The most levels of a topic or filter
-    #[arg(long, value_name = "N", default_value_t = 16, env = "TIDECAST_MAX_LEVELS")]
-    max_levels: u8,
-    /// Which member of a shared subscription ($share/GROUP/FILTER) gets a message
-    #[arg(
-        long,
-        value_name = "STRATEGY",
-        default_value = "round-robin",
-        env = "TIDECAST_SHARE_STRATEGY"
-    )]
-    share_strategy: ShareStrategy,
-    /// Messages that may wait for a worker that is behind, before publishers on other workers are slowed down
-    #[arg(long, value_name = "N", default_value_t = 4096, env = "TIDECAST_MAILBOX_MESSAGES")]
-    mailbox_messages: usize,
-    /// The same in bytes of payload; one message is always taken
-    #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = size, env = "TIDECAST_MAILBOX_BYTES")]
-    mailbox_bytes: usize,
-    /// The versions of WebSocket that are accepted
-    #[arg(
-        long,
-        value_name = "N,…",
-        default_value = "13,8,7,6",
-        value_delimiter = ',',
-        env = "TIDECAST_VERSIONS"
-    )]
-    versions: Vec<u8>,
-    /// Compression of messages for clients that offer it, once for all of them: 1 (fast) to 9 (small), 0 for none
-    #[arg(long, value_name = "LEVEL", default_value_t = 4, env = "TIDECAST_COMPRESSION")]
-    compression: u8,
-    /// Messages of fewer bytes are not compressed
-    #[arg(long, value_name = "BYTES", default_value = "100", value_parser = size, env = "TIDECAST_COMPRESS_MIN")]
-    compress_min: usize,
-    /// Let clients compress with references to their earlier messages; each that does takes 48 KiB of --inflate-memory for
-    /// as long as it is connected
-    #[arg(long, env = "TIDECAST_CLIENT_CONTEXT_TAKEOVER")]
-    client_context_takeover: bool,
-    /// Memory of a worker for inflating what clients compress; one that finds none left is closed
-    #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = size, env = "TIDECAST_INFLATE_MEMORY")]
-    inflate_memory: usize,
-    /// After messages went out to connections, how long the next ones wait for more to go out with them: less work for the
-    /// system when many follow each other, and as much more latency; one that comes alone never waits
-    #[arg(long, value_name = "TIME", default_value = "0", value_parser = duration, env = "TIDECAST_FLUSH_DELAY")]
-    flush_delay: Duration,
-    /// The longest HTTP request head
-    #[arg(long, value_name = "BYTES", default_value = "16KiB", value_parser = size, env = "TIDECAST_MAX_HEAD")]
-    max_head: usize,
-    /// How long a request head may take to arrive
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration, env = "TIDECAST_HANDSHAKE_TIMEOUT")]
-    handshake_timeout: Duration,
-    /// Silence of a client after which it is pinged; 0 never pings
-    #[arg(long, value_name = "TIME", default_value = "25s", value_parser = duration, env = "TIDECAST_PING_INTERVAL")]
-    ping_interval: Duration,
-    /// How long after a ping a client has to be heard
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration, env = "TIDECAST_PONG_TIMEOUT")]
-    pong_timeout: Duration,
-    /// How long the closing handshake of a connection may take
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration, env = "TIDECAST_CLOSE_TIMEOUT")]
-    close_timeout: Duration,
-    /// How long a client may stay without sending a message, whatever it receives, before it is closed with 1001; 0 is
-    /// for ever
-    #[arg(long, value_name = "TIME", default_value = "0", value_parser = duration, env = "TIDECAST_IDLE_TIMEOUT")]
-    idle_timeout: Duration,
-    /// How long a stop waits for closing handshakes
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration, env = "TIDECAST_DRAIN_TIMEOUT")]
-    drain_timeout: Duration,
-    /// Do not bind each worker to a core of its own
-    #[arg(long, env = "TIDECAST_NO_PIN")]
-    no_pin: bool,
-}
-
-/// Names of the policies.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Slow {
-    /// It is closed with 4000
-    Close,
-    /// Messages that do not fit are dropped
-    DropNew,
-    /// The oldest messages that wait are dropped
-    DropOld,
-    /// Of messages with the same topic and key only the latest waits; besides, the oldest are dropped
-    Latest,
-}
-
-impl From<Slow> for SlowPolicy {
-    fn from(slow: Slow) -> Self {
-        match slow {
-            Slow::Close => SlowPolicy::Close,
-            Slow::DropNew => SlowPolicy::DropNew,
-            Slow::DropOld => SlowPolicy::DropOld,
-            Slow::Latest => SlowPolicy::Latest,
-        }
-    }
-}
-
-/// Names of the strategies.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum ShareStrategy {
-    /// One member after the other
-    RoundRobin,
-    /// Any member, all equally likely
-    Random,
-    /// For a topic always the same member, as long as it is there
-    Sticky,
-}
-
-impl From<ShareStrategy> for Strategy {
-    fn from(strategy: ShareStrategy) -> Self {
-        match strategy {
-            ShareStrategy::RoundRobin => Strategy::RoundRobin,
-            ShareStrategy::Random => Strategy::Random,
-            ShareStrategy::Sticky => Strategy::Sticky,
-        }
-    }
+    #[command(flatten)]
+    pub(crate) settings: Settings,
 }
 
 impl ServeArgs {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        tidecast_server::run(self.config()).map_err(|error| Failure::from(anyhow::Error::new(error)))
+        tidecast_server::run(&self.settings.sources()).map_err(failure)
+    }
+}
+
+/// A configuration that cannot be used is wrong usage, whoever wrote it where.
+pub(crate) fn failure(error: tidecast_server::Error) -> Failure {
+    let is_usage = matches!(error, tidecast_server::Error::Config(ConfigError(_)));
+    let mut failure = Failure::from(anyhow::Error::new(error));
+    if is_usage {
+        failure.code = USAGE;
+    }
+    failure
+}
+
+/// Every setting as a flag, and the file.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    file: Option<PathBuf>,
+    flags: Vec<(&'static str, Vec<String>)>,
+}
+
+/// Made once, as the command line refers to it as long as the process lives.
+static FLAGS: LazyLock<Vec<Flag>> = LazyLock::new(flags);
+const FILE: &str = "config";
+
+impl Settings {
+    /// Where settings come from: these, the environment, the file.
+    pub(crate) fn sources(self) -> Sources {
+        Sources {
+            file: self.file,
+            environment: std::env::vars_os().collect(),
+            flags: self.flags,
+        }
+    }
+}
+
+fn argument(flag: &'static Flag) -> Arg {
+    let argument = Arg::new(flag.name)
+        .long(flag.flag.as_str())
+        .help(flag.help.as_str())
+        .help_heading(flag.section);
+    if flag.meta.shape == Shape::Switch {
+        return argument.action(ArgAction::SetTrue);
+    }
+    let argument = argument
+        .value_name(flag.meta.value_name)
+        .action(ArgAction::Append)
+        .allow_hyphen_values(true);
+    let argument = match flag.default.as_deref() {
+        Some(default) => argument.default_value(default),
+        None => argument,
+    };
+    let values = |names: &'static [(&'static str, &'static str)]| {
+        let value = |(name, means): &(&'static str, &'static str)| PossibleValue::new(*name).help(*means);
+        names.iter().map(value).collect::<Vec<_>>()
+    };
+    match flag.meta.choices {
+        [] => argument,
+        choices => argument.value_parser(values(choices)),
+    }
+}
+
+impl Args for Settings {
+    fn augment_args(command: Command) -> Command {
+        let file = Arg::new(FILE)
+            .long(FILE)
+            .value_name("FILE")
+            .env(FILE_VARIABLE)
+            .value_parser(clap::value_parser!(PathBuf))
+            .help("Read settings from this file; flags and variables of the environment go before it");
+        command.arg(file).args(FLAGS.iter().map(argument))
     }
 
-    fn config(self) -> Config {
-        Config {
-            listen: self.listen,
-            workers: self.workers,
-            max_message: self.max_message,
-            max_pending: self.max_pending,
-            max_pending_messages: self.max_pending_messages,
-            slow: self.slow.into(),
-            max_connections: self.max_connections,
-            max_subscriptions: self.max_subscriptions,
-            max_topic: self.max_topic,
-            max_levels: self.max_levels,
-            share_strategy: self.share_strategy.into(),
-            mailbox_messages: self.mailbox_messages,
-            mailbox_bytes: self.mailbox_bytes,
-            versions: self.versions,
-            compression: self.compression,
-            compress_min: self.compress_min,
-            client_context_takeover: self.client_context_takeover,
-            inflate_memory: self.inflate_memory,
-            flush_delay: self.flush_delay,
-            max_head: self.max_head,
-            handshake_timeout: self.handshake_timeout,
-            ping_interval: self.ping_interval,
-            pong_timeout: self.pong_timeout,
-            close_timeout: self.close_timeout,
-            idle_timeout: self.idle_timeout,
-            drain_timeout: self.drain_timeout,
-            pin: !self.no_pin,
-        }
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Settings {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Settings, clap::Error> {
+        let is_given = |flag: &&Flag| matches.value_source(flag.name) == Some(ValueSource::CommandLine);
+        let values = |flag: &Flag| match flag.meta.shape {
+            Shape::Switch => Vec::new(),
+            Shape::One | Shape::List => matches
+                .get_many::<String>(flag.name)
+                .into_iter()
+                .flatten()
+                .cloned()
+                .collect(),
+        };
+        Ok(Settings {
+            file: matches.get_one::<PathBuf>(FILE).cloned(),
+            flags: FLAGS
+                .iter()
+                .filter(is_given)
+                .map(|flag| (flag.name, values(flag)))
+                .collect(),
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Settings::from_arg_matches(matches)?;
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use tidecast_server::config::Config;
 
     use super::*;
 
@@ -225,21 +151,28 @@ mod tests {
         args: ServeArgs,
     }
 
-    fn config(line: &[&str]) -> Config {
+    fn config(line: &[&str]) -> Result<Config, String> {
         let line = ["serve"].into_iter().chain(line.iter().copied());
-        Line::try_parse_from(line)
-            .unwrap_or_else(|error| panic!("{error}"))
+        let settings = Line::try_parse_from(line)
+            .map_err(|error| error.to_string())?
             .args
-            .config()
+            .settings;
+        let mut sources = settings.sources();
+        sources.environment.clear();
+        let loaded = sources.load().map_err(|error| error.to_string())?;
+        Ok(loaded.config)
     }
 
     #[test]
-    fn the_defaults_of_the_command_line_are_those_of_the_server() {
-        assert_eq!(format!("{:?}", config(&[])), format!("{:?}", Config::default()));
+    fn without_flags_everything_has_its_default() {
+        assert_eq!(
+            format!("{:?}", config(&[]).unwrap()),
+            format!("{:?}", Config::default())
+        );
     }
 
     #[test]
-    fn every_flag_reaches_its_setting() {
+    fn flags_of_every_shape_reach_their_settings() {
         let config = config(&[
             "--listen",
             "0.0.0.0:1",
@@ -249,95 +182,35 @@ mod tests {
             "3",
             "--max-message",
             "64K",
-            "--max-pending",
-            "1M",
-            "--max-pending-messages",
-            "55",
             "--slow",
             "drop-old",
-            "--max-connections",
-            "7",
-            "--max-subscriptions",
-            "8",
-            "--max-topic",
-            "100",
-            "--max-levels",
-            "5",
-            "--share-strategy",
-            "sticky",
-            "--mailbox-messages",
-            "10",
-            "--mailbox-bytes",
-            "11K",
-            "--versions",
-            "13,7",
-            "--compression",
-            "9",
-            "--compress-min",
-            "12",
-            "--client-context-takeover",
-            "--inflate-memory",
-            "13M",
-            "--flush-delay",
-            "2ms",
-            "--max-head",
-            "9KiB",
-            "--handshake-timeout",
-            "1",
             "--ping-interval",
             "0",
-            "--pong-timeout",
-            "2s",
-            "--close-timeout",
-            "300ms",
-            "--idle-timeout",
-            "2s",
-            "--drain-timeout",
-            "4",
+            "--client-context-takeover",
             "--no-pin",
-        ]);
-        let expected = Config {
-            listen: ["0.0.0.0:1", "[::1]:2", "127.0.0.1:3"]
-                .map(|address| address.parse().unwrap())
-                .to_vec(),
-            workers: NonZeroUsize::new(3),
-            max_message: 64 << 10,
-            max_pending: 1 << 20,
-            max_pending_messages: 55,
-            slow: SlowPolicy::DropOld,
-            max_connections: Some(7),
-            max_subscriptions: 8,
-            max_topic: 100,
-            max_levels: 5,
-            share_strategy: Strategy::Sticky,
-            mailbox_messages: 10,
-            mailbox_bytes: 11 << 10,
-            versions: vec![13, 7],
-            compression: 9,
-            compress_min: 12,
-            client_context_takeover: true,
-            inflate_memory: 13 << 20,
-            flush_delay: Duration::from_millis(2),
-            max_head: 9 << 10,
-            handshake_timeout: Duration::from_secs(1),
-            ping_interval: Duration::ZERO,
-            pong_timeout: Duration::from_secs(2),
-            close_timeout: Duration::from_millis(300),
-            idle_timeout: Duration::from_secs(2),
-            drain_timeout: Duration::from_secs(4),
-            pin: false,
-        };
-        assert_eq!(format!("{config:?}"), format!("{expected:?}"));
+        ])
+        .unwrap();
+        let listen: Vec<_> = config.server.listen.iter().map(ToString::to_string).collect();
+        assert_eq!(listen, ["0.0.0.0:1", "[::1]:2", "127.0.0.1:3"]);
+        assert_eq!(config.server.workers, Some(3));
+        assert_eq!(config.limits.max_message, 64 << 10);
+        assert_eq!(config.limits.slow, tidecast_server::SlowPolicy::DropOld);
+        assert!(config.timeouts.ping_interval.is_zero());
+        assert!(config.websocket.client_context_takeover);
+        assert!(!config.server.pin);
     }
 
     #[test]
-    fn what_is_no_number_of_workers_is_a_usage_error() {
-        for line in [
-            ["serve", "--workers", "0"],
-            ["serve", "--max-message", "1X"],
-            ["serve", "--listen", "8080"],
+    fn what_cannot_be_is_refused_by_the_name_of_its_flag() {
+        for (line, word) in [
+            (["--workers", "0"], "--workers 0: 0 is out of range"),
+            (["--max-message", "1X"], "--max-message 1X: give bytes"),
+            (["--listen", "8080"], "--listen 8080: \"8080\" is no address"),
+            (["--slow", "never"], "--slow"),
+            (["--max-mesage", "1"], "--max-message"),
         ] {
-            assert!(Line::try_parse_from(line).is_err(), "{line:?}");
+            let error = config(&line).unwrap_err();
+            assert!(error.contains(word), "{line:?}: {error}");
         }
     }
 }

@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use tidecast_client::wire::{Command, Kind, Payload, Reference, Reply};
+use tidecast_server::config::parse_time;
 
 use crate::broker::{Broker, BrokerArgs};
 use crate::exit::Failure;
@@ -28,7 +29,7 @@ pub(crate) struct SubArgs {
     #[arg(long, value_name = "N")]
     count: Option<u64>,
     /// Stop after this time; with --count that is a failure if fewer messages came
-    #[arg(long, value_name = "TIME", value_parser = crate::units::duration)]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
     timeout: Option<Duration>,
     /// Print one JSON object a line: topic, kind, payload, offset if there is one, received_ms
     #[arg(long, conflicts_with_all = ["raw", "topics"])]

@@ -115,6 +115,11 @@ impl Broker {
         self.out.find(what, |line| line.contains(what).then(|| line.to_owned()))
     }
 
+    /// A line of its standard error.
+    pub fn error(&self, what: &str) -> String {
+        self.err.find(what, |line| line.contains(what).then(|| line.to_owned()))
+    }
+
     /// Sends a signal by name.
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill")

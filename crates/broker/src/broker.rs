@@ -199,6 +199,14 @@ impl<E: Copy> Broker<E> {
         &self.limits
     }
 
+    /// Changes its limits, those of topics aside. What clients have already they keep.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = Limits {
+            topics: self.limits.topics,
+            ..limits
+        };
+    }
+
     /// A multiplexed connection was opened. It is greeted with `hello`, which carries `name`.
     ///
     /// Sessions of equal `rendition`, a number below [`RENDITIONS`], get the same bytes for a message.

@@ -9,9 +9,9 @@ use clap::Args;
 use tidecast_bench::{
     Beside, Compression, Extent, Gate, Load, Plan, Protocol, Scenario, SlowPolicy, Tls, TlsVersion, Trust, Version,
 };
+use tidecast_server::config::{parse_bytes, parse_time};
 
 use super::ShowProgress;
-use crate::units::{duration, size};
 
 /// What is the same for all scenarios.
 #[derive(Debug, Args)]
@@ -102,10 +102,10 @@ struct Timing {
     #[arg(long, value_name = "RATE", conflicts_with = "window")]
     rate: Option<String>,
     /// How long to measure; with steps, each that does not say how long
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_time)]
     duration: Duration,
     /// How long to run before
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_time)]
     warmup: Duration,
     /// Send and measure so many per publisher instead (churn: per connection; connect: per thread)
     #[arg(long, value_name = "N", conflicts_with_all = ["duration", "warmup"])]
@@ -115,7 +115,7 @@ struct Timing {
 #[derive(Debug, Args)]
 struct Payload {
     /// Bytes of a payload; at least 16, with json 24, for what the generator measures with
-    #[arg(long, value_name = "BYTES", default_value = "128", value_parser = size)]
+    #[arg(long, value_name = "BYTES", default_value = "128", value_parser = parse_bytes)]
     size: usize,
 }
 
@@ -267,7 +267,7 @@ pub(super) struct IdleArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     subscriptions: u32,
     /// How long to hold them
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_time)]
     duration: Duration,
     #[command(flatten)]
     common: Common,

@@ -12,9 +12,8 @@
 //! Start reading at [`run`].
 #![forbid(unsafe_code)]
 
-mod config;
+pub mod config;
 mod run;
 
-pub use config::{Config, ConfigError};
-pub use run::{Error, run};
+pub use run::{Error, check, run};
 pub use tidecast_broker::{SlowPolicy, Strategy};

@@ -14,7 +14,7 @@ use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::config::{Config, ConfigError, Resolved};
+use crate::config::{Config, ConfigError, Loaded, Machine, Resolved, Sources};
 
 /// The page at `/`.
 const PAGE: &str = include_str!("../page/index.html");
@@ -28,7 +28,7 @@ const STOP_GRACE: Duration = Duration::from_secs(2);
 /// Why the broker could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A setting cannot be used.
+    /// Settings cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// An address cannot be listened on.
@@ -63,36 +63,62 @@ pub enum Error {
     Process(#[from] io::Error),
 }
 
+/// Reads a configuration and checks it as [`run`] does before it starts.
+///
+/// # Errors
+/// Whatever is wrong with it.
+pub fn check(sources: &Sources) -> Result<Loaded, Error> {
+    let loaded = sources.load()?;
+    loaded.resolve(&machine()?, PAGE)?;
+    Ok(loaded)
+}
+
+fn machine() -> io::Result<Machine> {
+    Ok(Machine {
+        cores: allowed_cores()?,
+        descriptors: descriptor_limit()?,
+    })
+}
+
 /// Runs a broker until SIGTERM or SIGINT, then says goodbye to every client. A second signal ends the process at once.
+/// SIGHUP makes it read its configuration again.
 ///
 /// Prints to standard output what listens where, and totals at the end.
 ///
 /// # Errors
 /// It cannot start, or a worker failed. Whatever was started is stopped before this returns.
-pub fn run(config: Config) -> Result<(), Error> {
-    let resolved = config.resolve(&allowed_cores()?, descriptor_limit()?, PAGE)?;
+pub fn run(sources: &Sources) -> Result<(), Error> {
+    let loaded = sources.load()?;
+    let resolved = loaded.resolve(&machine()?, PAGE)?;
+    warn(&loaded);
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         // Before anything can be connected to, so that no signal takes the process down unprepared.
         let mut signals = Signals::new()?;
         let mut workers = Workers::start(&resolved).await?;
         workers.announce();
-        let ended = tokio::select! {
-            name = signals.next() => {
-                say(format_args!("{name}: saying goodbye, for at most {:?}; once more ends at once", resolved.drain_timeout));
-                workers.order(Order::Drain(resolved.drain_timeout));
-                tokio::select! {
-                    ended = workers.join(resolved.drain_timeout + STOP_GRACE) => ended,
-                    name = signals.next() => {
-                        say(format_args!("{name}: ending at once"));
-                        process::exit(1);
+        let (mut config, mut drain_timeout) = (loaded.config, resolved.drain_timeout);
+        let ended = loop {
+            tokio::select! {
+                signal = signals.next() => match signal {
+                    Caught::Reload => drain_timeout = workers.reload(sources, &mut config).unwrap_or(drain_timeout),
+                    Caught::Stop(name) => {
+                        say(format_args!("{name}: saying goodbye, for at most {drain_timeout:?}; once more ends at once"));
+                        workers.order(&Order::Drain(drain_timeout));
+                        tokio::select! {
+                            ended = workers.join(drain_timeout + STOP_GRACE) => break ended,
+                            name = signals.next_stop() => {
+                                say(format_args!("{name}: ending at once"));
+                                process::exit(1);
+                            }
+                        }
                     }
+                },
+                failed = workers.next_end() => {
+                    workers.order(&Order::Drain(drain_timeout));
+                    let _ = workers.join(drain_timeout + STOP_GRACE).await;
+                    break Err(failed);
                 }
-            }
-            failed = workers.next_end() => {
-                workers.order(Order::Drain(resolved.drain_timeout));
-                let _ = workers.join(resolved.drain_timeout + STOP_GRACE).await;
-                Err(failed)
             }
         };
         workers.report();
@@ -105,9 +131,25 @@ fn say(line: std::fmt::Arguments<'_>) {
     let _ = writeln!(io::stdout().lock(), "{line}");
 }
 
+/// Tells what is odd about the configuration, for whoever watches.
+fn warn(loaded: &Loaded) {
+    for warning in &loaded.warnings {
+        let _ = writeln!(io::stderr().lock(), "tidecast: {warning}");
+    }
+}
+
+/// What a signal asks for.
+enum Caught {
+    /// Read the configuration again.
+    Reload,
+    /// Stop; the signal's name.
+    Stop(&'static str),
+}
+
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
@@ -115,13 +157,24 @@ impl Signals {
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
-    async fn next(&mut self) -> &'static str {
+    async fn next(&mut self) -> Caught {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.hangup.recv() => Caught::Reload,
+            _ = self.terminate.recv() => Caught::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Caught::Stop("SIGINT"),
+        }
+    }
+
+    /// The next signal to stop.
+    async fn next_stop(&mut self) -> &'static str {
+        loop {
+            if let Caught::Stop(name) = self.next().await {
+                return name;
+            }
         }
     }
 }
@@ -151,7 +204,7 @@ impl Workers {
         let shared = Arc::new(Shared::with_strategy(resolved.share_strategy));
         let mut addresses = Vec::new();
         let mut shares: Vec<Vec<Listener>> = (0..count).map(|_| Vec::new()).collect();
-        for address in &resolved.listen {
+        for address in &resolved.listeners {
             let listeners = listen(*address, BACKLOG, count)?;
             addresses.extend(listeners.first().map(Listener::address));
             shares
@@ -204,7 +257,7 @@ impl Workers {
             match workers.news.recv().await {
                 Some((_, News::Started)) => workers.running += 1,
                 Some((number, News::Failed(source))) => {
-                    workers.order(Order::Stop);
+                    workers.order(&Order::Stop);
                     return Err(Error::Start { number, source });
                 }
                 Some((number, News::Ended(reason))) => return Err(ended(number, reason)),
@@ -246,9 +299,42 @@ impl Workers {
         }
     }
 
-    fn order(&self, order: Order) {
+    fn order(&self, order: &Order) {
         for worker in 0..self.mesh.workers() {
-            self.mesh.order(worker, order);
+            self.mesh.order(worker, order.clone());
+        }
+    }
+
+    /// Reads the configuration again and hands it to the workers, as far as it can change; gives the time for a stop.
+    /// One that cannot be used changes nothing.
+    fn reload(&self, sources: &Sources, config: &mut Config) -> Option<Duration> {
+        let read = || -> Result<_, Error> {
+            let mut loaded = sources.load()?;
+            let kept = loaded.config.keep_fixed(config);
+            Ok((loaded.resolve(&machine()?, PAGE)?, loaded, kept))
+        };
+        match read() {
+            Ok((resolved, loaded, kept)) => {
+                warn(&loaded);
+                self.order(&Order::Configure(Arc::new(resolved.worker)));
+                *config = loaded.config;
+                if kept.is_empty() {
+                    say(format_args!("SIGHUP: configuration reloaded"));
+                } else {
+                    let kept = kept.join(", ");
+                    say(format_args!(
+                        "SIGHUP: configuration reloaded; to change {kept}, start the broker anew"
+                    ));
+                }
+                Some(resolved.drain_timeout)
+            }
+            Err(error) => {
+                let _ = writeln!(
+                    io::stderr().lock(),
+                    "tidecast: SIGHUP: the configuration cannot be used, nothing is changed:\n  {error}"
+                );
+                None
+            }
         }
     }
 

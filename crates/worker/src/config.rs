@@ -5,14 +5,21 @@ use std::time::Duration;
 
 use tidecast_broker::{Shared, SlowPolicy, TopicLimits};
 use tidecast_driver::Listener;
-use tidecast_websocket::{Timing, Versions};
+use tidecast_websocket::{Limits, Timing, Versions};
 
+use crate::backlog::Bounds;
 use crate::counters::Counters;
 use crate::mesh::Mesh;
+use crate::origin::Origin;
 
 /// Settings of a worker.
+///
+/// [`Order::Configure`](crate::Order::Configure) changes them while it runs, but for those with "fixed" in their
+/// documentation. What was agreed on with a connection when it was opened stays as it is.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// What holds on each listener, in their order; their number is fixed.
+    pub listeners: Vec<ListenerConfig>,
     /// The largest message accepted, in bytes.
     pub max_message: u32,
     /// Bytes that may wait for a connection that does not read, before it is closed or messages are dropped.
@@ -21,11 +28,11 @@ pub struct Config {
     pub max_pending_messages: usize,
     /// What is done with messages for a subscription that is behind and did not say.
     pub slow: SlowPolicy,
-    /// The most connections at a time.
+    /// The most connections at a time; fixed.
     pub max_connections: u32,
     /// The most subscriptions of one connection.
     pub max_subscriptions: u32,
-    /// What topics and filters may be.
+    /// What topics and filters may be; fixed.
     pub topics: TopicLimits,
     /// The longest request head, in bytes.
     pub max_head: usize,
@@ -33,16 +40,52 @@ pub struct Config {
     pub handshake_timeout: Duration,
     /// The versions of WebSocket that are accepted.
     pub versions: Versions,
-    /// Compression; none, if there is none.
+    /// Compression; none, if there is none. Fixed.
     pub compression: Option<Compression>,
     /// Pings and patience of open WebSockets.
     pub timing: Timing,
-    /// How long after a flush the next one waits for more to be sent with it; zero never waits.
+    /// How long after a flush the next one waits for more to be sent with it; zero never waits. Fixed.
     pub flush_delay: Duration,
-    /// The core to run on; any, if there is none.
+    /// The core to run on; any, if there is none. Fixed.
     pub core: Option<usize>,
     /// The page at `/`.
     pub page: &'static str,
+}
+
+impl Config {
+    /// What the broker is told of it.
+    pub(crate) fn broker_limits(&self) -> tidecast_broker::Limits {
+        tidecast_broker::Limits {
+            topics: self.topics,
+            subscriptions: self.max_subscriptions,
+            slow: self.slow,
+            message: self.max_message as usize,
+            ping_ms: self.timing.ping_interval.0,
+        }
+    }
+
+    /// How far behind a connection may be.
+    pub(crate) fn bounds(&self) -> Bounds {
+        Bounds {
+            bytes: self.max_pending,
+            messages: self.max_pending_messages,
+        }
+    }
+
+    /// What a connection may send.
+    pub(crate) fn message_limits(&self) -> Limits {
+        Limits {
+            max_message: self.max_message,
+            ..Limits::default()
+        }
+    }
+}
+
+/// What holds on one listener.
+#[derive(Clone, Debug)]
+pub struct ListenerConfig {
+    /// The pages that may connect.
+    pub origins: Arc<[Origin]>,
 }
 
 /// Settings of compression.

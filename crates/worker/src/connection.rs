@@ -24,7 +24,12 @@ pub(crate) enum Phase {
     #[default]
     Free,
     /// The request head is coming in.
-    Head { bytes: Vec<u8>, deadline: Millis },
+    Head {
+        bytes: Vec<u8>,
+        deadline: Millis,
+        /// The number of the listener that it came by.
+        listener: u16,
+    },
     /// A WebSocket.
     Open(Connection),
     /// An HTTP response goes out, then the connection is closed.

@@ -43,6 +43,8 @@ counters! {
     pages,
     /// Requests refused: not HTTP, not found, a handshake that breaks the rules, a head too large.
     requests_refused,
+    /// Handshakes refused because of the page that they came from.
+    origins_refused,
     /// Requests that did not arrive in time.
     requests_timed_out,
     /// Connections that broke the WebSocket protocol and were told so.

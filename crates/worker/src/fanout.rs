@@ -205,6 +205,11 @@ impl Fanout {
         }
     }
 
+    /// From now on a connection may be behind by so much.
+    pub(crate) fn set_bounds(&mut self, bounds: Bounds) {
+        self.bounds = bounds;
+    }
+
     pub(crate) fn lane(&self, slot: u32) -> &Lane {
         &self.lanes[slot as usize]
     }

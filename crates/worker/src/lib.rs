@@ -21,6 +21,7 @@ mod counters;
 mod fanout;
 mod gather;
 mod mesh;
+mod origin;
 mod outbox;
 mod rendition;
 mod site;
@@ -29,7 +30,8 @@ mod sync;
 mod timers;
 mod worker;
 
-pub use config::{Compression, Config, Parts};
+pub use config::{Compression, Config, ListenerConfig, Parts};
 pub use counters::{Counter, Counters, Totals};
 pub use mesh::{MailboxLimits, Mesh, Order};
+pub use origin::{Origin, OriginError, Port};
 pub use worker::{Worker, WorkerError};

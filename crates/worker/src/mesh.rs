@@ -9,6 +9,7 @@ use crossbeam_utils::CachePadded;
 use tidecast_broker::{OwnedMessage, WorkerSet};
 use tidecast_driver::{RingHandle, Waker};
 
+use crate::config::Config;
 use crate::sleep::Sleep;
 use crate::sync::{AtomicBool, AtomicUsize, fence};
 
@@ -25,8 +26,10 @@ pub struct MailboxLimits {
 const ORDERS: usize = 64;
 
 /// What the control plane tells a worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Order {
+    /// Take these settings over, as far as they can change while it runs: see [`Config`].
+    Configure(Arc<Config>),
     /// Accept no more, say goodbye to every connection, and end when all are closed or the time is up.
     Drain(Duration),
     /// End at once.
@@ -239,7 +242,7 @@ mod tests {
         assert!(!mesh.prepare_sleep(1, WorkerSet::EMPTY));
         mesh.order(0, Order::Stop);
         assert!(!mesh.prepare_sleep(0, WorkerSet::EMPTY));
-        assert_eq!(mesh.receive_order(0), Some(Order::Stop));
+        assert!(matches!(mesh.receive_order(0), Some(Order::Stop)));
     }
 
     #[test]

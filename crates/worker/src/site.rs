@@ -3,7 +3,10 @@
 use tidecast_broker::wire::{binary, json};
 use tidecast_broker::{Encoding, Target, TopicLimits};
 use tidecast_websocket::http::{Request, Response, percent_decode};
-use tidecast_websocket::{Accept, Extension, Upgrade, UpgradeError, Version, Versions};
+use tidecast_websocket::{Accept, Extension, Upgrade, Version, Versions};
+
+use crate::config::Config;
+use crate::origin::Origin;
 
 /// The subprotocols of multiplexed connections.
 const MULTIPLEXED: [(&str, Encoding); 2] = [
@@ -16,6 +19,9 @@ const BEARER: &str = "bearer.";
 /// What the built-in page may do: it is one file, and connects back to where it came from.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
      img-src data:; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Octets of an origin that are repeated to whoever is refused.
+const SHOWN_ORIGIN: usize = 200;
 
 /// What is served.
 #[derive(Clone, Debug)]
@@ -34,6 +40,8 @@ pub(crate) enum Answer {
     Page,
     /// A refusal.
     Refused,
+    /// A refusal because of the page that asks.
+    Foreign,
     /// The switch to a multiplexed WebSocket that is spoken to in this encoding.
     Multiplexed(Switch, Encoding),
     /// The switch to a WebSocket on one topic or filter.
@@ -48,15 +56,27 @@ pub(crate) struct Switch {
 }
 
 impl Site {
-    /// Answers `request`.
-    pub(crate) fn answer(&self, request: &Request<'_>, out: &mut Vec<u8>) -> Answer {
+    pub(crate) fn new(config: &Config) -> Site {
+        Site {
+            page: config.page,
+            versions: config.versions,
+            extensions: config.compression.map_or(Accept::NONE, |compression| Accept {
+                client_context_takeover: compression.client_context_takeover,
+                ..Accept::default()
+            }),
+            topics: config.topics,
+        }
+    }
+
+    /// Answers `request`, where pages of `origins` may connect.
+    pub(crate) fn answer(&self, request: &Request<'_>, origins: &[Origin], out: &mut Vec<u8>) -> Answer {
         let path = request.path();
         if path == "/" {
             self.root(request, out)
         } else if path == "/ws" {
-            self.multiplexed(request, out)
+            self.multiplexed(request, origins, out)
         } else if let Some(topic) = path.strip_prefix("/t/") {
-            self.raw(request, topic, out)
+            self.raw(request, topic, origins, out)
         } else {
             let hint = "Nothing is here. The page is at /, WebSockets are at /ws and /t/<topic>.";
             //= RFC 6455#section-4.2.2
@@ -97,13 +117,10 @@ impl Site {
         Answer::Page
     }
 
-    fn multiplexed(&self, request: &Request<'_>, out: &mut Vec<u8>) -> Answer {
-        let (upgrade, switch) = match self.switch(request) {
+    fn multiplexed(&self, request: &Request<'_>, origins: &[Origin], out: &mut Vec<u8>) -> Answer {
+        let (upgrade, switch) = match self.switch(request, origins, out) {
             Ok(agreed) => agreed,
-            Err(error) => {
-                error.write_response(out);
-                return Answer::Refused;
-            }
+            Err(refused) => return refused,
         };
         let mut offered = upgrade.protocols().filter(|item| !is_credentials(item)).peekable();
         if offered.peek().is_none() {
@@ -121,10 +138,36 @@ impl Site {
         Answer::Multiplexed(switch, encoding)
     }
 
-    /// Checks the handshake and chooses among the extensions that are offered.
-    fn switch<'b, 'r>(&self, request: &'r Request<'b>) -> Result<(Upgrade<'b, 'r>, Switch), UpgradeError> {
-        let upgrade = Upgrade::from_request(request, self.versions)?;
-        let extension = upgrade.negotiate(&self.extensions)?;
+    /// Checks the handshake and chooses among the extensions that are offered; otherwise refuses.
+    fn switch<'b, 'r>(
+        &self,
+        request: &'r Request<'b>,
+        origins: &[Origin],
+        out: &mut Vec<u8>,
+    ) -> Result<(Upgrade<'b, 'r>, Switch), Answer> {
+        let agreed = Upgrade::from_request(request, self.versions)
+            .and_then(|upgrade| Ok((upgrade.negotiate(&self.extensions)?, upgrade)));
+        let (extension, upgrade) = match agreed {
+            Ok(agreed) => agreed,
+            Err(error) => {
+                error.write_response(out);
+                return Err(Answer::Refused);
+            }
+        };
+        //= RFC 6455#section-4.2.2
+        //# If the server does not wish to accept this connection, it MUST return an appropriate HTTP error code (e.g., 403
+        //# Forbidden) and abort the WebSocket handshake described in this section.
+        if let Some(origin) = upgrade.origin()
+            && !origins
+                .iter()
+                .any(|pages| pages.permits(origin, request.header("Host")))
+        {
+            let origin: String = origin.chars().take(SHOWN_ORIGIN).collect();
+            let hint =
+                format!("Pages of {origin} may not connect here. The broker's operator can add them to `origins`.");
+            refuse(403, &hint, out);
+            return Err(Answer::Foreign);
+        }
         // libwebsockets of 2011 offers deflate-stream always, and without a subprotocol does not switch it on when it
         // is accepted. It tells nothing of itself, as browsers do.
         let trusted = upgrade.protocols().next().is_some() || request.header("User-Agent").is_some();
@@ -135,7 +178,7 @@ impl Site {
         Ok((upgrade, switch))
     }
 
-    fn raw(&self, request: &Request<'_>, topic: &str, out: &mut Vec<u8>) -> Answer {
+    fn raw(&self, request: &Request<'_>, topic: &str, origins: &[Origin], out: &mut Vec<u8>) -> Answer {
         let upgrading = request.wants_websocket();
         if !upgrading && request.method() == "POST" {
             let hint =
@@ -148,12 +191,9 @@ impl Site {
                 "Server-sent events are not available in this version of tidecast: open a WebSocket on this address.";
             return refuse(501, hint, out);
         }
-        let (upgrade, switch) = match self.switch(request) {
+        let (upgrade, switch) = match self.switch(request, origins, out) {
             Ok(agreed) => agreed,
-            Err(error) => {
-                error.write_response(out);
-                return Answer::Refused;
-            }
+            Err(refused) => return refused,
         };
         let decoded = || {
             let topic = percent_decode(topic)?;
@@ -222,7 +262,7 @@ mod tests {
         let bytes = format!("{line} HTTP/1.1\r\n{headers}\r\n");
         let (request, _) = Request::parse(bytes.as_bytes(), 8192).unwrap().expect("a whole head");
         let mut out = Vec::new();
-        let answer = site.answer(&request, &mut out);
+        let answer = site.answer(&request, &[Origin::Same], &mut out);
         (answer, String::from_utf8(out).unwrap())
     }
 
@@ -261,6 +301,27 @@ mod tests {
             assert_eq!(matches!(answer, Answer::Page), status == "200 OK", "{line}");
             if line.starts_with("HEAD") {
                 assert!(text.ends_with("\r\n\r\n"), "HEAD has no body: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_page_that_may_not_connect_is_told_so_and_whoever_is_no_browser_passes() {
+        for path in ["GET /ws", "GET /t/a"] {
+            for (version, header) in [
+                ("13", "Origin"),
+                ("8", "Sec-WebSocket-Origin"),
+                ("7", "Sec-WebSocket-Origin"),
+            ] {
+                let upgrade = UPGRADE.replace("Version: 13", &format!("Version: {version}"));
+                let (answer, text) = answer(path, &format!("{upgrade}{header}: https://evil.example\r\n"));
+                assert!(matches!(answer, Answer::Foreign), "{text}");
+                assert!(text.starts_with("HTTP/1.1 403 "), "{text}");
+                assert!(text.contains("Pages of https://evil.example may not"), "{text}");
+            }
+            for origin in ["", "Origin: http://h\r\n"] {
+                let (_, text) = answer(path, &format!("{UPGRADE}{origin}"));
+                assert!(text.starts_with("HTTP/1.1 101 "), "{origin}: {text}");
             }
         }
     }

@@ -18,9 +18,8 @@ use std::time::{Duration, Instant};
 use tidecast_broker::{Broker, Encoding, SessionId, WorkerSet};
 use tidecast_driver::{Completion, Listener, Op, Ring, SetupError, Token, Wait, pin_to_core};
 use tidecast_websocket::http::Request;
-use tidecast_websocket::{Accept, Connection, Deflater, Error, Event, InflatePool, Input, Limits, Millis};
+use tidecast_websocket::{Connection, Deflater, Error, Event, InflatePool, Input, Limits, Millis};
 
-use crate::backlog::Bounds;
 use crate::config::{Config, Parts};
 use crate::connection::{Paused, Phase, Slot};
 use crate::counters::Counters;
@@ -140,14 +139,11 @@ impl Worker {
             counters,
         } = parts;
         mesh.attach(number.into(), ring.handle()?, ring.waker());
-        let topics = config.topics;
-        let limits = tidecast_broker::Limits {
-            topics,
-            subscriptions: config.max_subscriptions,
-            slow: config.slow,
-            message: config.max_message as usize,
-            ping_ms: config.timing.ping_interval.0,
-        };
+        assert_eq!(
+            config.listeners.len(),
+            listeners.len(),
+            "every listener has its settings"
+        );
         let (deflater, inflaters) = match config.compression {
             Some(compression) => {
                 let most = (compression.inflate_memory / InflatePool::INFLATER_BYTES).max(1);
@@ -155,10 +151,6 @@ impl Worker {
                 (deflater, InflatePool::new(most, most.min(POOLED_INFLATERS)))
             }
             None => (Deflater::default(), InflatePool::new(0, 0)),
-        };
-        let bounds = Bounds {
-            bytes: config.max_pending,
-            messages: config.max_pending_messages,
         };
         let now = Millis(0);
         Ok(Worker {
@@ -171,25 +163,14 @@ impl Worker {
             armed: vec![false; listeners.len()],
             listeners,
             accepting: Accepting::Yes,
-            fanout: Fanout::new(number, Arc::clone(&mesh), bounds, deflater),
+            fanout: Fanout::new(number, Arc::clone(&mesh), config.bounds(), deflater),
             inflaters,
-            broker: Broker::new(number, limits, shared),
+            broker: Broker::new(number, config.broker_limits(), shared),
             mesh,
             counters,
             timers: Timers::new(now),
-            site: Site {
-                page: config.page,
-                versions: config.versions,
-                extensions: config.compression.map_or(Accept::NONE, |compression| Accept {
-                    client_context_takeover: compression.client_context_takeover,
-                    ..Accept::default()
-                }),
-                topics,
-            },
-            limits: Limits {
-                max_message: config.max_message,
-                ..Limits::default()
-            },
+            site: Site::new(&config),
+            limits: config.message_limits(),
             gather: Gather::new(config.flush_delay, Instant::now()),
             config,
             epoch: Instant::now(),
@@ -221,6 +202,7 @@ impl Worker {
             }
             while let Some(order) = self.mesh.receive_order(self.number.into()) {
                 match order {
+                    Order::Configure(config) => self.configure(&config),
                     Order::Drain(time) => self.drain(time)?,
                     Order::Stop => return Ok(()),
                 }
@@ -234,6 +216,31 @@ impl Worker {
             if self.drain_until.is_some_and(|until| done || self.now >= until) {
                 return Ok(());
             }
+        }
+    }
+
+    /// Takes new settings over.
+    fn configure(&mut self, config: &Config) {
+        self.config = Config {
+            listeners: config.listeners.clone(),
+            max_message: config.max_message,
+            max_pending: config.max_pending,
+            max_pending_messages: config.max_pending_messages,
+            slow: config.slow,
+            max_subscriptions: config.max_subscriptions,
+            max_head: config.max_head,
+            handshake_timeout: config.handshake_timeout,
+            versions: config.versions,
+            timing: config.timing,
+            ..self.config.clone()
+        };
+        self.broker.set_limits(self.config.broker_limits());
+        self.fanout.set_bounds(self.config.bounds());
+        self.site = Site::new(&self.config);
+        self.limits = self.config.message_limits();
+        // A deadline may have come closer.
+        for slot in 0..self.slots.len() as u32 {
+            self.arm_by_state(slot);
         }
     }
 
@@ -495,7 +502,7 @@ impl Worker {
     fn handle_accepted(&mut self, completion: Completion) -> io::Result<()> {
         self.armed[completion.token.slot() as usize] = completion.more;
         match completion.error() {
-            None => self.open(completion.result as u32)?,
+            None => self.open(completion.result as u32, completion.token.slot() as u16)?,
             Some(ECANCELED) => {}
             // Too many descriptors, no memory, or a peer that was gone before it was accepted: none is worth spinning on.
             Some(_) if self.accepting == Accepting::Yes => self.accepting = Accepting::Retry(self.now + ACCEPT_RETRY),
@@ -504,7 +511,7 @@ impl Worker {
         self.accept()
     }
 
-    fn open(&mut self, slot: u32) -> io::Result<()> {
+    fn open(&mut self, slot: u32, listener: u16) -> io::Result<()> {
         if self.slots.len() <= slot as usize {
             self.slots.resize_with(slot as usize + 1, Slot::default);
         }
@@ -517,6 +524,7 @@ impl Worker {
         state.phase = Phase::Head {
             bytes: Vec::new(),
             deadline,
+            listener,
         };
         self.fanout.open(slot);
         if self.drain_until.is_some() {
@@ -548,9 +556,13 @@ impl Worker {
 
     /// Bytes of a request head, perhaps of frames after it.
     fn head(&mut self, slot: u32, bytes: &mut [u8]) -> io::Result<()> {
-        let Phase::Head { bytes: kept, .. } = &mut self.slots[slot as usize].phase else {
+        let Phase::Head {
+            bytes: kept, listener, ..
+        } = &mut self.slots[slot as usize].phase
+        else {
             return Ok(());
         };
+        let origins = &self.config.listeners[usize::from(*listener)].origins;
         let mut kept = std::mem::take(kept);
         // A head that drips in is not parsed again for every drop. The first bytes are, to refuse what is not HTTP.
         let fresh = kept.len().saturating_sub(3);
@@ -570,7 +582,7 @@ impl Worker {
         };
         let answered = match parsed {
             Ok(None) => None,
-            Ok(Some((request, length))) => Some((self.site.answer(&request, &mut self.scratch), length)),
+            Ok(Some((request, length))) => Some((self.site.answer(&request, origins, &mut self.scratch), length)),
             Err(error) => {
                 error.write_response(&mut self.scratch);
                 Some((Answer::Refused, whole.len()))
@@ -591,6 +603,10 @@ impl Worker {
             }
             Some((Answer::Refused, _)) => {
                 self.counters.requests_refused.add(1);
+                return self.respond(slot);
+            }
+            Some((Answer::Foreign, _)) => {
+                self.counters.origins_refused.add(1);
                 return self.respond(slot);
             }
             Some((Answer::Multiplexed(switch, _) | Answer::Raw(switch, _), length)) => (*switch, *length),

@@ -1,0 +1,179 @@
+//! Settings with everything decided.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidecast_broker::{Strategy, TopicLimits, WorkerSet};
+use tidecast_websocket::{Millis, Timing, Version, Versions};
+use tidecast_worker::{Compression, ListenerConfig, MailboxLimits};
+
+use super::listen::{Listen, Origin};
+use super::problem::{ConfigError, Problem};
+use super::source::Loaded;
+
+/// Connections of one worker when the descriptor limit would allow more; each costs 8 bytes of kernel memory unused.
+const DEFAULT_CONNECTIONS: u64 = 1 << 17;
+
+/// What the process may use of the machine.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// The cores it may run on.
+    pub cores: Vec<usize>,
+    /// Descriptors it may open (`RLIMIT_NOFILE`).
+    pub descriptors: u64,
+}
+
+/// Settings with everything decided.
+#[derive(Clone, Debug)]
+pub(crate) struct Resolved {
+    pub(crate) listeners: Vec<SocketAddr>,
+    pub(crate) share_strategy: Strategy,
+    /// The core of each worker.
+    pub(crate) cores: Vec<Option<usize>>,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) mailbox: MailboxLimits,
+    pub(crate) worker: tidecast_worker::Config,
+}
+
+/// An address to listen on, and what holds there.
+struct Door {
+    listen: Listen,
+    origins: Option<Vec<Origin>>,
+}
+
+impl Loaded {
+    /// Decides what is left open, and checks what concerns several settings.
+    ///
+    /// # Errors
+    /// Everything that does not fit together, or not on `machine`.
+    pub(crate) fn resolve(&self, machine: &Machine, page: &'static str) -> Result<Resolved, ConfigError> {
+        let mut problems = Vec::new();
+        let doors = self.doors(&mut problems);
+        let versions = self.versions(&mut problems);
+        let max_connections = self.max_connections(machine, &mut problems);
+        if !problems.is_empty() {
+            return Err(ConfigError(problems));
+        }
+        let super::Config {
+            server,
+            limits,
+            timeouts,
+            websocket,
+            ..
+        } = &self.config;
+        let workers = server.workers.unwrap_or(machine.cores.len().clamp(1, WorkerSet::MAX));
+        // More workers than cores share them in turn; one worker alone is pinned too, if there is only one core for it.
+        let cores = &machine.cores;
+        let core = |worker: usize| (server.pin && !cores.is_empty()).then(|| cores[worker % cores.len()]);
+        let never_if_zero = |time: Duration| if time.is_zero() { Millis::NEVER } else { time.into() };
+        let origins = |door: &Door| Arc::from(door.origins.as_ref().unwrap_or(&server.origins).as_slice());
+        Ok(Resolved {
+            listeners: doors.iter().map(|door| door.listen.address).collect(),
+            share_strategy: server.share_strategy,
+            cores: (0..workers).map(core).collect(),
+            drain_timeout: timeouts.drain_timeout,
+            mailbox: MailboxLimits {
+                messages: server.mailbox_messages,
+                bytes: server.mailbox_bytes,
+            },
+            worker: tidecast_worker::Config {
+                listeners: doors
+                    .iter()
+                    .map(|door| ListenerConfig { origins: origins(door) })
+                    .collect(),
+                max_message: limits.max_message as u32,
+                max_pending: limits.max_pending,
+                max_pending_messages: limits.max_pending_messages,
+                slow: limits.slow,
+                max_connections,
+                max_subscriptions: limits.max_subscriptions,
+                topics: TopicLimits {
+                    max_bytes: limits.max_topic,
+                    max_levels: limits.max_levels,
+                },
+                max_head: limits.max_head,
+                handshake_timeout: timeouts.handshake_timeout,
+                versions,
+                compression: (websocket.compression > 0).then_some(Compression {
+                    level: websocket.compression,
+                    min_message: websocket.compress_min,
+                    client_context_takeover: websocket.client_context_takeover,
+                    inflate_memory: limits.inflate_memory,
+                }),
+                timing: Timing {
+                    ping_interval: never_if_zero(timeouts.ping_interval),
+                    pong_timeout: timeouts.pong_timeout.into(),
+                    close_timeout: timeouts.close_timeout.into(),
+                    idle_timeout: never_if_zero(timeouts.idle_timeout),
+                },
+                flush_delay: server.flush_delay,
+                core: None,
+                page,
+            },
+        })
+    }
+
+    /// What is listened on: `listen`, unless only tables are given, and the tables.
+    fn doors(&self, problems: &mut Vec<Problem>) -> Vec<Door> {
+        let config = &self.config;
+        let plain = config.listeners.is_empty() || self.place("listen").is_some();
+        let simple = plain.then_some(&config.server.listen).into_iter().flatten();
+        let simple = simple.map(|listen| Door {
+            listen: *listen,
+            origins: None,
+        });
+        let tables = config.listeners.iter().filter_map(|table| {
+            Some(Door {
+                listen: table.address?,
+                origins: table.origins.clone(),
+            })
+        });
+        let doors: Vec<_> = simple.chain(tables).collect();
+        if doors.is_empty() {
+            problems.push(self.problem("listen", "there is no address to listen on: give at least one"));
+        }
+        for (number, door) in doors.iter().enumerate() {
+            let address = door.listen.address;
+            let is_taken = |other: &Door| other.listen.address == address;
+            if address.port() != 0 && doors[..number].iter().any(is_taken) {
+                problems.push(self.problem("listen", format!("{address} is given twice")));
+            }
+        }
+        doors
+    }
+
+    fn versions(&self, problems: &mut Vec<Problem>) -> Versions {
+        let all = Versions::ALL;
+        let numbers = &self.config.websocket.versions;
+        if numbers.is_empty() {
+            problems.push(self.problem("versions", format!("there is none: give some of {all}")));
+        }
+        let add = |versions: Versions, number: &u8| match Version::from_number(*number) {
+            Some(version) => versions.with(version),
+            None => {
+                problems.push(self.problem("versions", format!("{number} is not spoken: give some of {all}")));
+                versions
+            }
+        };
+        numbers.iter().fold(Versions::NONE, add)
+    }
+
+    fn max_connections(&self, machine: &Machine, problems: &mut Vec<Problem>) -> u32 {
+        let limit = machine.descriptors;
+        match self.config.limits.max_connections {
+            Some(asked) if u64::from(asked) > limit => {
+                problems.push(self.problem(
+                    "max_connections",
+                    format!(
+                        "a ring's file table may not be larger than the descriptor limit, which is {limit} (raise it with \
+                         `ulimit -n` or LimitNOFILE= in a systemd unit)"
+                    ),
+                ));
+                asked
+            }
+            Some(asked) => asked,
+            None => limit.min(DEFAULT_CONNECTIONS) as u32,
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! Every setting there is: documentation, name, kind, default and range.
+//!
+//! This is the only place that names them: flags, variables of the environment, keys of the file, the help, the example
+//! file and the errors are all made of it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tidecast_broker::{SlowPolicy, Strategy};
+
+use super::field::{Fields, Meta, fields};
+use super::kind::{Bytes, Choice, Choose, List, Maybe, Number, Parsed, Switch, Time};
+use super::listen::{Listen, Origin};
+
+/// The largest message that can be allowed. As a JSON string it is up to six times as long, if all of it has to be
+/// escaped, and that fits with [`MOST_PENDING`] into the 32 bits in which queues count.
+const MOST_MESSAGE: usize = 1 << 28;
+/// The most that can be allowed to wait for a subscriber.
+const MOST_PENDING: usize = 1 << 30;
+const _: () = assert!(MOST_PENDING + 7 * MOST_MESSAGE < u32::MAX as usize);
+/// The most messages a mailbox can hold: its 16 MiB of slots are allocated at the start.
+const MOST_MAIL: usize = 1 << 20;
+/// The longest that output may be held back.
+const MOST_DELAY: Duration = Duration::from_millis(20);
+/// The smallest request head limit: less does not hold a browser's handshake.
+const LEAST_HEAD: usize = 1024;
+/// The shortest patience, and the longest time of any kind: a year.
+const INSTANT: Duration = Duration::from_millis(1);
+const EVER: Duration = Duration::from_secs(366 * 86_400);
+
+fields! {
+    /// `[server]`: where the broker listens, and what it is made of.
+    pub struct Server {
+        /// Listen on this address; give it again for more. A scheme says how: ws://ADDR is plain, as is ADDR alone
+        listen: List<Parsed<Listen>> = vec![Listen::plain(SocketAddr::from(([127, 0, 0, 1], 8080)))];
+        /// Worker threads [default: one for each core the process may use]
+        workers: Maybe<Number<usize>> = None, 1 => tidecast_broker::WorkerSet::MAX;
+        /// Bind each worker to a core of its own
+        pin: Switch = true;
+        /// Pages that may connect, by their Origin: https://example.com, https://*.example.com, `same` (the host that
+        /// the request names), `localhost` (any port), `null` (pages from files and sandboxes), or * for all. Clients that
+        /// send no Origin are no browsers, and always pass
+        [live] origins: List<Parsed<Origin>> = vec![Origin::Same, Origin::Localhost];
+        /// Which member of a shared subscription ($share/GROUP/FILTER) gets a message
+        share_strategy: Choice<Strategy> = Strategy::RoundRobin;
+        /// Messages that may wait for a worker that is behind, before publishers on other workers are slowed down
+        mailbox_messages: Number<usize> = 4096, 1 => MOST_MAIL;
+        /// The same in bytes of payload; one message is always taken
+        mailbox_bytes: Bytes = 64 << 20;
+        /// After messages went out to connections, how long the next ones wait for more to go out with them: less work
+        /// for the system when many follow each other, and as much more latency; one that comes alone never waits
+        flush_delay: Time = Duration::ZERO, Duration::ZERO => MOST_DELAY;
+    }
+}
+
+fields! {
+    /// `[websocket]`: what is negotiated with clients.
+    pub struct WebSocket {
+        /// The versions of WebSocket that are accepted
+        [live] versions: List<Number<u8>> = vec![13, 8, 7, 6];
+        // 1 KiB of JSON takes level 1 six microseconds and becomes 358 bytes; 2 to 9 take 13 and make it 273, which
+        // pays from a few subscribers on. Level 1 does not fit its codes to the data.
+        /// Compression of messages for clients that offer it, once for all of them: 1 (fast) to 9 (small), 0 for none
+        compression: Number<u8> = 4, 0 => 9;
+        // Around 100 bytes a text begins to shrink by more than a deflated block costs.
+        /// Messages of fewer bytes are not compressed
+        compress_min: Bytes = 100;
+        /// Let clients compress with references to their earlier messages; each that does takes 48 KiB of
+        /// --inflate-memory for as long as it is connected
+        client_context_takeover: Switch = false;
+    }
+}
+
+fields! {
+    /// `[limits]`: what clients may use.
+    pub struct Limits {
+        /// The largest message accepted from a client
+        [live] max_message: Bytes = 1 << 20, 1 => MOST_MESSAGE;
+        /// Bytes that may wait for a slow subscriber before it is closed with 4000
+        [live] max_pending: Bytes = 4 << 20, 1 => MOST_PENDING;
+        /// Messages that may wait for it, if its slow policy drops messages
+        [live] max_pending_messages: Number<usize> = 10_000;
+        /// What is done when a subscriber reads too slowly and did not say what it wants
+        [live] slow: Choice<SlowPolicy> = SlowPolicy::Close;
+        /// Connections of one worker [default: what the descriptor limit allows]
+        max_connections: Maybe<Number<u32>> = None, 1 => u32::MAX;
+        /// Subscriptions of one connection
+        [live] max_subscriptions: Number<u32> = 1000;
+        /// The longest topic or filter
+        max_topic: Number<u16> = 255, 1 => u16::MAX;
+        /// The most levels of a topic or filter
+        max_levels: Number<u8> = 16, 1 => u8::MAX;
+        /// The longest HTTP request head
+        [live] max_head: Bytes = 16 << 10, LEAST_HEAD => 1 << 24;
+        /// Memory of a worker for inflating what clients compress; one that finds none left is closed
+        inflate_memory: Bytes = 64 << 20;
+    }
+}
+
+fields! {
+    /// `[timeouts]`: how long things may take.
+    pub struct Timeouts {
+        /// How long a request head may take to arrive
+        [live] handshake_timeout: Time = Duration::from_secs(10), INSTANT => EVER;
+        /// Silence of a client after which it is pinged; 0 never pings
+        [live] ping_interval: Time = Duration::from_secs(25), Duration::ZERO => EVER;
+        /// How long after a ping a client has to be heard
+        [live] pong_timeout: Time = Duration::from_secs(10), INSTANT => EVER;
+        /// How long the closing handshake of a connection may take
+        [live] close_timeout: Time = Duration::from_secs(5), INSTANT => EVER;
+        /// How long a client may stay without sending a message, whatever it receives, before it is closed with 1001; 0
+        /// is for ever
+        [live] idle_timeout: Time = Duration::ZERO, Duration::ZERO => EVER;
+        /// How long a stop waits for closing handshakes
+        [live] drain_timeout: Time = Duration::from_secs(5), Duration::ZERO => EVER;
+    }
+}
+
+impl Choose for Strategy {
+    const NAME: &'static str = "STRATEGY";
+    const CHOICES: &'static [(&'static str, &'static str)] = &[
+        ("round-robin", "One member after the other"),
+        ("random", "Any member, all equally likely"),
+        ("sticky", "For a topic always the same member, as long as it is there"),
+    ];
+    const VALUES: &'static [Strategy] = &[Strategy::RoundRobin, Strategy::Random, Strategy::Sticky];
+}
+
+impl Choose for SlowPolicy {
+    const NAME: &'static str = "POLICY";
+    const CHOICES: &'static [(&'static str, &'static str)] = &[
+        ("close", "It is closed with 4000"),
+        ("drop-new", "Messages that do not fit are dropped"),
+        ("drop-old", "The oldest messages that wait are dropped"),
+        (
+            "latest",
+            "Of messages with the same topic and key only the latest waits; besides, the oldest are dropped",
+        ),
+    ];
+    const VALUES: &'static [SlowPolicy] = &[
+        SlowPolicy::Close,
+        SlowPolicy::DropNew,
+        SlowPolicy::DropOld,
+        SlowPolicy::Latest,
+    ];
+}
+
+/// Defines the whole configuration: its sections, and its lists of tables.
+macro_rules! config {
+    (
+        sections { $($section:ident: $record:ident = $about:literal;)+ }
+        lists { $($list:ident: $item:ident = $item_about:literal;)* }
+    ) => {
+        /// Settings of the broker as they are written.
+        #[derive(Clone, Debug, Default)]
+        pub struct Config {
+            $(#[doc = concat!("`[", stringify!($section), "]`")] pub $section: $record,)+
+            $(#[doc = concat!("`[[", stringify!($list), "]]`")] pub $list: Vec<$item>,)*
+        }
+
+        /// The sections: name, what they are about, and what is in them.
+        pub const SECTIONS: &[Section] = &[
+            $(Section { name: stringify!($section), about: $about, metas: $record::METAS },)+
+        ];
+
+        /// The lists of tables, likewise.
+        pub const LISTS: &[Section] = &[
+            $(Section { name: stringify!($list), about: $item_about, metas: $item::METAS },)*
+        ];
+
+        impl Config {
+            /// The settings of section number `section`.
+            pub(super) fn section_mut(&mut self, section: usize) -> &mut dyn Fields {
+                let sections: [&mut dyn Fields; SECTIONS.len()] = [$(&mut self.$section),+];
+                sections.into_iter().nth(section).expect("a section's number")
+            }
+
+            /// The same, to be read.
+            pub(super) fn section(&self, section: usize) -> &dyn Fields {
+                let sections: [&dyn Fields; SECTIONS.len()] = [$(&self.$section),+];
+                sections[section]
+            }
+
+            /// Keeps what `old` has where a running broker cannot take a change over; gives the names of what changed
+            /// there.
+            pub(crate) fn keep_fixed(&mut self, old: &Config) -> Vec<&'static str> {
+                let mut kept = Vec::new();
+                if !same_addresses(&self.listeners, &old.listeners) {
+                    self.listeners.clone_from(&old.listeners);
+                    kept.push("listeners");
+                }
+                $(
+                    for (index, meta) in $record::METAS.iter().enumerate() {
+                        if !meta.is_live && !self.$section.is_same(index, &old.$section) {
+                            self.$section.keep(index, &old.$section);
+                            kept.push(meta.name);
+                        }
+                    }
+                )+
+                kept
+            }
+
+            /// Adds a table with its defaults to list number `list`.
+            pub(super) fn add(&mut self, list: usize) -> &mut dyn Fields {
+                let mut at = 0;
+                $(
+                    if list == at {
+                        self.$list.push($item::default());
+                        return self.$list.last_mut().expect("it was just added");
+                    }
+                    at += 1;
+                )*
+                unreachable!("list {list} of {at}")
+            }
+
+            /// The tables of list number `list`.
+            pub(super) fn tables(&self, list: usize) -> Vec<&dyn Fields> {
+                let lists: [Vec<&dyn Fields>; LISTS.len()] =
+                    [$(self.$list.iter().map(|table| table as &dyn Fields).collect()),*];
+                lists.into_iter().nth(list).unwrap_or_default()
+            }
+        }
+    };
+}
+
+/// Whether both are of the same addresses, one by one.
+fn same_addresses(one: &[ListenerTable], other: &[ListenerTable]) -> bool {
+    one.iter()
+        .map(|table| table.address)
+        .eq(other.iter().map(|table| table.address))
+}
+
+/// A group of settings.
+#[derive(Clone, Copy, Debug)]
+pub struct Section {
+    /// Its name in the file.
+    pub name: &'static str,
+    /// What it is about.
+    pub about: &'static str,
+    /// What is in it.
+    pub metas: &'static [Meta],
+}
+
+fields! {
+    /// `[[listeners]]`: an address with settings of its own.
+    pub struct ListenerTable {
+        /// The address, as in `listen`
+        [required] address: Maybe<Parsed<Listen>> = None;
+        /// Pages that may connect here, instead of those in `origins` of `[server]`
+        [live] origins: Maybe<List<Parsed<Origin>>> = None;
+    }
+}
+
+config! {
+    sections {
+        server: Server = "Where the broker listens, and what it is made of";
+        limits: Limits = "What clients may use";
+        timeouts: Timeouts = "How long things may take";
+        websocket: WebSocket = "What is negotiated with clients";
+    }
+    lists {
+        listeners: ListenerTable = "Addresses with settings of their own, besides those of `listen`";
+    }
+}
