@@ -158,6 +158,10 @@ fn pages_of_other_sites_are_refused_until_they_are_allowed() {
         peer.say(upgrade("/ws", &headers).as_bytes());
         peer.head().split(' ').nth(1).unwrap().to_owned()
     };
+    //= RFC 6455#section-4.2.2
+    //= type=test
+    //# If the server does not wish to accept this connection, it MUST return an appropriate HTTP error code (e.g., 403
+    //# Forbidden) and abort the WebSocket handshake described in this section.
     assert_eq!(status("https://app.example.com"), "403");
     assert_eq!(status("null"), "403");
     assert_eq!(status("http://localhost:3000"), "101");
