@@ -188,8 +188,9 @@ impl fmt::Display for Topic<'_> {
 /// filter that starts with a wildcard does not match a topic that starts with `$`.
 ///
 /// `$share/<group>/<filter>` is a shared subscription: [`matches`](Filter::matches),
-/// [`levels`](Filter::levels) and [`is_exact`](Filter::is_exact) are those of the filter in it, and
-/// two groups are two filters. Cheap to clone.
+/// [`covers`](Filter::covers), [`intersects`](Filter::intersects), [`levels`](Filter::levels) and
+/// [`is_exact`](Filter::is_exact) are those of the filter in it, and two groups are two filters. Cheap
+/// to clone.
 #[derive(Clone)]
 pub struct Filter {
     text: Arc<str>,
@@ -283,6 +284,58 @@ impl Filter {
             }
         }
         names.next().is_none()
+    }
+
+    /// Whether every topic that `other` matches is matched by this filter too, so that whoever may have all that this one
+    /// matches may have `other`. What holds for topics of any length is said; limits do not count.
+    #[must_use]
+    pub fn covers(&self, other: &Filter) -> bool {
+        if self.leaves_out(other) {
+            return false;
+        }
+        let mut others = other.levels_of_topics();
+        for level in self.levels_of_topics() {
+            if level == "#" {
+                return true;
+            }
+            match others.next() {
+                // `#` stands for the parent and for any number of levels, which no single level does.
+                None | Some("#") => return false,
+                Some(other) if level == "+" || level == other => {}
+                Some(_) => return false,
+            }
+        }
+        others.next().is_none()
+    }
+
+    /// Whether there is a topic that both filters match.
+    #[must_use]
+    pub fn intersects(&self, other: &Filter) -> bool {
+        if self.leaves_out(other) || other.leaves_out(self) {
+            return false;
+        }
+        let (mut levels, mut others) = (self.levels_of_topics(), other.levels_of_topics());
+        loop {
+            match (levels.next(), others.next()) {
+                (Some("#"), _) | (_, Some("#")) | (None, None) => return true,
+                (Some(level), Some(other)) if level == other || level == "+" || other == "+" => {}
+                _ => return false,
+            }
+        }
+    }
+
+    /// Whether all that `other` matches is left out here, for it starts with `$` and this filter with a wildcard.
+    fn leaves_out(&self, other: &Filter) -> bool {
+        self.pattern().starts_with(['+', '#']) && other.pattern().starts_with('$')
+    }
+
+    /// The same as [`levels`](Filter::levels) for every topic there is: none has no level, or is one empty level.
+    fn levels_of_topics(&self) -> Levels<'_> {
+        Levels::of(match self.pattern() {
+            "#" => "+/#",
+            "/#" => "/+/#",
+            pattern => pattern,
+        })
     }
 
     /// What is matched: the text without `$share/<group>/`.
@@ -527,6 +580,69 @@ mod tests {
         let plain = filter("$shared/g/a");
         assert_eq!(plain.share_group(), None);
         assert!(plain.matches(topic("$shared/g/a")));
+    }
+
+    #[test]
+    fn filters_cover_and_meet_each_other_as_their_topics_say() {
+        // One level more than any filter has, so that `#` is told from as many `+`. A filter names at most one word per
+        // level, so that three say as much as all the words there are.
+        let topics = texts(&["", "a", "b", "$x"], 5, false);
+        let topics: Vec<_> = topics.iter().map(|text| topic(text)).collect();
+        let filters: Vec<_> = texts(&["", "a", "b", "$x", "+"], 4, true)
+            .iter()
+            .map(|text| filter(text))
+            .collect();
+        assert_eq!((topics.len(), filters.len()), (1363, 935));
+        // A set of topics for each filter, 64 of them to a number.
+        let matched: Vec<Vec<u64>> = filters
+            .iter()
+            .map(|filter| {
+                let bits = |topics: &[Topic<'_>]| {
+                    let bit = |(at, topic): (usize, &Topic<'_>)| u64::from(filter.matches(*topic)) << at;
+                    topics.iter().enumerate().map(bit).sum()
+                };
+                topics.chunks(64).map(bits).collect()
+            })
+            .collect();
+        for (one, ones) in filters.iter().zip(&matched) {
+            for (other, others) in filters.iter().zip(&matched) {
+                let mut sets = ones.iter().zip(others);
+                let covers = sets.clone().all(|(ones, others)| others & !ones == 0);
+                let intersects = sets.any(|(ones, others)| ones & others != 0);
+                assert_eq!(one.covers(other), covers, "{one} covers {other}");
+                assert_eq!(one.intersects(other), intersects, "{one} intersects {other}");
+            }
+        }
+    }
+
+    /// All texts of up to `most` of these levels, with and without a `#` behind them.
+    fn texts(levels: &[&str], most: usize, below: bool) -> Vec<String> {
+        let mut all = Vec::new();
+        let mut longest = vec![String::new()];
+        for count in 1..=most {
+            let slash = if count > 1 { "/" } else { "" };
+            let longer =
+                |text: &String| -> Vec<String> { levels.iter().map(|level| format!("{text}{slash}{level}")).collect() };
+            if below {
+                all.extend(longest.iter().map(|text| format!("{text}{slash}#")));
+            }
+            longest = longest.iter().flat_map(longer).collect();
+            all.extend(longest.iter().cloned());
+        }
+        all.retain(|text| !text.is_empty());
+        all
+    }
+
+    #[test]
+    fn a_shared_subscription_is_covered_as_the_filter_in_it() {
+        let shared = filter("$share/g/a/+");
+        assert!(filter("a/#").covers(&shared) && filter("#").covers(&shared));
+        assert!(shared.covers(&filter("a/b")) && shared.intersects(&filter("+/b")));
+        assert!(filter("$share/g/#").covers(&filter("$share/other/a")));
+        for text in ["$share/g/$SYS/a", "$SYS/a"] {
+            assert!(!filter("#").covers(&filter(text)) && !filter("#").intersects(&filter(text)));
+            assert!(filter("$SYS/#").covers(&filter(text)));
+        }
     }
 
     #[test]
