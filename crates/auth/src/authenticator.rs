@@ -1,0 +1,77 @@
+//! From credentials to a grant.
+
+use std::sync::Arc;
+
+use crate::certificates::Certificates;
+use crate::denied::Denied;
+use crate::grant::Grant;
+use crate::jwt::Jwt;
+use crate::settings::{Settings, SettingsError};
+use crate::tokens::Tokens;
+use crate::when::UnixSeconds;
+
+/// Judges credentials. It never changes; many threads can share one.
+#[derive(Debug)]
+pub struct Authenticator {
+    jwt: Option<Jwt>,
+    tokens: Tokens,
+    certificates: Certificates,
+    max_token: usize,
+}
+
+impl Authenticator {
+    /// Reads keys, hashes and rules.
+    ///
+    /// # Errors
+    /// A setting cannot be used; the error names its place.
+    pub fn new(settings: &Settings) -> Result<Authenticator, SettingsError> {
+        let jwt = settings.jwt.as_ref().map(|jwt| Jwt::new(jwt, settings.topics));
+        Ok(Authenticator {
+            jwt: jwt.transpose()?,
+            tokens: Tokens::new(&settings.tokens, &settings.topics)?,
+            certificates: Certificates::new(&settings.certificates, settings.topics)?,
+            max_token: settings.max_token,
+        })
+    }
+
+    /// Whether there is any token that it would take.
+    #[must_use]
+    pub fn takes_tokens(&self) -> bool {
+        self.jwt.is_some() || !self.tokens.is_empty()
+    }
+
+    /// How many keys signatures of JSON Web Tokens are checked with.
+    #[must_use]
+    pub fn keys(&self) -> usize {
+        self.jwt.as_ref().map_or(0, Jwt::keys)
+    }
+
+    /// What the bearer of `token` may do at `now`.
+    ///
+    /// # Errors
+    /// What is wrong with the token. [`Denied::Expired`] is one that was right once, [`Denied::UnknownKey`] one that
+    /// newer keys may be for.
+    pub fn authenticate(&self, token: &str, now: UnixSeconds) -> Result<Arc<Grant>, Denied> {
+        if token.len() > self.max_token {
+            return Err(Denied::TooLong {
+                bytes: token.len(),
+                most: self.max_token,
+            });
+        }
+        if let Some(result) = self.tokens.grant(token, now) {
+            return result;
+        }
+        match &self.jwt {
+            Some(jwt) if token.contains('.') => jwt.grant(token, now).map(Arc::new),
+            _ => Err(Denied::UnknownToken),
+        }
+    }
+
+    /// What the holder of a client certificate may do. The certificate was checked, and `name` is whose it is.
+    ///
+    /// # Errors
+    /// No rule is for that name, or the name cannot stand in the patterns of its rule.
+    pub fn certificate(&self, name: &str) -> Result<Arc<Grant>, Denied> {
+        self.certificates.grant(name)
+    }
+}
