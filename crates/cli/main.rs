@@ -10,6 +10,7 @@ mod exit;
 mod r#pub;
 mod serve;
 mod sub;
+mod token;
 
 use std::process::ExitCode;
 
@@ -30,6 +31,7 @@ enum Task {
     Sub(sub::SubArgs),
     Bench(bench::BenchArgs),
     Config(config::ConfigArgs),
+    Token(token::TokenArgs),
 }
 
 fn main() -> ExitCode {
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         Task::Serve(args) => (args.run(), false),
         Task::Bench(args) => (args.run(), false),
         Task::Config(args) => (args.run(), false),
+        Task::Token(args) => (args.run(), false),
         Task::Pub(args) => {
             let quiet = args.quiet();
             (args.run(), quiet)
