@@ -1,13 +1,15 @@
 //! One io_uring instance, used by the thread that made it.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use io_uring::types::{CancelBuilder, Fd, Fixed, SubmitArgs, Timespec};
+use io_uring::types::{CancelBuilder, DestinationSlot, Fd, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
+use crate::accepts::Accepts;
 use crate::buffers::{BufferRing, Lease};
 use crate::error::{BUFFER_RING, DEFERRED_TASK_RUN, DIRECT_DESCRIPTORS, RING, SILENT_SUCCESS, SetupError};
 use crate::socket::Listener;
@@ -93,6 +95,7 @@ pub struct Ring {
     // Dropped in this order: the instance goes before the memory that it knows.
     uring: IoUring,
     buffers: Rc<BufferRing>,
+    accepts: Accepts,
     waker: Waker,
     slots: u32,
     /// Slots below it were given to [`Ring::install`] at least once.
@@ -136,6 +139,7 @@ impl Ring {
         let mut ring = Ring {
             uring,
             buffers: Rc::new(buffers),
+            accepts: Accepts::default(),
             waker,
             slots: config.slots,
             next_slot: 0,
@@ -178,13 +182,34 @@ impl Ring {
         self.buffers.memory()
     }
 
-    /// Accepts connections into free slots until it is cancelled or the table is full; each completion's result is a
-    /// slot. A completion without `more` has to be answered by another call.
-    pub fn accept(&mut self, listener: &Listener, token: Token) -> io::Result<()> {
-        let entry = opcode::AcceptMulti::new(Fd(listener.as_raw_fd()))
-            .allocate_file_index(true)
+    /// Accepts one connection of `listener` into a free slot. The completion names `number` as its slot; its result is the slot of
+    /// the connection, whose peer's address is to be had from [`Ring::take_peer`]. Several may be in flight for a listener: as
+    /// many connections are accepted without another call.
+    pub fn accept(&mut self, listener: &Listener, number: u32) -> io::Result<()> {
+        let (place, address, len) = self.accepts.begin(number);
+        let entry = opcode::Accept::new(Fd(listener.as_raw_fd()), address, len)
+            .file_index(Some(DestinationSlot::auto_target()))
             .build();
-        self.queue(entry, token)
+        let queued = self.queue(entry, Token::new(Op::Accept, number, place));
+        if queued.is_err() {
+            self.accepts.end(place, false);
+        }
+        queued
+    }
+
+    /// Cancels the accepts in flight for the listener that was given `number`. Each completes, with `ECANCELED` if it was not just
+    /// about to succeed.
+    pub fn cancel_accepts(&mut self, number: u32) -> io::Result<()> {
+        let in_flight: Vec<u32> = self.accepts.in_flight(number).collect();
+        let token = |place| Token::new(Op::Accept, number, place);
+        in_flight.into_iter().try_for_each(|place| self.cancel(token(place)))
+    }
+
+    /// The address of the peer of an accepted connection, `token` being that of the completion that reported it; once, and to
+    /// be called for each of them: what is not taken is kept.
+    pub fn take_peer(&mut self, token: Token) -> Option<SocketAddr> {
+        debug_assert_eq!(token.op(), Op::Accept, "only who was accepted is remembered");
+        self.accepts.take(token.generation())
     }
 
     /// Gives `socket` to the ring and returns its slot: one that a connection was closed in, if there is any. The ring's own
@@ -310,8 +335,8 @@ impl Ring {
         if self.uring.submission().is_full() {
             self.submit()?;
         }
-        // SAFETY: the operations queued here point at no memory of the caller; receives fill provided buffers, which
-        // outlive the instance.
+        // SAFETY: the operations queued here point at no memory of the caller; receives fill provided buffers and accepts
+        // places for addresses, both of which outlive the instance.
         unsafe { self.uring.submission().push(&entry) }.expect("there is room: it was just made");
         Ok(())
     }
@@ -380,6 +405,9 @@ impl Ring {
                     more,
                 });
                 continue;
+            }
+            if token.op() == Op::Accept {
+                self.accepts.end(token.generation(), result >= 0);
             }
             if token.op() == Op::Close && result == 0 {
                 self.free.push(token.slot());
@@ -453,6 +481,10 @@ fn recover(error: io::Error) -> io::Result<()> {
 
 impl Drop for Ring {
     fn drop(&mut self) {
+        // What was queued is no different from what is in flight, unless it may point at memory that is gone.
+        if !self.poisoned {
+            let _ = self.submit();
+        }
         // Nothing may fill a buffer after its memory is gone. The kernel cancels what is in flight on its own, but
         // only after the last reference to the instance went, which other rings' handles can delay.
         let _ = self
@@ -467,6 +499,8 @@ impl Drop for Ring {
                 .submitter()
                 .enter::<libc::sigset_t>(0, 0, ENTER_GETEVENTS, None)
         };
+        // What the kernel says it is done with can be freed.
+        self.harvest(&mut Vec::new());
         let _ = self.uring.submitter().unregister_buf_ring(BUFFER_GROUP);
         // Likewise connections: peers are not to wait for the last handle either.
         let _ = self.uring.submitter().unregister_files();
@@ -482,7 +516,7 @@ mod tests {
     use super::*;
     use crate::socket::listen;
 
-    const LISTENER: Token = Token::new(Op::Accept, 0, 0);
+    const LISTENER: u32 = 3;
     const DEADLINE: Duration = Duration::from_secs(10);
 
     fn ring(config: &Config) -> Ring {
@@ -522,8 +556,9 @@ mod tests {
         let peer = TcpStream::connect(listener.address()).unwrap();
         peer.set_read_timeout(Some(DEADLINE)).unwrap();
         let mut slot = None;
-        run(ring, "accepting", |_, completion| {
-            assert_eq!(completion.token, LISTENER);
+        run(ring, "accepting", |ring, completion| {
+            assert_eq!((completion.token.op(), completion.token.slot()), (Op::Accept, LISTENER));
+            assert_eq!(ring.take_peer(completion.token), peer.local_addr().ok());
             slot = Some(u32::try_from(completion.result).unwrap());
             true
         });
@@ -653,10 +688,10 @@ mod tests {
         ring.accept(&listener, LISTENER).unwrap();
         let first = TcpStream::connect(listener.address()).unwrap();
         run(&mut ring, "accepting the first", |_, completion| completion.result == 0);
+        ring.accept(&listener, LISTENER).unwrap();
         let _second = TcpStream::connect(listener.address()).unwrap();
         run(&mut ring, "refusing the second", |_, completion| {
             assert_eq!(completion.error(), Some(libc::ENFILE));
-            assert!(!completion.more);
             true
         });
         ring.close(Token::new(Op::Close, 0, 0)).unwrap();
@@ -666,6 +701,70 @@ mod tests {
         run(&mut ring, "accepting the third", |_, completion| {
             assert_eq!(completion.result, 0, "slot 0 is free again: {completion:?}");
             true
+        });
+    }
+
+    #[test]
+    fn of_many_accepts_in_flight_each_tells_its_own_peer() {
+        let mut ring = ring(&small());
+        let listeners =
+            ["127.0.0.1:0", "[::1]:0"].map(|address| listen(address.parse().unwrap(), 64, 1).unwrap().remove(0));
+        for _ in 0..8 {
+            for (number, listener) in (0..).zip(&listeners) {
+                ring.accept(listener, number).unwrap();
+            }
+        }
+        ring.turn([], Wait::No, &mut Vec::new()).unwrap();
+        // All at once, so that accepts complete together.
+        let peers: Vec<TcpStream> = (0..16)
+            .map(|i| TcpStream::connect(listeners[i % 2].address()).unwrap())
+            .collect();
+        let mut expected: Vec<_> = (0..)
+            .zip(&peers)
+            .map(|(i, peer)| (i % 2, peer.local_addr().unwrap()))
+            .collect();
+        let mut accepted = Vec::new();
+        run(&mut ring, "accepting all", |ring, completion| {
+            assert!(completion.result >= 0, "{completion:?}");
+            let peer = ring
+                .take_peer(completion.token)
+                .expect("whoever is accepted has an address");
+            assert_eq!(ring.take_peer(completion.token), None);
+            accepted.push((completion.token.slot(), peer));
+            accepted.len() == peers.len()
+        });
+        expected.sort_unstable();
+        accepted.sort_unstable();
+        assert_eq!(accepted, expected);
+    }
+
+    #[test]
+    fn accepts_of_one_listener_are_cancelled_together_and_those_of_another_go_on() {
+        let mut ring = ring(&small());
+        let listener = listen("127.0.0.1:0".parse().unwrap(), 16, 1).unwrap().remove(0);
+        let other = listen("127.0.0.1:0".parse().unwrap(), 16, 1).unwrap().remove(0);
+        for _ in 0..3 {
+            ring.accept(&listener, LISTENER).unwrap();
+        }
+        ring.accept(&other, LISTENER + 1).unwrap();
+        ring.turn([], Wait::No, &mut Vec::new()).unwrap();
+        ring.cancel_accepts(LISTENER).unwrap();
+        // The descriptor may be closed before the kernel sees the cancellation.
+        drop(listener);
+        let mut cancelled = 0;
+        run(&mut ring, "cancelling", |_, completion| {
+            if completion.token.op() == Op::Accept {
+                assert_eq!(
+                    (completion.token.slot(), completion.error()),
+                    (LISTENER, Some(libc::ECANCELED))
+                );
+                cancelled += 1;
+            }
+            cancelled == 3
+        });
+        let peer = TcpStream::connect(other.address()).unwrap();
+        run(&mut ring, "accepting elsewhere", |ring, completion| {
+            completion.token.op() == Op::Accept && ring.take_peer(completion.token) == peer.local_addr().ok()
         });
     }
 
@@ -720,6 +819,8 @@ mod tests {
             let mut ring = ring(&small());
             ring.accept(&listener, LISTENER).unwrap();
             ring.turn([], Wait::No, &mut Vec::new()).unwrap();
+            // One more that the kernel has not seen yet.
+            ring.accept(&listener, LISTENER).unwrap();
         }
     }
 

@@ -4,7 +4,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Op {
-    /// A connection was accepted; the result is its slot.
+    /// A connection was accepted; the result is its slot. [`Ring::take_peer`](crate::Ring::take_peer) knows its peer.
     Accept = 1,
     /// Bytes arrived, or the peer closed its side (a result of 0).
     Receive,
@@ -67,7 +67,7 @@ impl Token {
         Op::ALL[kind.wrapping_sub(1).min(Op::ALL.len() - 1)]
     }
 
-    /// The slot of the connection, or of the listener for [`Op::Accept`].
+    /// The slot of the connection, or the number of the listener for [`Op::Accept`].
     #[inline]
     pub fn slot(self) -> u32 {
         self.0 as u32

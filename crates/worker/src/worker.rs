@@ -37,6 +37,8 @@ const MAIL_PER_TURN: usize = 4096;
 const GREETING: Millis = Millis(20);
 /// Inflaters kept for the next message: a message needs one only while it is being read, so few are in use at a time.
 const POOLED_INFLATERS: usize = 16;
+/// Accepts in flight for each listener: as many connections are taken in a turn, of those that come at one time.
+const ACCEPTS: u32 = 32;
 /// How long a listener that failed is left alone.
 const ACCEPT_RETRY: Millis = Millis(100);
 /// What logs may hold beyond twice a connection's limit before old segments are copied out.
@@ -72,8 +74,8 @@ pub struct Worker {
     /// Shutdowns in flight.
     shutting: u32,
     listeners: Vec<Listener>,
-    /// Which listeners have an accept in flight.
-    armed: Vec<bool>,
+    /// How many accepts are in flight for each listener.
+    armed: Vec<u32>,
     accepting: Accepting,
     fanout: Fanout,
     broker: Broker<Range>,
@@ -160,7 +162,7 @@ impl Worker {
             active: 0,
             lingering: 0,
             shutting: 0,
-            armed: vec![false; listeners.len()],
+            armed: vec![0; listeners.len()],
             listeners,
             accepting: Accepting::Yes,
             fanout: Fanout::new(number, Arc::clone(&mesh), config.bounds(), deflater),
@@ -476,14 +478,21 @@ impl Worker {
 
     // Accepting
 
-    /// Accepts on all listeners on which it is not going on, if connections are wanted.
+    /// Keeps accepts in flight on all listeners, if connections are wanted.
     fn accept(&mut self) -> io::Result<()> {
         if self.accepting != Accepting::Yes {
             return Ok(());
         }
+        // A connection without a slot would be reset by the kernel, so there is an accept for every slot at the most; but no
+        // listener is without.
+        let vacant = self.config.max_connections - self.active;
+        let mut in_flight: u32 = self.armed.iter().sum();
         for (number, listener) in self.listeners.iter().enumerate() {
-            if !std::mem::replace(&mut self.armed[number], true) {
-                self.ring.accept(listener, Token::new(Op::Accept, number as u32, 0))?;
+            let armed = &mut self.armed[number];
+            while *armed < ACCEPTS && (in_flight < vacant || *armed == 0) {
+                self.ring.accept(listener, number as u32)?;
+                *armed += 1;
+                in_flight += 1;
             }
         }
         Ok(())
@@ -492,19 +501,24 @@ impl Worker {
     fn stop_accepting(&mut self, accepting: Accepting) -> io::Result<()> {
         self.accepting = accepting;
         for (number, armed) in self.armed.iter().enumerate() {
-            if *armed {
-                self.ring.cancel(Token::new(Op::Accept, number as u32, 0))?;
+            if *armed > 0 {
+                self.ring.cancel_accepts(number as u32)?;
             }
         }
         Ok(())
     }
 
     fn handle_accepted(&mut self, completion: Completion) -> io::Result<()> {
-        self.armed[completion.token.slot() as usize] = completion.more;
+        let listener = completion.token.slot();
+        self.armed[listener as usize] -= 1;
         match completion.error() {
-            None => self.open(completion.result as u32, completion.token.slot() as u16)?,
-            Some(ECANCELED) => {}
-            // Too many descriptors, no memory, or a peer that was gone before it was accepted: none is worth spinning on.
+            None => {
+                self.ring.take_peer(completion.token);
+                self.open(completion.result as u32, listener as u16)?;
+            }
+            // A peer that was gone before it was accepted says nothing about the next.
+            Some(ECANCELED | ECONNABORTED) => {}
+            // Too many descriptors, or no memory: not worth spinning on.
             Some(_) if self.accepting == Accepting::Yes => self.accepting = Accepting::Retry(self.now + ACCEPT_RETRY),
             Some(_) => {}
         }
@@ -773,4 +787,5 @@ impl std::fmt::Debug for Worker {
 }
 
 const ENOBUFS: i32 = 105;
+const ECONNABORTED: i32 = 103;
 const ECANCELED: i32 = 125;
