@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -55,6 +56,13 @@ impl Listener {
     /// The address it listens on, with the port the kernel chose if 0 was asked for.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How long what was sent to a peer may stay without an answer of its system before the connection is broken
+    /// (`TCP_USER_TIMEOUT`), for connections that are accepted from now on. Otherwise it takes the system a quarter of an hour
+    /// to give up a peer that vanished.
+    pub fn set_user_timeout(&self, timeout: Duration) -> io::Result<()> {
+        self.socket.set_tcp_user_timeout(Some(timeout))
     }
 
     pub(crate) fn as_raw_fd(&self) -> RawFd {
@@ -119,6 +127,15 @@ mod tests {
         assert_ne!(first[0].address().port(), 0);
         let again = listen(first[0].address(), 16, 2);
         assert!(matches!(again, Err(ListenError::InUse(address)) if address == first[0].address()));
+    }
+
+    #[test]
+    fn connections_inherit_how_long_a_peer_may_be_silent() {
+        let listener = listen("127.0.0.1:0".parse().unwrap(), 16, 1).unwrap().remove(0);
+        listener.set_user_timeout(Duration::from_secs(7)).unwrap();
+        let _peer = std::net::TcpStream::connect(listener.address()).unwrap();
+        let (accepted, _) = listener.socket.accept().unwrap();
+        assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(Duration::from_secs(7)));
     }
 
     #[test]
