@@ -180,6 +180,11 @@ impl Assembly {
         matches!(self.progress, Progress::Payload { filled: true, .. })
     }
 
+    /// Octets of memory that it takes.
+    pub(crate) fn memory(&self) -> usize {
+        size_of::<Self>() + self.buffer.capacity()
+    }
+
     /// Forgets everything, but keeps the buffer if its capacity is at most `kept`.
     pub(crate) fn clear(&mut self, kept: usize) {
         let mut buffer = std::mem::take(&mut self.buffer);

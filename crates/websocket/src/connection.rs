@@ -1,9 +1,10 @@
 //! One end of an open WebSocket: octets in, events out.
 
 use crate::assembly::{Assembly, Payload, Reader, admit};
+use crate::close::parse_close;
 use crate::code;
 use crate::deflate::Deflater;
-use crate::dialect::{Dialect, Version};
+use crate::dialect::Version;
 use crate::encoder::Encoder;
 use crate::error::Error;
 use crate::extension::Extension;
@@ -221,6 +222,18 @@ impl Connection {
         self.heard_at
     }
 
+    /// Octets of memory that it holds besides itself for what has come in part. Inflaters are counted by their
+    /// [`InflatePool`].
+    #[inline]
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let chunk = match self.codec.as_deref() {
+            Some(Codec::Stream(stream)) => stream.memory(),
+            Some(Codec::Messages(_)) | None => 0,
+        };
+        self.assembly.as_deref().map_or(0, Assembly::memory) + chunk
+    }
+
     /// The transport ended. The connection was closed cleanly if it was [`State::Draining`] before.
     pub fn handle_end(&mut self) {
         self.release();
@@ -327,6 +340,11 @@ impl Connection {
     /// The peer's messages are still delivered until its own Close comes: it sent them before it knew.
     pub fn close(&mut self, code: u16, reason: &str, now: Millis, out: &mut Vec<u8>) {
         self.end(code, reason, Step::CloseSent, now, out);
+    }
+
+    /// The same, but from now on all input is dropped, and what was kept of it too.
+    pub fn abandon(&mut self, code: u16, reason: &str, now: Millis, out: &mut Vec<u8>) {
+        self.end(code, reason, Step::Failed, now, out);
     }
 
     /// Answers an error of [`Connection::poll`] with the Close it calls for. From now on all input is dropped.
@@ -871,27 +889,6 @@ fn message(kind: Opcode, payload: &[u8]) -> Result<Event<'_>, Error> {
     } else {
         Ok(Event::Binary(payload))
     }
-}
-
-/// The code and the reason in the body of a Close.
-fn parse_close<'a>(dialect: &Dialect, body: &'a [u8]) -> Result<(Option<u16>, &'a str), Error> {
-    let Some((code, reason)) = body.split_first_chunk() else {
-        //= RFC 6455#section-5.5.1
-        //# If there is a body, the first two bytes of the body MUST be a 2-byte unsigned integer
-        //= draft-ietf-hybi-thewebsocketprotocol-07#section-4.5.1
-        //# the first two bytes of the body MUST be a 2-byte integer (in network byte order)
-        return if body.is_empty() {
-            Ok((None, ""))
-        } else {
-            Err(Error::ShortClose)
-        };
-    };
-    let code = u16::from_be_bytes(*code);
-    if !dialect.any_close_code && !dialect.has_close_code(code) {
-        return Err(Error::InvalidCloseCode(code));
-    }
-    let reason = simdutf8::basic::from_utf8(reason).map_err(|_| Error::InvalidReason)?;
-    Ok((Some(code), reason))
 }
 
 #[cfg(test)]

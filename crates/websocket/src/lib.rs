@@ -85,6 +85,7 @@
 mod accept;
 mod assembly;
 mod client;
+mod close;
 pub mod code;
 mod connection;
 mod deflate;

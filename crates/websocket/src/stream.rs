@@ -55,6 +55,11 @@ impl Stream {
         &self.chunk
     }
 
+    /// Octets of memory that it holds, its inflater aside.
+    pub(crate) fn memory(&self) -> usize {
+        self.chunk.capacity()
+    }
+
     /// Forgets what is only needed to receive.
     pub(crate) fn release(&mut self) {
         *self = Self::default();
