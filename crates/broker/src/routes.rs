@@ -8,6 +8,8 @@ use crate::workers::WorkerSet;
 
 /// Topics whose answer is kept. One entry is about 100 bytes plus its topic, so this is some 10 MiB a worker.
 const KEPT: usize = 1 << 16;
+/// Lists and groups in these answers, of 4 to 32 bytes: a topic can be matched by many thousand filters with wildcards.
+const MOST_WANTED: usize = 1 << 20;
 
 /// Who wants a topic.
 #[derive(Debug)]
@@ -22,10 +24,18 @@ pub(crate) struct Route {
     pub(crate) groups: Vec<(Group<Subscriber>, u64)>,
 }
 
+impl Route {
+    fn wanted(&self) -> usize {
+        self.lists.len() + self.groups.len()
+    }
+}
+
 /// Routes by topic.
 #[derive(Debug, Default)]
 pub(crate) struct Routes {
     kept: HashMap<String, Route>,
+    /// Lists and groups in them.
+    wanted: usize,
 }
 
 impl Routes {
@@ -42,9 +52,10 @@ impl Routes {
     ) -> Result<&Route, TopicError> {
         // Read before asking: a change in between makes the answer look old, never new.
         let generation = router.generation();
-        if !self.kept.contains_key(topic) && self.kept.len() >= KEPT {
+        if self.wanted >= MOST_WANTED || (self.kept.len() >= KEPT && !self.kept.contains_key(topic)) {
             // Only a flood of distinct topics comes here, and it would not profit from any choice of victims.
             self.kept.clear();
+            self.wanted = 0;
         }
         let ask = |topic: &str| -> Result<Route, TopicError> {
             let topic = Topic::parse(topic, limits)?;
@@ -70,11 +81,17 @@ impl Routes {
             hashbrown::hash_map::EntryRef::Occupied(entry) => {
                 let route = entry.into_mut();
                 if route.generation != generation {
-                    *route = ask(topic)?;
+                    let asked = ask(topic)?;
+                    self.wanted = self.wanted - route.wanted() + asked.wanted();
+                    *route = asked;
                 }
                 Ok(route)
             }
-            hashbrown::hash_map::EntryRef::Vacant(entry) => Ok(entry.insert(ask(topic)?)),
+            hashbrown::hash_map::EntryRef::Vacant(entry) => {
+                let route = ask(topic)?;
+                self.wanted += route.wanted();
+                Ok(entry.insert(route))
+            }
         }
     }
 }
