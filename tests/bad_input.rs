@@ -347,7 +347,7 @@ fn a_client_that_answers_no_ping_is_given_up() {
 
 #[test]
 fn a_full_broker_leaves_newcomers_waiting_and_serves_them_when_somebody_goes() {
-    let broker = Broker::start(&["--workers", "1", "--max-connections", "3"]);
+    let broker = Broker::start(&["--workers", "1", "--max-connections-per-worker", "3"]);
     let mut open: Vec<_> = (0..3).map(|_| Peer::open(&broker, "/t/a", 13)).collect();
     let mut waiting = Peer::connect(&broker);
     waiting.say(upgrade("/t/a", "Sec-WebSocket-Version: 13\r\n").as_bytes());

@@ -51,7 +51,7 @@ fn a_start_that_cannot_work_says_what_to_change() {
         (&["--max-message", "lots"], 2, "1MiB"),
         (&["--max-head", "10", "--listen", "127.0.0.1:0"], 2, "--max-head 10"),
         (
-            &["--max-connections", "2000000000", "--listen", "127.0.0.1:0"],
+            &["--max-connections-per-worker", "2000000000", "--listen", "127.0.0.1:0"],
             2,
             "descriptor limit",
         ),

@@ -120,6 +120,12 @@ impl Broker {
         self.err.find(what, |line| line.contains(what).then(|| line.to_owned()))
     }
 
+    /// The lines so far that contain `what`.
+    pub fn lines(&self, what: &str) -> Vec<String> {
+        let lines = self.out.0.0.lock().unwrap();
+        lines.iter().filter(|line| line.contains(what)).cloned().collect()
+    }
+
     /// Sends a signal by name.
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill")

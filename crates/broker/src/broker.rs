@@ -4,19 +4,18 @@ use std::borrow::Cow;
 use std::hash::RandomState;
 use std::sync::Arc;
 
-use tidecast_router::{Filter, Router, Strategy, TopicError};
+use tidecast_router::{Filter, TopicError};
 use tidecast_wire::{Code, Command, Error, Kind, Payload, Reference, SlowPolicy, binary, close, json};
 
 use crate::delivery::Delivery;
-use crate::directory::Directory;
 use crate::index::Index;
 use crate::message::{Kept, Message, OwnedMessage, Pick};
 use crate::routes::Routes;
 use crate::run::Run;
 use crate::session::{Face, RawFace, Session, SessionId};
+use crate::shared::Shared;
 use crate::shares::{Share, Shares};
 use crate::slow::Slow;
-use crate::subscriber::Subscriber;
 use crate::target::{Mode, Target, describe};
 use crate::workers::WorkerSet;
 
@@ -30,6 +29,8 @@ pub struct Limits {
     pub topics: tidecast_router::Limits,
     /// Subscriptions of one connection.
     pub subscriptions: u32,
+    /// Subscriptions of all connections, of all workers.
+    pub all_subscriptions: usize,
     /// What is done with messages for a subscription that is behind and did not say.
     pub slow: SlowPolicy,
     /// The largest message in bytes, as told in `hello`; enforced below this crate, by the framing.
@@ -38,43 +39,24 @@ pub struct Limits {
     pub ping_ms: u64,
 }
 
-/// What all workers of a process share.
-#[derive(Debug, Default)]
-pub struct Shared {
-    router: Router<Subscriber>,
-}
-
-impl Shared {
-    /// Nothing is subscribed to. Members of a group take turns.
-    pub fn new() -> Shared {
-        Shared::default()
-    }
-
-    /// The same, with another way to choose which member of a group gets a message.
-    pub fn with_strategy(strategy: Strategy) -> Shared {
-        Shared {
-            router: Router::with_strategy(strategy),
-        }
-    }
-
-    /// What `worker` has in the router.
-    fn directory(&self, worker: u16) -> Directory<'_> {
-        Directory {
-            router: &self.router,
-            worker,
-        }
-    }
-
-    /// Filters that some worker has a subscriber of, counted once per worker, and members of groups.
-    pub fn filters(&self) -> usize {
-        self.router.len()
-    }
+/// Whether a session may say more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allowance {
+    /// It is within its rates.
+    Within,
+    /// It is beyond them, and is told so.
+    Beyond,
+    /// It was told often enough, and is closed.
+    Spent,
 }
 
 /// What comes out of a [`Broker`].
 pub trait Output {
     /// A message as one rendition puts it on the wire.
     type Encoded: Copy;
+
+    /// Asked for each command of a session, or message of a raw one, of so many octets: whether it may.
+    fn spend(&mut self, session: SessionId, octets: usize) -> Allowance;
 
     /// Sends a reply, one message, to one session.
     fn reply(&mut self, session: SessionId, payload: &[u8], text: bool);
@@ -260,6 +242,10 @@ impl<E: Copy> Broker<E> {
         };
         self.open(id, Face::Raw(Box::new(face)), rendition);
         if target.mode != Mode::Publish {
+            if !self.shared.begin_subscription(self.limits.all_subscriptions) {
+                self.stats.refused += 1;
+                return out.close(id, close::OVERLOADED, FULL);
+            }
             let list = self.shared.directory(self.worker).list(&target.filter);
             self.join(id, &target.filter, list, target.slow.unwrap_or(self.limits.slow), out);
         }
@@ -298,8 +284,8 @@ impl<E: Copy> Broker<E> {
         match &self.sessions[id.index()].face {
             Face::Json => self.handle_json(id, text, out),
             Face::Packets => {
-                let text = "tidecast.bin.v1 is spoken in binary messages; this one was text";
-                self.refuse(id, None, &Refusal::new(Code::BadMessage, text), out);
+                let hint = "tidecast.bin.v1 is spoken in binary messages; this one was text";
+                self.handle_command(id, Err(bad_message(hint)), text.len(), out);
             }
             Face::Raw(raw) => {
                 let kind = raw.text_kind;
@@ -320,11 +306,8 @@ impl<E: Copy> Broker<E> {
     pub fn handle_binary(&mut self, id: SessionId, payload: &[u8], out: &mut impl Output<Encoded = E>) {
         match &self.sessions[id.index()].face {
             Face::Json => {
-                let refusal = Refusal::new(
-                    Code::BadMessage,
-                    "tidecast.json.v1 is spoken in text messages; this one was binary",
-                );
-                self.refuse(id, None, &refusal, out);
+                let hint = "tidecast.json.v1 is spoken in text messages; this one was binary";
+                self.handle_command(id, Err(bad_message(hint)), payload.len(), out);
             }
             Face::Packets => self.handle_packets(id, payload, out),
             Face::Raw(_) => self.publish_raw(id, payload, Kind::Binary, out),
@@ -433,36 +416,54 @@ impl<E: Copy> Broker<E> {
     fn handle_packets(&mut self, id: SessionId, message: &[u8], out: &mut impl Output<Encoded = E>) {
         self.batching = true;
         for packet in binary::Packets::new(message) {
+            let octets = packet.as_ref().map_or(message.len(), binary::Packet::octets);
             let result = packet.and_then(|packet| binary::parse(&packet));
             if let Ok(Command::Pub { .. }) = result {
                 self.end_batch(id, out);
             }
-            self.handle_command(id, result, out);
+            if !self.handle_command(id, result, octets, out) {
+                break;
+            }
         }
         self.batching = false;
         self.end_batch(id, out);
     }
 
     fn handle_json(&mut self, id: SessionId, text: &str, out: &mut impl Output<Encoded = E>) {
-        self.handle_command(id, json::parse(text), out);
+        self.handle_command(id, json::parse(text), text.len(), out);
     }
 
+    /// Gives false if the session is to be closed.
     fn handle_command(
         &mut self,
         id: SessionId,
         command: Result<Command<'_>, Error<'_>>,
+        octets: usize,
         out: &mut impl Output<Encoded = E>,
-    ) {
-        let result = match command {
-            Ok(command) => {
+    ) -> bool {
+        let result = match (out.spend(id, octets), command) {
+            (Allowance::Within, Ok(command)) => {
                 let reference = command.reference().cloned();
                 self.apply(id, command, out).map_err(|refusal| (reference, refusal))
             }
-            Err(Error { code, reference, text }) => Err((reference, Refusal { code, text })),
+            (Allowance::Within, Err(Error { code, reference, text })) => Err((reference, Refusal { code, text })),
+            (Allowance::Beyond, command) => {
+                let reference = match command {
+                    Ok(command) => command.reference().cloned(),
+                    Err(error) => error.reference,
+                };
+                Err((reference, Refusal::new(Code::RateLimited, TOO_FAST)))
+            }
+            (Allowance::Spent, _) => {
+                self.stats.refused += 1;
+                out.close(id, close::RATE_LIMITED, TOO_FAST);
+                return false;
+            }
         };
         if let Err((reference, refusal)) = result {
             self.refuse(id, reference.as_ref(), &refusal, out);
         }
+        true
     }
 
     fn apply(
@@ -577,6 +578,9 @@ impl<E: Copy> Broker<E> {
             );
             return Err(Refusal::new(Code::Forbidden, text));
         }
+        if !self.shared.begin_subscription(self.limits.all_subscriptions) {
+            return Err(Refusal::new(Code::Overloaded, FULL));
+        }
         self.join(id, &filter, list, slow.unwrap_or(self.limits.slow), out);
         Ok(())
     }
@@ -608,12 +612,14 @@ impl<E: Copy> Broker<E> {
         let directory = self.shared.directory(self.worker);
         self.index.leave(&mut self.sessions, id, place, directory);
         self.stats.subscriptions -= 1;
+        self.shared.end_subscription();
     }
 
     /// Takes a share, which its session has no more, out of its group.
     fn end_share(&mut self, share: &Share) {
         self.shared.router.unsubscribe(&share.filter, share.id);
         self.stats.subscriptions -= 1;
+        self.shared.end_subscription();
     }
 
     fn unsubscribe(&mut self, id: SessionId, filter: &str, out: &mut impl Output<Encoded = E>) -> Result<(), Refusal> {
@@ -642,6 +648,11 @@ impl<E: Copy> Broker<E> {
     }
 
     fn publish_raw(&mut self, id: SessionId, payload: &[u8], kind: Kind, out: &mut impl Output<Encoded = E>) {
+        // It has no words for a refusal but the close reason.
+        if out.spend(id, payload.len()) != Allowance::Within {
+            self.stats.refused += 1;
+            return out.close(id, close::RATE_LIMITED, TOO_FAST);
+        }
         let session = &mut self.sessions[id.index()];
         // Taken out so that the topic can be read while everything else changes.
         let Face::Raw(raw) = std::mem::take(&mut session.face) else {
@@ -751,6 +762,19 @@ impl<E: Copy> Broker<E> {
         self.index.check(&self.sessions, self.shared.directory(self.worker));
     }
 }
+
+fn bad_message(hint: &'static str) -> Error<'static> {
+    Error {
+        code: Code::BadMessage,
+        reference: None,
+        text: hint.into(),
+    }
+}
+
+/// What is said when there are subscriptions enough.
+const FULL: &str = "the broker has as many subscriptions as it may have: try again later";
+/// What is said to a client beyond its rates.
+const TOO_FAST: &str = "this connection says more than it may: slow down";
 
 /// Topics that clients may not publish to.
 fn is_reserved(topic: &str) -> bool {

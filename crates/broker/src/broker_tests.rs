@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proptest::prelude::*;
 
@@ -34,6 +34,8 @@ struct Said {
     steps: usize,
     /// How many of them were not taken over from another worker.
     made: usize,
+    /// What is answered to those who want to say something; without an answer they may.
+    allowances: VecDeque<Allowance>,
 }
 
 /// Messages of one rendition, by their numbers.
@@ -61,6 +63,10 @@ const SEGMENT: usize = 4;
 
 impl Output for Said {
     type Encoded = Part;
+
+    fn spend(&mut self, _session: SessionId, _octets: usize) -> Allowance {
+        self.allowances.pop_front().unwrap_or(Allowance::Within)
+    }
 
     fn reply(&mut self, session: SessionId, payload: &[u8], text: bool) {
         let said = if text {
@@ -141,6 +147,7 @@ fn limits() -> Limits {
     Limits {
         topics: tidecast_router::Limits::default(),
         subscriptions: 3,
+        all_subscriptions: 1000,
         slow: SlowPolicy::Close,
         message: 1000,
         ping_ms: 25_000,
@@ -755,5 +762,77 @@ proptest! {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn whoever_says_too_much_is_told_for_each_command_and_then_closed() {
+    use Allowance::{Beyond, Spent, Within};
+    let mut house = House::new(1);
+    let (json, packets) = (house.json(0, 0), house.packets(0, 1));
+    house.outs[0].allowances.extend([Within, Beyond, Beyond, Beyond, Spent]);
+    house.says(json, r#"["ping"]"#);
+    house.says(json, r#"["sub","t",{"ref":"a"}]"#);
+    house.says(json, "no command at all");
+    house.sends(json, b"nor this");
+    let heard = house.heard(json);
+    assert_eq!(heard.len(), 4, "{heard:?}");
+    assert!(heard[1].starts_with(r#"["err","a","rate_limited","#), "{heard:?}");
+    assert!(
+        heard[2..]
+            .iter()
+            .all(|said| said.starts_with(r#"["err",null,"rate_limited","#)),
+        "{heard:?}"
+    );
+    house.says(json, r#"["pub","t",1]"#);
+    assert_eq!(house.outs[0].closed.remove(&json.1).map(|(code, _)| code), Some(4002));
+    assert_eq!(house.heard(json), [] as [&str; 0]);
+    // Each packet of a message is a command, and nothing is done about those behind the last straw.
+    house.outs[0].allowances.extend([Within, Beyond, Spent]);
+    house.sends(packets, &b"\x0a\x00".repeat(10));
+    let heard = house.heard(packets);
+    assert!(
+        heard[0].starts_with("0b0006") && !heard[0][2..].contains("0b00"),
+        "{heard:?}"
+    );
+    assert_eq!(house.outs[0].closed.get(&packets.1).map(|(code, _)| *code), Some(4002));
+    assert!(house.outs[0].allowances.is_empty());
+    // Raw, there are no words but the reason.
+    let raw = house.raw(0, 2, "t", &[]);
+    house.outs[0].allowances.push_back(Beyond);
+    house.says(raw, "x");
+    assert_eq!(house.outs[0].closed.get(&raw.1).map(|(code, _)| *code), Some(4002));
+    assert_eq!(house.brokers[0].stats().published, 0);
+}
+
+#[test]
+fn there_are_only_so_many_subscriptions_in_all_and_who_leaves_makes_room() {
+    let mut house = House::new(2);
+    house
+        .brokers
+        .iter_mut()
+        .for_each(|broker| broker.limits.all_subscriptions = 12);
+    let clients: Vec<_> = (0..4).map(|id| house.json(usize::from(id % 2 == 1), id)).collect();
+    for client in &clients {
+        for filter in ["a", "+", "$share/g/a"] {
+            house.says(*client, &format!(r#"["sub","{filter}",{{"ref":1}}]"#));
+        }
+        assert_eq!(house.heard(*client).len(), 3);
+    }
+    let one_more = house.json(0, 9);
+    house.says(one_more, r#"["sub","a",{"ref":2}]"#);
+    assert!(house.heard(one_more)[0].starts_with(r#"["err",2,"overloaded","#));
+    let raw = house.raw(1, 10, "a", &[]);
+    assert_eq!(house.outs[1].closed.get(&raw.1).map(|(code, _)| *code), Some(4003));
+    // What one has already takes no more room.
+    house.says(clients[0], r#"["sub","a",{"ref":3}]"#);
+    assert_eq!(house.heard(clients[0]), [r#"["ok",3,{}]"#]);
+    house.says(clients[0], r#"["unsub","$share/g/a"]"#);
+    house.says(one_more, r#"["sub","a",{"ref":4}]"#);
+    assert_eq!(house.heard(one_more), [r#"["ok",4,{}]"#]);
+    house.closes(clients[1]);
+    for filter in ["b", "c"] {
+        house.says(one_more, &format!(r#"["sub","{filter}",{{"ref":5}}]"#));
+        assert_eq!(house.heard(one_more), [r#"["ok",5,{}]"#]);
     }
 }

@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+mod memory;
 mod run;
 
 pub use run::{Error, check, run};

@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use tidecast_broker::Shared;
 use tidecast_driver::{ListenError, Listener, allowed_cores, descriptor_limit, listen};
-use tidecast_worker::{Counters, Mesh, Order, Parts, Totals, Worker, WorkerError};
+use tidecast_websocket::Millis;
+use tidecast_worker::{Budget, Census, Counters, Mesh, Order, Parts, Totals, Worker, WorkerError};
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::config::{Config, ConfigError, Loaded, Machine, Resolved, Sources};
+use crate::memory::memory;
 
 /// The page at `/`.
 const PAGE: &str = include_str!("../page/index.html");
@@ -77,6 +79,7 @@ fn machine() -> io::Result<Machine> {
     Ok(Machine {
         cores: allowed_cores()?,
         descriptors: descriptor_limit()?,
+        memory: memory(),
     })
 }
 
@@ -190,6 +193,7 @@ enum News {
 /// The running workers.
 struct Workers {
     mesh: Arc<Mesh>,
+    budget: Arc<Budget>,
     counters: Vec<Arc<Counters>>,
     cores: Vec<Option<usize>>,
     addresses: Vec<SocketAddr>,
@@ -202,10 +206,21 @@ impl Workers {
         let count = resolved.cores.len();
         let mesh = Arc::new(Mesh::new(count, resolved.mailbox));
         let shared = Arc::new(Shared::with_strategy(resolved.share_strategy));
+        let census = Arc::new(Census::new(count * resolved.worker.max_connections as usize));
+        let budget = Arc::new(Budget::new(resolved.memory));
+        // Whoever does not answer a ping in time is given up, and so is whoever does not even take what it is sent.
+        let timing = &resolved.worker.timing;
+        let silence = (timing.ping_interval != Millis::NEVER)
+            .then(|| Duration::from_millis((timing.ping_interval + timing.pong_timeout).0));
         let mut addresses = Vec::new();
         let mut shares: Vec<Vec<Listener>> = (0..count).map(|_| Vec::new()).collect();
         for address in &resolved.listeners {
             let listeners = listen(*address, BACKLOG, count)?;
+            if let Some(silence) = silence {
+                listeners
+                    .iter()
+                    .try_for_each(|listener| listener.set_user_timeout(silence))?;
+            }
             addresses.extend(listeners.first().map(Listener::address));
             shares
                 .iter_mut()
@@ -215,6 +230,7 @@ impl Workers {
         let (sender, news) = mpsc::unbounded_channel();
         let mut workers = Workers {
             mesh: Arc::clone(&mesh),
+            budget: Arc::clone(&budget),
             counters: (0..count).map(|_| Arc::default()).collect(),
             cores: resolved.cores.clone(),
             addresses,
@@ -231,6 +247,8 @@ impl Workers {
                 listeners,
                 mesh: Arc::clone(&mesh),
                 shared: Arc::clone(&shared),
+                census: Arc::clone(&census),
+                budget: Arc::clone(&budget),
                 counters: Arc::clone(&workers.counters[number]),
             };
             let sender = sender.clone();
@@ -316,6 +334,7 @@ impl Workers {
         match read() {
             Ok((resolved, loaded, kept)) => {
                 warn(&loaded);
+                self.budget.set_limit(resolved.memory);
                 self.order(&Order::Configure(Arc::new(resolved.worker)));
                 *config = loaded.config;
                 if kept.is_empty() {

@@ -7,9 +7,13 @@ use tidecast_broker::{Shared, SlowPolicy, TopicLimits};
 use tidecast_driver::Listener;
 use tidecast_websocket::{Limits, Timing, Versions};
 
+use crate::admission::Admission;
 use crate::backlog::Bounds;
+use crate::budget::Budget;
+use crate::census::Census;
 use crate::counters::Counters;
 use crate::mesh::Mesh;
+use crate::meter::MessageRates;
 use crate::origin::Origin;
 
 /// Settings of a worker.
@@ -20,6 +24,12 @@ use crate::origin::Origin;
 pub struct Config {
     /// What holds on each listener, in their order; their number is fixed.
     pub listeners: Vec<ListenerConfig>,
+    /// Who may connect.
+    pub admission: Admission,
+    /// How much a connection may say.
+    pub rates: MessageRates,
+    /// How long a WebSocket may be open, give or take a tenth; for ever, if there is none.
+    pub max_age: Option<Duration>,
     /// The largest message accepted, in bytes.
     pub max_message: u32,
     /// Bytes that may wait for a connection that does not read, before it is closed or messages are dropped.
@@ -32,6 +42,8 @@ pub struct Config {
     pub max_connections: u32,
     /// The most subscriptions of one connection.
     pub max_subscriptions: u32,
+    /// The most subscriptions of all connections, over all workers.
+    pub max_all_subscriptions: usize,
     /// What topics and filters may be; fixed.
     pub topics: TopicLimits,
     /// The longest request head, in bytes.
@@ -58,6 +70,7 @@ impl Config {
         tidecast_broker::Limits {
             topics: self.topics,
             subscriptions: self.max_subscriptions,
+            all_subscriptions: self.max_all_subscriptions,
             slow: self.slow,
             message: self.max_message as usize,
             ping_ms: self.timing.ping_interval.0,
@@ -86,6 +99,8 @@ impl Config {
 pub struct ListenerConfig {
     /// The pages that may connect.
     pub origins: Arc<[Origin]>,
+    /// Every connection begins with a PROXY header, and comes from a proxy that is trusted; fixed.
+    pub proxy: bool,
 }
 
 /// Settings of compression.
@@ -112,6 +127,10 @@ pub struct Parts {
     pub mesh: Arc<Mesh>,
     /// What all workers know.
     pub shared: Arc<Shared>,
+    /// Where all workers count who has how many connections.
+    pub census: Arc<Census>,
+    /// The memory that all workers may hold for clients.
+    pub budget: Arc<Budget>,
     /// Where it counts.
     pub counters: Arc<Counters>,
 }

@@ -1,7 +1,9 @@
 //! A connection and the phases of its life.
 //!
 //! ```text
-//!            head complete                 both Closes exchanged, all sent
+//!   Proxy      its header names the client
+//!     │
+//!     ▼      head complete                 both Closes exchanged, all sent
 //!   Head ──────┬──────────▶ Open ─────────────────────────────┐
 //!              │ a page or a refusal                          ▼
 //!              └──────────▶ Finishing ────────────────────▶ Lingering     FIN sent: the peer's last bytes are read
@@ -11,6 +13,8 @@
 //!                                                         ▼
 //!                                                        Free
 //! ```
+
+use std::net::IpAddr;
 
 use tidecast_websocket::{Connection, Millis};
 
@@ -23,12 +27,21 @@ pub(crate) enum Phase {
     /// The slot is not in use.
     #[default]
     Free,
-    /// The request head is coming in.
-    Head {
+    /// A PROXY header is coming in.
+    Proxy {
         bytes: Vec<u8>,
         deadline: Millis,
         /// The number of the listener that it came by.
         listener: u16,
+        peer: IpAddr,
+    },
+    /// The request head is coming in.
+    Head {
+        bytes: Vec<u8>,
+        deadline: Millis,
+        listener: u16,
+        /// Who it is from; a proxy that is trusted may name another one in it.
+        peer: IpAddr,
     },
     /// A WebSocket.
     Open(Connection),
@@ -48,12 +61,20 @@ pub(crate) struct Paused {
     pub(crate) rest: Vec<u8>,
 }
 
+impl Paused {
+    fn memory(&self) -> usize {
+        self.stalled.bytes() + self.rest.capacity()
+    }
+}
+
 /// A slot of the ring's file table, and the connection in it.
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) phase: Phase,
     pub(crate) paused: Option<Box<Paused>>,
     pub(crate) due: Due,
+    /// Octets that it holds of what has come in part, as they were counted last.
+    pub(crate) held: u32,
     /// Counts the connections that had this slot.
     pub(crate) generation: u32,
     /// A receive is in flight.
@@ -75,6 +96,7 @@ impl Default for Slot {
             phase: Phase::Free,
             paused: None,
             due: Due::NONE,
+            held: 0,
             generation: 0,
             receiving: false,
             polling: false,
@@ -85,6 +107,16 @@ impl Default for Slot {
 }
 
 impl Slot {
+    /// Octets that it holds of what has come in part.
+    pub(crate) fn memory(&self) -> usize {
+        let coming = match &self.phase {
+            Phase::Proxy { bytes, .. } | Phase::Head { bytes, .. } => bytes.capacity(),
+            Phase::Open(connection) => connection.memory(),
+            Phase::Free | Phase::Finishing { .. } | Phase::Lingering { .. } | Phase::Dying => 0,
+        };
+        coming + self.paused.as_deref().map_or(0, Paused::memory)
+    }
+
     /// Whether the peer's bytes are wanted.
     pub(crate) fn reads(&self) -> bool {
         self.paused.is_none() && !self.ended && !matches!(self.phase, Phase::Free | Phase::Dying)

@@ -37,6 +37,16 @@ counters! {
     accepted,
     /// Connections open at present.
     connections,
+    /// Connections refused because there were as many as there may be.
+    refused_full,
+    /// Connections refused because their address had as many as it may have.
+    refused_address,
+    /// Connections refused because their address opened them too fast.
+    refused_rate,
+    /// Connections refused because they came by a listener for proxies and did not come from one.
+    refused_proxy,
+    /// Connections and requests refused because memory was short.
+    refused_memory,
     /// WebSockets opened.
     opened,
     /// HTTP requests answered with a page.
@@ -51,12 +61,20 @@ counters! {
     protocol_errors,
     /// Commands answered with `err`, and raw messages that closed their connection.
     commands_refused,
+    /// Commands refused because their connection said more than it may.
+    rate_limited,
+    /// Connections closed because they went on with that.
+    flooders,
     /// Subscribers closed because they did not read.
     slow_consumers,
+    /// Connections closed because there was no memory for what they said, or did not read.
+    overloaded,
     /// Connections that did not answer a ping, or not the closing handshake, in time.
     silent,
     /// Connections closed because they sent nothing for too long.
     idle,
+    /// Connections closed because they were open for as long as they may be.
+    aged,
     /// Messages published.
     published,
     /// Messages taken over from other workers.

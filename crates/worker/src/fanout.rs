@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tidecast_broker::{Kept, Message, Output, OwnedMessage, SessionId, Slow, WorkerSet, encode};
+use tidecast_broker::{Allowance, Kept, Message, Output, OwnedMessage, SessionId, Slow, WorkerSet, encode};
 use tidecast_websocket::{Deflater, Millis, Opcode, Version, encode_compressed_header, encode_header, stored_blocks};
 
 use crate::backlog::{self, Backlog, Bounds, Lag};
 use crate::gather::Volume;
 use crate::mesh::Mesh;
+use crate::meter::{MessageRates, Meter};
 use crate::outbox::{Outbox, Queue, Range};
 use crate::rendition::{Form, RENDITIONS};
 
@@ -113,6 +114,14 @@ impl Lane {
 pub(crate) struct Stalled(VecDeque<(Arc<OwnedMessage>, WorkerSet)>);
 
 impl Stalled {
+    /// Octets of their payloads.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0
+            .iter()
+            .map(|(message, _)| message.as_message().payload.len())
+            .sum()
+    }
+
     /// The workers that are waited for.
     pub(crate) fn targets(&self) -> WorkerSet {
         self.0.front().map_or(WorkerSet::EMPTY, |(_, targets)| *targets)
@@ -138,8 +147,12 @@ pub(crate) struct Fanout {
     listed: Vec<u32>,
     /// Lanes being sent from in this turn.
     sending: Vec<u32>,
-    /// Blocked lanes that went beyond the limit.
-    overflowing: Vec<u32>,
+    /// Blocked lanes that went beyond a limit.
+    overflowing: Vec<(u32, Behind)>,
+    /// Bytes that have to be given up: while there are any, no blocked lane may grow.
+    excess: usize,
+    /// What connections may say, if that is limited.
+    meter: Option<Box<Meter>>,
     /// Lanes that have to be told of what was dropped before more of what waits is sent.
     pub(crate) lagging: Vec<u32>,
     /// Workers that were given a message in this turn.
@@ -162,6 +175,15 @@ pub(crate) struct Fanout {
     /// A whole frame, where it has to be deflated.
     frame: Vec<u8>,
     deflated: Vec<u8>,
+}
+
+/// Why a connection that does not read is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Behind {
+    /// More waits for it than may.
+    TooFar,
+    /// There is no memory for more.
+    NoMemory,
 }
 
 /// How a send went.
@@ -190,6 +212,8 @@ impl Fanout {
             listed: Vec::new(),
             sending: Vec::new(),
             overflowing: Vec::new(),
+            excess: 0,
+            meter: None,
             lagging: Vec::new(),
             to_wake: WorkerSet::EMPTY,
             stalled: None,
@@ -212,6 +236,36 @@ impl Fanout {
 
     pub(crate) fn lane(&self, slot: u32) -> &Lane {
         &self.lanes[slot as usize]
+    }
+
+    /// Bytes of memory that wait to be sent.
+    pub(crate) fn held(&self) -> usize {
+        self.outbox.held()
+    }
+
+    /// So many bytes have to be given up.
+    pub(crate) fn set_excess(&mut self, excess: usize) {
+        self.excess = excess;
+    }
+
+    /// What connections say is limited to these rates.
+    pub(crate) fn set_rates(&mut self, rates: MessageRates) {
+        match &mut self.meter {
+            Some(meter) => meter.set_rates(rates),
+            None => self.meter = Meter::new(rates),
+        }
+    }
+
+    /// It is `now`.
+    pub(crate) fn set_now(&mut self, now: Millis) {
+        if let Some(meter) = &mut self.meter {
+            meter.set_now(now);
+        }
+    }
+
+    /// Commands refused because connections said more than they may.
+    pub(crate) fn rate_limited(&self) -> u64 {
+        self.meter.as_deref().map_or(0, |meter| meter.refused)
     }
 
     /// What there is to be sent.
@@ -260,6 +314,9 @@ impl Fanout {
             pace,
             ..Lane::default()
         };
+        if let Some(meter) = &mut self.meter {
+            meter.open(slot);
+        }
     }
 
     /// The connection is gone: nothing is sent any more.
@@ -350,18 +407,21 @@ impl Fanout {
             }
             Pace::Blocked => {
                 // One message is always queued, however large.
-                if lane.queue.len() > self.bounds.bytes.max(range.len()) {
-                    self.overflow(slot);
+                if lane.queue.weight() > self.bounds.bytes.max(range.len()) {
+                    self.overflow(slot, Behind::TooFar);
+                } else if self.excess > 0 {
+                    self.overflow(slot, Behind::NoMemory);
                 }
             }
         }
     }
 
-    fn overflow(&mut self, slot: u32) {
+    fn overflow(&mut self, slot: u32, behind: Behind) {
         let lane = &mut self.lanes[slot as usize];
         if !lane.overflowing {
             lane.overflowing = true;
-            self.overflowing.push(slot);
+            self.excess = self.excess.saturating_sub(lane.len());
+            self.overflowing.push((slot, behind));
         }
     }
 
@@ -371,9 +431,19 @@ impl Fanout {
         let lane = &mut self.lanes[slot as usize];
         let queued = lane.queue.len();
         let backlog = lane.backlog.get_or_insert_default();
-        match backlog.push(range, slow, queued, self.bounds, &mut self.outbox) {
+        let (bounds, behind) = if self.excess > 0 {
+            // Something has to go for everything that comes.
+            let within = Bounds {
+                bytes: self.bounds.bytes.min(queued + backlog.len()),
+                ..self.bounds
+            };
+            (within, Behind::NoMemory)
+        } else {
+            (self.bounds, Behind::TooFar)
+        };
+        match backlog.push(range, slow, queued, bounds, &mut self.outbox) {
             backlog::Kept::Within(dropped) => self.dropped += dropped,
-            backlog::Kept::Beyond => self.overflow(slot),
+            backlog::Kept::Beyond => self.overflow(slot, behind),
         }
         // While what waits is sent, more comes behind it.
         self.list(slot);
@@ -385,14 +455,14 @@ impl Fanout {
     }
 
     /// The next of them. What it has not begun to be sent is dropped.
-    pub(crate) fn cut_overflowing(&mut self) -> Option<u32> {
-        while let Some(slot) = self.overflowing.pop() {
+    pub(crate) fn cut_overflowing(&mut self) -> Option<(u32, Behind)> {
+        while let Some((slot, behind)) = self.overflowing.pop() {
             let lane = &mut self.lanes[slot as usize];
             // Not noted any more: the connection that was noted is gone, and this is another one.
             if lane.overflowing && !lane.sealed {
                 lane.queue.cut(&mut self.outbox);
                 lane.clear_backlog(&mut self.outbox);
-                return Some(slot);
+                return Some((slot, behind));
             }
         }
         None
@@ -545,6 +615,14 @@ const EAGAIN: i32 = 11;
 
 impl Output for Fanout {
     type Encoded = Range;
+
+    #[inline]
+    fn spend(&mut self, session: SessionId, octets: usize) -> Allowance {
+        match &mut self.meter {
+            None => Allowance::Within,
+            Some(meter) => meter.spend(session.0, octets),
+        }
+    }
 
     fn reply(&mut self, session: SessionId, payload: &[u8], text: bool) {
         // For one connection only, so deflating it would cost more than it saves.

@@ -14,15 +14,23 @@
 //! Start reading at [`Worker::run`].
 #![forbid(unsafe_code)]
 
+mod admission;
 mod backlog;
+mod budget;
+mod census;
 mod config;
 mod connection;
 mod counters;
 mod fanout;
+mod forwarded;
+pub mod fuzzing;
 mod gather;
 mod mesh;
+mod meter;
 mod origin;
 mod outbox;
+mod proxy;
+mod rate;
 mod rendition;
 mod site;
 mod sleep;
@@ -30,8 +38,14 @@ mod sync;
 mod timers;
 mod worker;
 
+pub use admission::Admission;
+pub use budget::Budget;
+pub use census::Census;
 pub use config::{Compression, Config, ListenerConfig, Parts};
 pub use counters::{Counter, Counters, Totals};
+pub use forwarded::ForwardedHeader;
 pub use mesh::{MailboxLimits, Mesh, Order};
+pub use meter::MessageRates;
 pub use origin::{Origin, OriginError, Port};
+pub use rate::Rate;
 pub use worker::{Worker, WorkerError};

@@ -25,6 +25,8 @@ const LARGE: usize = SEGMENT / 4;
 const GATHER_RANGE: usize = 16 * 1024;
 /// The most bytes gathered into one send.
 const GATHER_TOTAL: usize = LARGE - 1;
+/// Bytes of memory for each range in a list: 12 in a queue and 40 in a backlog, where lists are less than half full at times.
+pub(crate) const LISTED: usize = 32;
 /// Empty segments kept for reuse.
 const SPARE: usize = 16;
 
@@ -117,6 +119,10 @@ pub(crate) struct Outbox {
     fresh: Vec<u32>,
     /// Bytes of memory held by open and sealed segments.
     log_bytes: usize,
+    /// The same of own ones.
+    own_bytes: usize,
+    /// Ranges in queues and backlogs.
+    pins: usize,
 }
 
 impl Outbox {
@@ -130,6 +136,8 @@ impl Outbox {
             sealed: VecDeque::new(),
             fresh: Vec::new(),
             log_bytes: 0,
+            own_bytes: 0,
+            pins: 0,
         }
     }
 
@@ -144,6 +152,12 @@ impl Outbox {
     /// Bytes of memory in logs: what they hold at the least, whatever the queues say.
     pub(crate) fn log_bytes(&self) -> usize {
         self.log_bytes
+    }
+
+    /// Bytes of memory that wait to be sent, lists of them included. What the end of each log takes is always there and does not
+    /// count.
+    pub(crate) fn held(&self) -> usize {
+        self.own_bytes + self.sealed.len() * SEGMENT + self.pins * LISTED
     }
 
     /// Appends whole frames, given in parts, to `log`. The range is not pinned until a queue takes it.
@@ -186,6 +200,9 @@ impl Outbox {
     }
 
     fn create(&mut self, kind: Kind, bytes: Vec<u8>) -> u32 {
+        if kind == Kind::Own {
+            self.own_bytes += bytes.capacity();
+        }
         let segment = Segment { bytes, pins: 0, kind };
         match self.free.pop() {
             Some(number) => {
@@ -202,7 +219,9 @@ impl Outbox {
     fn release(&mut self, number: u32) {
         let segment = std::mem::take(&mut self.segments[number as usize]);
         debug_assert_eq!(segment.pins, 0, "a pinned segment is in use");
-        if segment.kind != Kind::Own {
+        if segment.kind == Kind::Own {
+            self.own_bytes -= segment.bytes.capacity();
+        } else {
             self.log_bytes -= segment.bytes.capacity();
             if self.spare.len() < SPARE {
                 let mut bytes = segment.bytes;
@@ -215,10 +234,12 @@ impl Outbox {
 
     #[inline]
     fn pin(&mut self, number: u32) {
+        self.pins += 1;
         self.segments[number as usize].pins += 1;
     }
 
     fn unpin(&mut self, number: u32) {
+        self.pins -= 1;
         let segment = &mut self.segments[number as usize];
         segment.pins -= 1;
         // Sealed segments are freed by `reclaim`, in the order of their age; an open one is its log's end.
@@ -326,6 +347,11 @@ impl Queue {
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.bytes == 0
+    }
+
+    /// Bytes queued, and those of the list that they are queued in.
+    pub(crate) fn weight(&self) -> usize {
+        self.len() + self.rest.as_ref().map_or(0, |rest| rest.len() * LISTED)
     }
 
     /// What goes out next, after [`Queue::gather`].

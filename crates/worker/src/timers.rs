@@ -7,13 +7,24 @@ const TICK: u64 = 50;
 /// Ticks of one turn of the wheel, 51 seconds; a later deadline is put in again when it comes by.
 const TICKS: usize = 1024;
 
-/// A place in the wheel, kept by the connection: an entry that is not where the connection says is out of date.
+/// A place in the wheel, kept by the connection: an entry that is not where the connection says is out of date. It is a tick in
+/// 32 bits, which come again after seven years.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Due(u64);
+pub(crate) struct Due(u32);
 
 impl Due {
     /// No entry is valid.
-    pub(crate) const NONE: Due = Due(u64::MAX);
+    pub(crate) const NONE: Due = Due(u32::MAX);
+
+    fn at(tick: u64) -> Due {
+        Due((tick % u64::from(Due::NONE.0)) as u32)
+    }
+
+    /// Ticks from `tick` on until it; more than there are in the wheel if it has passed.
+    fn ahead_of(self, tick: u64) -> u64 {
+        let cycle = u64::from(Due::NONE.0);
+        (u64::from(self.0) + cycle - tick % cycle) % cycle
+    }
 }
 
 /// Slots by the tick at which they want attention.
@@ -38,12 +49,13 @@ impl Timers {
     /// already: it will be asked again then.
     pub(crate) fn arm(&mut self, slot: u32, due: &mut Due, deadline: Millis) {
         let tick = (deadline.0 / TICK + 1).max(self.next);
-        if due.0 <= tick {
+        let ahead = due.ahead_of(self.next);
+        if *due != Due::NONE && (ahead <= tick - self.next || ahead >= TICKS as u64) {
             return;
         }
         // Beyond the wheel's reach it comes up on the way.
         let tick = tick.min(self.next + TICKS as u64 - 1);
-        *due = Due(tick);
+        *due = Due::at(tick);
         self.wheel[tick as usize % TICKS].push((slot, *due));
         self.entries += 1;
     }
@@ -123,6 +135,32 @@ mod tests {
             [(1, due), (1, late)],
             "the later entry is recognised as out of date"
         );
+    }
+
+    #[test]
+    fn an_entry_that_has_come_up_and_was_not_looked_at_yet_is_not_put_off() {
+        let mut timers = Timers::new(Millis(0));
+        let mut due = Due::NONE;
+        timers.arm(1, &mut due, Millis(1_000));
+        let up = due;
+        let mut expired = Vec::new();
+        timers.advance(Millis(2_000), &mut expired);
+        timers.arm(1, &mut due, Millis(3_000));
+        assert_eq!((&expired[..], due), (&[(1, up)][..], up));
+    }
+
+    #[test]
+    fn deadlines_come_up_in_order_where_their_ticks_come_again() {
+        let start = u64::from(u32::MAX) * TICK - 2_000;
+        let mut timers = Timers::new(Millis(start));
+        let mut dues = [Due::NONE; 3];
+        for (slot, due) in dues.iter_mut().enumerate() {
+            timers.arm(slot as u32, due, Millis(start + 1_950 + 50 * slot as u64));
+            timers.arm(slot as u32, due, Millis(start + 10_000));
+        }
+        assert!(!dues.contains(&Due::NONE));
+        assert_eq!(expired(&mut timers, start + 1_900), [] as [u32; 0]);
+        assert_eq!(expired(&mut timers, start + 5_000), [0, 1, 2]);
     }
 
     #[test]

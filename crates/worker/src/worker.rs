@@ -8,6 +8,7 @@
 //!
 //! A turn does bounded work: what is left over is done in the next one, after a flush.
 
+mod arriving;
 mod ending;
 
 use std::collections::VecDeque;
@@ -15,11 +16,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidecast_broker::{Broker, Encoding, SessionId, WorkerSet};
+use tidecast_broker::{Broker, Encoding, SessionId, WorkerSet, wire};
 use tidecast_driver::{Completion, Listener, Op, Ring, SetupError, Token, Wait, pin_to_core};
 use tidecast_websocket::http::Request;
 use tidecast_websocket::{Connection, Deflater, Error, Event, InflatePool, Input, Limits, Millis};
 
+use crate::admission::Gate;
+use crate::budget::Share;
 use crate::config::{Config, Parts};
 use crate::connection::{Paused, Phase, Slot};
 use crate::counters::Counters;
@@ -37,10 +40,6 @@ const MAIL_PER_TURN: usize = 4096;
 const GREETING: Millis = Millis(20);
 /// Inflaters kept for the next message: a message needs one only while it is being read, so few are in use at a time.
 const POOLED_INFLATERS: usize = 16;
-/// Accepts in flight for each listener: as many connections are taken in a turn, of those that come at one time.
-const ACCEPTS: u32 = 32;
-/// How long a listener that failed is left alone.
-const ACCEPT_RETRY: Millis = Millis(100);
 /// What logs may hold beyond twice a connection's limit before old segments are copied out.
 const LOG_SLACK: usize = 16 << 20;
 
@@ -77,6 +76,12 @@ pub struct Worker {
     /// How many accepts are in flight for each listener.
     armed: Vec<u32>,
     accepting: Accepting,
+    gate: Gate,
+    memory: Share,
+    /// Octets that connections hold of what has come in part.
+    held: usize,
+    /// When WebSockets are too old, in seconds, by slot; as far as that was ever limited.
+    expiries: Vec<u32>,
     fanout: Fanout,
     broker: Broker<Range>,
     mesh: Arc<Mesh>,
@@ -138,6 +143,8 @@ impl Worker {
             listeners,
             mesh,
             shared,
+            census,
+            budget,
             counters,
         } = parts;
         mesh.attach(number.into(), ring.handle()?, ring.waker());
@@ -155,6 +162,8 @@ impl Worker {
             None => (Deflater::default(), InflatePool::new(0, 0)),
         };
         let now = Millis(0);
+        let mut fanout = Fanout::new(number, Arc::clone(&mesh), config.bounds(), deflater);
+        fanout.set_rates(config.rates);
         Ok(Worker {
             number,
             ring,
@@ -165,7 +174,12 @@ impl Worker {
             armed: vec![0; listeners.len()],
             listeners,
             accepting: Accepting::Yes,
-            fanout: Fanout::new(number, Arc::clone(&mesh), config.bounds(), deflater),
+            epoch: census.epoch(),
+            gate: Gate::new(census),
+            memory: Share::new(budget),
+            held: 0,
+            expiries: Vec::new(),
+            fanout,
             inflaters,
             broker: Broker::new(number, config.broker_limits(), shared),
             mesh,
@@ -175,7 +189,6 @@ impl Worker {
             limits: config.message_limits(),
             gather: Gather::new(config.flush_delay, Instant::now()),
             config,
-            epoch: Instant::now(),
             now,
             holding: false,
             inbox: VecDeque::new(),
@@ -199,6 +212,7 @@ impl Worker {
         loop {
             self.flush_and_wait()?;
             self.now = self.epoch.elapsed().into();
+            self.fanout.set_now(self.now);
             if self.holding || self.fanout.has_room(self.now) {
                 self.take_in()?;
             }
@@ -225,6 +239,10 @@ impl Worker {
     fn configure(&mut self, config: &Config) {
         self.config = Config {
             listeners: config.listeners.clone(),
+            admission: config.admission.clone(),
+            rates: config.rates,
+            max_age: config.max_age,
+            max_all_subscriptions: config.max_all_subscriptions,
             max_message: config.max_message,
             max_pending: config.max_pending,
             max_pending_messages: config.max_pending_messages,
@@ -238,6 +256,7 @@ impl Worker {
         };
         self.broker.set_limits(self.config.broker_limits());
         self.fanout.set_bounds(self.config.bounds());
+        self.fanout.set_rates(self.config.rates);
         self.site = Site::new(&self.config);
         self.limits = self.config.message_limits();
         // A deadline may have come closer.
@@ -299,6 +318,7 @@ impl Worker {
         });
         self.counters.bytes_out.add(bytes);
         self.fanout.reclaim(LOG_SLACK + 2 * self.config.max_pending);
+        self.settle_memory();
         for (slot, outcome) in notable.drain(..) {
             match outcome {
                 Outcome::Sent => {}
@@ -394,6 +414,10 @@ impl Worker {
 
     /// Handles what came from connections, from other workers, and from publishers that had to wait.
     fn take_in(&mut self) -> io::Result<()> {
+        if self.memory.is_pressed() {
+            // Others may have given up enough while this worker slept.
+            self.settle_memory();
+        }
         // Whatever comes second gets what the first left of this turn, which can be nothing: they take turns.
         self.mail_first = !self.mail_first;
         if self.mail_first {
@@ -453,6 +477,7 @@ impl Worker {
             (result, _) if result == -ENOBUFS || result == -ECANCELED => {}
             _ => self.kill(slot)?,
         }
+        self.account(slot)?;
         self.receive(slot)?;
         self.release(slot)
     }
@@ -476,83 +501,6 @@ impl Worker {
         Ok(())
     }
 
-    // Accepting
-
-    /// Keeps accepts in flight on all listeners, if connections are wanted.
-    fn accept(&mut self) -> io::Result<()> {
-        if self.accepting != Accepting::Yes {
-            return Ok(());
-        }
-        // A connection without a slot would be reset by the kernel, so there is an accept for every slot at the most; but no
-        // listener is without.
-        let vacant = self.config.max_connections - self.active;
-        let mut in_flight: u32 = self.armed.iter().sum();
-        for (number, listener) in self.listeners.iter().enumerate() {
-            let armed = &mut self.armed[number];
-            while *armed < ACCEPTS && (in_flight < vacant || *armed == 0) {
-                self.ring.accept(listener, number as u32)?;
-                *armed += 1;
-                in_flight += 1;
-            }
-        }
-        Ok(())
-    }
-
-    fn stop_accepting(&mut self, accepting: Accepting) -> io::Result<()> {
-        self.accepting = accepting;
-        for (number, armed) in self.armed.iter().enumerate() {
-            if *armed > 0 {
-                self.ring.cancel_accepts(number as u32)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn handle_accepted(&mut self, completion: Completion) -> io::Result<()> {
-        let listener = completion.token.slot();
-        self.armed[listener as usize] -= 1;
-        match completion.error() {
-            None => {
-                self.ring.take_peer(completion.token);
-                self.open(completion.result as u32, listener as u16)?;
-            }
-            // A peer that was gone before it was accepted says nothing about the next.
-            Some(ECANCELED | ECONNABORTED) => {}
-            // Too many descriptors, or no memory: not worth spinning on.
-            Some(_) if self.accepting == Accepting::Yes => self.accepting = Accepting::Retry(self.now + ACCEPT_RETRY),
-            Some(_) => {}
-        }
-        self.accept()
-    }
-
-    fn open(&mut self, slot: u32, listener: u16) -> io::Result<()> {
-        if self.slots.len() <= slot as usize {
-            self.slots.resize_with(slot as usize + 1, Slot::default);
-        }
-        self.active += 1;
-        self.counters.accepted.add(1);
-        self.counters.connections.add(1);
-        let deadline = self.now + self.config.handshake_timeout.into();
-        let state = &mut self.slots[slot as usize];
-        debug_assert!(matches!(state.phase, Phase::Free), "the kernel gives out free slots");
-        state.phase = Phase::Head {
-            bytes: Vec::new(),
-            deadline,
-            listener,
-        };
-        self.fanout.open(slot);
-        if self.drain_until.is_some() {
-            return self.kill(slot);
-        }
-        self.arm(slot, deadline);
-        self.receive(slot)?;
-        // The kernel accepts first and looks for a slot then: a connection too many would be reset.
-        if self.active >= self.config.max_connections {
-            self.stop_accepting(Accepting::Full)?;
-        }
-        Ok(())
-    }
-
     // Input
 
     fn input(&mut self, slot: u32, bytes: &mut [u8]) -> io::Result<()> {
@@ -562,6 +510,7 @@ impl Worker {
             return Ok(());
         }
         match &state.phase {
+            Phase::Proxy { .. } => self.proxy_header(slot, bytes),
             Phase::Head { .. } => self.head(slot, bytes),
             Phase::Open(_) => self.frames(slot, bytes),
             Phase::Free | Phase::Finishing { .. } | Phase::Lingering { .. } | Phase::Dying => Ok(()),
@@ -571,13 +520,15 @@ impl Worker {
     /// Bytes of a request head, perhaps of frames after it.
     fn head(&mut self, slot: u32, bytes: &mut [u8]) -> io::Result<()> {
         let Phase::Head {
-            bytes: kept, listener, ..
+            bytes: kept,
+            listener,
+            peer,
+            ..
         } = &mut self.slots[slot as usize].phase
         else {
             return Ok(());
         };
-        let origins = &self.config.listeners[usize::from(*listener)].origins;
-        let mut kept = std::mem::take(kept);
+        let (mut kept, listener, peer) = (std::mem::take(kept), *listener, *peer);
         // A head that drips in is not parsed again for every drop. The first bytes are, to refuse what is not HTTP.
         let fresh = kept.len().saturating_sub(3);
         let first = kept.is_empty();
@@ -596,7 +547,13 @@ impl Worker {
         };
         let answered = match parsed {
             Ok(None) => None,
-            Ok(Some((request, length))) => Some((self.site.answer(&request, origins, &mut self.scratch), length)),
+            Ok(Some((request, length))) => {
+                if let Err(cause) = self.admit_client(slot, peer, &request) {
+                    return self.refuse(slot, cause);
+                }
+                let origins = &self.config.listeners[usize::from(listener)].origins;
+                Some((self.site.answer(&request, origins, &mut self.scratch), length))
+            }
             Err(error) => {
                 error.write_response(&mut self.scratch);
                 Some((Answer::Refused, whole.len()))
@@ -630,9 +587,9 @@ impl Worker {
         let form = Form::of(switch.version, switch.extension);
         self.fanout.set_form(slot, form);
         let connection = Connection::server(switch.version, self.limits, self.now).with_extension(switch.extension);
-        let deadline = connection.poll_timeout(&self.config.timing);
         self.slots[slot as usize].phase = Phase::Open(connection);
         self.counters.opened.add(1);
+        self.set_expiry(slot);
         match answered {
             Some((Answer::Raw(_, target), _)) => {
                 self.broker
@@ -649,7 +606,7 @@ impl Worker {
             }
             _ => {}
         }
-        self.arm(slot, deadline);
+        self.arm_by_state(slot);
         self.frames(slot, &mut whole[length..])
     }
 
@@ -699,6 +656,10 @@ impl Worker {
                 return self.finish(slot);
             }
             if let Some(closing) = self.fanout.closing.take() {
+                if closing.code == wire::close::RATE_LIMITED {
+                    self.counters.flooders.add(1);
+                    return self.abandon(slot, closing.code);
+                }
                 self.close(slot, closing.code, &closing.reason);
             }
             if let Some(stalled) = self.fanout.stalled.take() {
@@ -744,6 +705,7 @@ impl Worker {
                 continue;
             }
             self.input(slot, &mut paused.rest)?;
+            self.account(slot)?;
             if self.slots[slot as usize].ended {
                 self.end(slot)?;
             } else {
@@ -775,6 +737,7 @@ impl Worker {
         self.counters.forwarded.set(stats.forwarded);
         self.counters.undelivered.set(stats.undelivered);
         self.counters.dropped.set(self.fanout.dropped);
+        self.counters.rate_limited.set(self.fanout.rate_limited());
         self.counters.delivered.set(stats.delivered);
         self.counters.subscriptions.set(stats.subscriptions);
     }
@@ -787,5 +750,4 @@ impl std::fmt::Debug for Worker {
 }
 
 const ENOBUFS: i32 = 105;
-const ECONNABORTED: i32 = 103;
 const ECANCELED: i32 = 125;

@@ -9,6 +9,7 @@
 pub(crate) mod field;
 pub mod kind;
 mod listen;
+mod network;
 mod problem;
 mod resolve;
 mod settings;
@@ -18,6 +19,7 @@ mod source;
 pub use field::Meta;
 pub use kind::{Shape, parse_bytes, parse_time};
 pub use listen::{Listen, Origin};
+pub use network::Network;
 pub use problem::{ConfigError, Place, Problem};
 pub use resolve::Machine;
 pub(crate) use resolve::Resolved;

@@ -1,14 +1,17 @@
 //! Settings with everything decided.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tidecast_broker::{Strategy, TopicLimits, WorkerSet};
 use tidecast_websocket::{Millis, Timing, Version, Versions};
-use tidecast_worker::{Compression, ListenerConfig, MailboxLimits};
+use tidecast_worker::{Admission, Compression, ListenerConfig, MailboxLimits, MessageRates, Rate};
 
 use super::listen::{Listen, Origin};
+use super::network::Network;
 use super::problem::{ConfigError, Problem};
 use super::source::Loaded;
 
@@ -22,6 +25,8 @@ pub struct Machine {
     pub cores: Vec<usize>,
     /// Descriptors it may open (`RLIMIT_NOFILE`).
     pub descriptors: u64,
+    /// The memory that it may use, in bytes, if that is known.
+    pub memory: Option<usize>,
 }
 
 /// Settings with everything decided.
@@ -33,13 +38,25 @@ pub(crate) struct Resolved {
     pub(crate) cores: Vec<Option<usize>>,
     pub(crate) drain_timeout: Duration,
     pub(crate) mailbox: MailboxLimits,
+    /// What may be held for clients, in bytes.
+    pub(crate) memory: usize,
     pub(crate) worker: tidecast_worker::Config,
+}
+
+/// So many a second; as many as there are for none.
+fn rate(per_second: u32, burst: u32) -> Option<Rate> {
+    NonZeroU32::new(per_second).map(|per_second| Rate::new(per_second, burst))
+}
+
+fn networks(networks: &[Network]) -> Vec<IpNet> {
+    networks.iter().map(|network| network.0).collect()
 }
 
 /// An address to listen on, and what holds there.
 struct Door {
     listen: Listen,
     origins: Option<Vec<Origin>>,
+    proxy: bool,
 }
 
 impl Loaded {
@@ -77,17 +94,39 @@ impl Loaded {
                 messages: server.mailbox_messages,
                 bytes: server.mailbox_bytes,
             },
+            memory: limits
+                .memory
+                .or(machine.memory.map(|memory| memory / 2))
+                .unwrap_or(usize::MAX),
             worker: tidecast_worker::Config {
                 listeners: doors
                     .iter()
-                    .map(|door| ListenerConfig { origins: origins(door) })
+                    .map(|door| ListenerConfig {
+                        origins: origins(door),
+                        proxy: door.proxy,
+                    })
                     .collect(),
+                admission: Admission {
+                    connections: limits.max_connections.unwrap_or(u32::MAX),
+                    per_address: NonZeroU32::new(limits.max_connections_per_ip).map_or(u32::MAX, NonZeroU32::get),
+                    rate: rate(limits.connection_rate, limits.connection_burst),
+                    ipv6_prefix: limits.ipv6_prefix,
+                    exempt: networks(&limits.exempt),
+                    trusted: networks(&server.trusted_proxies),
+                    forwarded: server.forwarded_header,
+                },
+                rates: MessageRates {
+                    messages: rate(limits.message_rate, limits.message_burst),
+                    bytes: rate(limits.byte_rate as u32, limits.byte_burst as u32),
+                },
+                max_age: (!timeouts.max_age.is_zero()).then_some(timeouts.max_age),
                 max_message: limits.max_message as u32,
                 max_pending: limits.max_pending,
                 max_pending_messages: limits.max_pending_messages,
                 slow: limits.slow,
                 max_connections,
                 max_subscriptions: limits.max_subscriptions,
+                max_all_subscriptions: limits.max_all_subscriptions,
                 topics: TopicLimits {
                     max_bytes: limits.max_topic,
                     max_levels: limits.max_levels,
@@ -122,11 +161,13 @@ impl Loaded {
         let simple = simple.map(|listen| Door {
             listen: *listen,
             origins: None,
+            proxy: false,
         });
         let tables = config.listeners.iter().filter_map(|table| {
             Some(Door {
                 listen: table.address?,
                 origins: table.origins.clone(),
+                proxy: table.proxy,
             })
         });
         let doors: Vec<_> = simple.chain(tables).collect();
@@ -138,6 +179,11 @@ impl Loaded {
             let is_taken = |other: &Door| other.listen.address == address;
             if address.port() != 0 && doors[..number].iter().any(is_taken) {
                 problems.push(self.problem("listen", format!("{address} is given twice")));
+            }
+            if door.proxy && config.server.trusted_proxies.is_empty() {
+                let message =
+                    format!("there is none, so nobody could connect to {address}, which is for proxies: name them");
+                problems.push(self.problem("trusted_proxies", message));
             }
         }
         doors
@@ -161,10 +207,10 @@ impl Loaded {
 
     fn max_connections(&self, machine: &Machine, problems: &mut Vec<Problem>) -> u32 {
         let limit = machine.descriptors;
-        match self.config.limits.max_connections {
+        match self.config.limits.max_connections_per_worker {
             Some(asked) if u64::from(asked) > limit => {
                 problems.push(self.problem(
-                    "max_connections",
+                    "max_connections_per_worker",
                     format!(
                         "a ring's file table may not be larger than the descriptor limit, which is {limit} (raise it with \
                          `ulimit -n` or LimitNOFILE= in a systemd unit)"

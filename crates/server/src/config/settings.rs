@@ -7,10 +7,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tidecast_broker::{SlowPolicy, Strategy};
+use tidecast_worker::ForwardedHeader;
 
 use super::field::{Fields, Meta, fields};
 use super::kind::{Bytes, Choice, Choose, List, Maybe, Number, Parsed, Switch, Time};
 use super::listen::{Listen, Origin};
+use super::network::Network;
 
 /// The largest message that can be allowed. As a JSON string it is up to six times as long, if all of it has to be
 /// escaped, and that fits with [`MOST_PENDING`] into the 32 bits in which queues count.
@@ -24,6 +26,8 @@ const MOST_MAIL: usize = 1 << 20;
 const MOST_DELAY: Duration = Duration::from_millis(20);
 /// The smallest request head limit: less does not hold a browser's handshake.
 const LEAST_HEAD: usize = 1024;
+/// The least memory for clients: a turn of a worker can need as much.
+const LEAST_MEMORY: usize = 8 << 20;
 /// The shortest patience, and the longest time of any kind: a year.
 const INSTANT: Duration = Duration::from_millis(1);
 const EVER: Duration = Duration::from_secs(366 * 86_400);
@@ -41,6 +45,10 @@ fields! {
         /// the request names), `localhost` (any port), `null` (pages from files and sandboxes), or * for all. Clients that
         /// send no Origin are no browsers, and always pass
         [live] origins: List<Parsed<Origin>> = vec![Origin::Same, Origin::Localhost];
+        /// Proxies (addresses and networks) that are believed about whom they speak for, and are not limited themselves
+        [live] trusted_proxies: List<Parsed<Network>> = vec![];
+        /// Where these say it in a request
+        [live] forwarded_header: Choice<ForwardedHeader> = ForwardedHeader::XForwardedFor;
         /// Which member of a shared subscription ($share/GROUP/FILTER) gets a message
         share_strategy: Choice<Strategy> = Strategy::RoundRobin;
         /// Messages that may wait for a worker that is behind, before publishers on other workers are slowed down
@@ -82,10 +90,37 @@ fields! {
         [live] max_pending_messages: Number<usize> = 10_000;
         /// What is done when a subscriber reads too slowly and did not say what it wants
         [live] slow: Choice<SlowPolicy> = SlowPolicy::Close;
-        /// Connections of one worker [default: what the descriptor limit allows]
-        max_connections: Maybe<Number<u32>> = None, 1 => u32::MAX;
+        /// Connections in all; one more is closed at once [default: what the workers can hold]
+        [live] max_connections: Maybe<Number<u32>> = None, 1 => u32::MAX;
+        /// Connections of one worker, among which the system spreads them by chance; one more waits until another ends
+        /// [default: what the descriptor limit allows]
+        max_connections_per_worker: Maybe<Number<u32>> = None, 1 => u32::MAX;
+        /// Connections of one address; one more is closed at once, or answered with 429 if a proxy names it. 0 is any number
+        [live] max_connections_per_ip: Number<u32> = 1000;
+        /// Connections that one address may open in a second, on average; 0 is any number
+        [live] connection_rate: Number<u32> = 100;
+        /// Connections that it may open at once after a pause
+        [live] connection_burst: Number<u32> = 1000;
+        /// Bits of an IPv6 address that count as one: as many as all addresses of one customer have in common
+        [live] ipv6_prefix: Number<u8> = 64, 16 => 128;
+        /// Networks whose addresses are not limited
+        [live] exempt: List<Parsed<Network>> = Network::LOOPBACK.to_vec();
+        /// Commands (messages, on a raw connection) that a connection may send in a second, on average. Those beyond are
+        /// refused, and a client that goes on is closed with 4002. 0 is any number
+        [live] message_rate: Number<u32> = 0;
+        /// Commands that it may send at once after a pause; at least those of a second
+        [live] message_burst: Number<u32> = 0;
+        /// Bytes of commands, likewise
+        [live] byte_rate: Bytes = 0, 0 => u32::MAX as usize;
+        /// Bytes that it may send at once after a pause; a larger command may be sent after a longer one
+        [live] byte_burst: Bytes = 0, 0 => u32::MAX as usize;
+        /// Memory for what comes in parts and for what waits for slow subscribers, over all workers: when it is used up,
+        /// whoever needs more is closed with 4003 [default: half of the machine's]
+        [live] memory: Maybe<Bytes> = None, LEAST_MEMORY => usize::MAX;
         /// Subscriptions of one connection
         [live] max_subscriptions: Number<u32> = 1000;
+        /// Subscriptions in all
+        [live] max_all_subscriptions: Number<usize> = 10_000_000;
         /// The longest topic or filter
         max_topic: Number<u16> = 255, 1 => u16::MAX;
         /// The most levels of a topic or filter
@@ -111,6 +146,8 @@ fields! {
         /// How long a client may stay without sending a message, whatever it receives, before it is closed with 1001; 0
         /// is for ever
         [live] idle_timeout: Time = Duration::ZERO, Duration::ZERO => EVER;
+        /// How long a client may stay, give or take a tenth, before it is closed with 1001 and comes back; 0 is for ever
+        [live] max_age: Time = Duration::ZERO, Duration::ZERO => EVER;
         /// How long a stop waits for closing handshakes
         [live] drain_timeout: Time = Duration::from_secs(5), Duration::ZERO => EVER;
     }
@@ -124,6 +161,23 @@ impl Choose for Strategy {
         ("sticky", "For a topic always the same member, as long as it is there"),
     ];
     const VALUES: &'static [Strategy] = &[Strategy::RoundRobin, Strategy::Random, Strategy::Sticky];
+}
+
+impl Choose for ForwardedHeader {
+    const NAME: &'static str = "HEADER";
+    const CHOICES: &'static [(&'static str, &'static str)] = &[
+        (
+            "x-forwarded-for",
+            "X-Forwarded-For, of which the rightmost address that is no trusted proxy counts",
+        ),
+        ("forwarded", "Forwarded of RFC 7239, likewise"),
+        ("none", "Nowhere"),
+    ];
+    const VALUES: &'static [ForwardedHeader] = &[
+        ForwardedHeader::XForwardedFor,
+        ForwardedHeader::Forwarded,
+        ForwardedHeader::None,
+    ];
 }
 
 impl Choose for SlowPolicy {
@@ -248,6 +302,9 @@ fields! {
         [required] address: Maybe<Parsed<Listen>> = None;
         /// Pages that may connect here, instead of those in `origins` of `[server]`
         [live] origins: Maybe<List<Parsed<Origin>>> = None;
+        /// Every connection here begins with a PROXY header (version 1 or 2), and comes from one of trusted_proxies; others
+        /// are closed
+        [live] proxy: Switch = false;
     }
 }
 

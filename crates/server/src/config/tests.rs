@@ -50,6 +50,7 @@ fn machine() -> Machine {
     Machine {
         cores: vec![2, 5],
         descriptors: 20_000,
+        memory: Some(16 << 30),
     }
 }
 
@@ -294,19 +295,22 @@ fn what_does_not_fit_together_is_refused_where_it_was_written() {
         ),
         ("[websocket]\nversions = []", "there is none"),
         (
-            "[limits]\nmax_connections = 30000",
-            "limits.max_connections: a ring's file table may not be larger",
+            "[limits]\nmax_connections_per_worker = 30000",
+            "limits.max_connections_per_worker: a ring's file table may not be larger",
         ),
     ] {
         let error = resolve(text).unwrap_err();
         assert!(error.contains(expected), "{expected}: {error}");
     }
     let flags = Sources {
-        flags: vec![("max_connections", vec!["30000".to_owned()])],
+        flags: vec![("max_connections_per_worker", vec!["30000".to_owned()])],
         ..Sources::default()
     };
     let error = flags.load().unwrap().resolve(&machine(), "").unwrap_err().to_string();
-    assert!(error.starts_with("--max-connections 30000: a ring's"), "{error}");
+    assert!(
+        error.starts_with("--max-connections-per-worker 30000: a ring's"),
+        "{error}"
+    );
 }
 
 #[test]

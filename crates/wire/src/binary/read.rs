@@ -11,6 +11,14 @@ pub struct Packet<'a> {
     pub(super) body: &'a [u8],
 }
 
+impl Packet<'_> {
+    /// Octets of its body.
+    #[must_use]
+    pub fn octets(&self) -> usize {
+        self.body.len()
+    }
+}
+
 /// The packets of one message, one after the other.
 ///
 /// A message breaks off where a packet is longer than what is left of it: that is the last item, an error, and the

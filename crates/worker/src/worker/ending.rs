@@ -5,14 +5,19 @@ use std::time::Duration;
 
 use tidecast_broker::{SessionId, wire};
 use tidecast_driver::Op;
-use tidecast_websocket::{Millis, State, TimedOut};
+use tidecast_websocket::{Millis, State, TimedOut, Timing};
 
 use super::{Accepting, Worker};
 use crate::connection::{Phase, Slot};
+use crate::fanout::Behind;
 use crate::timers::Due;
 
 /// How long a client is told to stay away when the broker stops, from and to: spread, so that not all return at once.
 const RETRY_MS: std::ops::Range<u64> = 1_000..6_000;
+/// Multiplied with numbers that follow each other, it gives others that do not: 2^32 by the golden ratio.
+const GOLDEN: u32 = 0x9e37_79b9;
+/// The close code and words for a connection that may not be older.
+const TOO_OLD: (u16, &str) = (1001, "connect again: this connection is as old as it may be");
 /// The close code and words of a stop.
 const GOING_AWAY: (u16, &str) = (1001, "the broker is stopping");
 
@@ -34,14 +39,39 @@ impl Worker {
             // Nothing may come behind the gap that is about to be made.
             self.broker.settle(&mut self.fanout);
         }
-        while let Some(slot) = self.fanout.cut_overflowing() {
-            self.counters.slow_consumers.add(1);
-            let (code, retry) = (wire::close::SLOW_CONSUMER, self.random.u64(RETRY_MS));
+        while let Some((slot, behind)) = self.fanout.cut_overflowing() {
+            let (counter, code) = match behind {
+                Behind::TooFar => (&self.counters.slow_consumers, wire::close::SLOW_CONSUMER),
+                Behind::NoMemory => (&self.counters.overloaded, wire::close::OVERLOADED),
+            };
+            counter.add(1);
             let reason = wire::close::reason(code).expect("one of our codes");
-            self.broker
-                .say_bye(SessionId(slot), code, reason, retry, &mut self.fanout);
-            self.close(slot, code, reason);
+            self.say_goodbye(slot, (code, reason));
         }
+    }
+
+    /// Ends a connection that may not go on with `code`, one of ours: what it says is not listened to any more, and nothing of it is
+    /// kept.
+    pub(super) fn abandon(&mut self, slot: u32, code: u16) -> io::Result<()> {
+        let reason = wire::close::reason(code).expect("one of our codes");
+        let retry = self.retry_ms();
+        self.broker
+            .say_bye(SessionId(slot), code, reason, retry, &mut self.fanout);
+        if let Phase::Open(connection) = &mut self.slots[slot as usize].phase {
+            self.broker.settle(&mut self.fanout);
+            self.scratch.clear();
+            connection.abandon(code, reason, self.now, &mut self.scratch);
+            self.fanout.send_frames(slot, &self.scratch);
+        }
+        self.broker.handle_close(SessionId(slot), &mut self.fanout);
+        self.fanout.seal(slot);
+        self.arm_by_state(slot);
+        self.finish(slot)
+    }
+
+    /// How long a client is told to stay away.
+    pub(super) fn retry_ms(&mut self) -> u64 {
+        self.random.u64(RETRY_MS)
     }
 
     /// Sends FIN once everything is said and sent; if the peer has done so, that is the end.
@@ -115,10 +145,12 @@ impl Worker {
         if !matches!(state.phase, Phase::Dying) || state.receiving || state.polling || state.shutting {
             return Ok(());
         }
+        self.held -= state.held as usize;
         *state = Slot {
             generation: state.generation.wrapping_add(1),
             ..Slot::default()
         };
+        self.gate.close(slot);
         self.active -= 1;
         self.counters.connections.subtract(1);
         self.ring.close(close)?;
@@ -137,29 +169,32 @@ impl Worker {
         self.drain_until = Some(self.now + time.into());
         self.stop_accepting(Accepting::No)?;
         self.listeners.clear();
-        let (code, reason) = GOING_AWAY;
         for slot in 0..self.slots.len() as u32 {
             match &self.slots[slot as usize].phase {
                 Phase::Head { .. } => {
                     self.scratch.clear();
+                    let retry = self.retry_ms().div_ceil(1000);
                     let response = tidecast_websocket::http::Response::new(&mut self.scratch, 503);
-                    let retry = self.random.u64(RETRY_MS).div_ceil(1000);
                     response
                         .header("Connection", "close")
                         .header("Retry-After", retry)
                         .text("The broker is stopping.");
                     self.respond(slot)?;
                 }
-                Phase::Open(_) if !self.fanout.lane(slot).is_sealed() => {
-                    let retry = self.random.u64(RETRY_MS);
-                    self.broker
-                        .say_bye(SessionId(slot), code, reason, retry, &mut self.fanout);
-                    self.close(slot, code, reason);
-                }
+                Phase::Proxy { .. } => self.kill(slot)?,
+                Phase::Open(_) if !self.fanout.lane(slot).is_sealed() => self.say_goodbye(slot, GOING_AWAY),
                 _ => {}
             }
         }
         Ok(())
+    }
+
+    /// Says `bye` and starts the closing handshake, with a close code and its words.
+    fn say_goodbye(&mut self, slot: u32, (code, reason): (u16, &str)) {
+        let retry = self.retry_ms();
+        self.broker
+            .say_bye(SessionId(slot), code, reason, retry, &mut self.fanout);
+        self.close(slot, code, reason);
     }
 
     pub(super) fn arm(&mut self, slot: u32, deadline: Millis) {
@@ -169,8 +204,48 @@ impl Worker {
     /// Arms the deadline that an open connection's own state has now.
     pub(super) fn arm_by_state(&mut self, slot: u32) {
         if let Phase::Open(connection) = &self.slots[slot as usize].phase {
-            let deadline = connection.poll_timeout(&self.config.timing);
+            let mut deadline = connection.poll_timeout(&self.timing(slot));
+            if connection.state() == State::Open {
+                deadline = deadline.min(self.expiry(slot));
+            }
             self.arm(slot, deadline);
+        }
+    }
+
+    /// When the connection in `slot` is pinged: after up to a quarter less silence than is set, each after another time, for
+    /// those that came together are not to be pinged together.
+    fn timing(&self, slot: u32) -> Timing {
+        let timing = self.config.timing;
+        let share = u64::from(slot.wrapping_mul(GOLDEN) >> 24);
+        Timing {
+            ping_interval: match timing.ping_interval {
+                Millis::NEVER => Millis::NEVER,
+                Millis(interval) => Millis(interval - interval.saturating_mul(share) / 1024),
+            },
+            ..timing
+        }
+    }
+
+    /// A WebSocket was opened in `slot`.
+    pub(super) fn set_expiry(&mut self, slot: u32) {
+        let Some(age) = self.config.max_age else {
+            // Nor does that of its predecessor count.
+            if let Some(expiry) = self.expiries.get_mut(slot as usize) {
+                *expiry = u32::MAX;
+            }
+            return;
+        };
+        let seconds = self.now.0 as f64 / 1e3 + age.as_secs_f64() * (0.9 + 0.2 * self.random.f64());
+        if self.expiries.len() <= slot as usize {
+            self.expiries.resize(slot as usize + 1, u32::MAX);
+        }
+        self.expiries[slot as usize] = seconds.ceil() as u32;
+    }
+
+    fn expiry(&self, slot: u32) -> Millis {
+        match self.expiries.get(slot as usize) {
+            None | Some(&u32::MAX) => Millis::NEVER,
+            Some(&seconds) => Millis::from_secs(seconds.into()),
         }
     }
 
@@ -194,7 +269,7 @@ impl Worker {
 
     /// Time may be up for `slot`; if it is not, its next deadline is armed.
     fn handle_deadline(&mut self, slot: u32) -> io::Result<()> {
-        let now = self.now;
+        let (now, timing, expiry) = (self.now, self.timing(slot), self.expiry(slot));
         let state = &mut self.slots[slot as usize];
         if state.paused.is_some() {
             // It is not listened to, so it cannot be blamed for silence.
@@ -203,6 +278,10 @@ impl Worker {
         }
         match &mut state.phase {
             Phase::Free | Phase::Dying => {}
+            Phase::Proxy { deadline, .. } if now >= *deadline => {
+                self.counters.requests_timed_out.add(1);
+                self.kill(slot)?;
+            }
             Phase::Head { deadline, .. } if now >= *deadline => {
                 self.counters.requests_timed_out.add(1);
                 self.scratch.clear();
@@ -212,13 +291,21 @@ impl Worker {
                 self.respond(slot)?;
             }
             Phase::Finishing { deadline } | Phase::Lingering { deadline } if now >= *deadline => self.kill(slot)?,
-            Phase::Head { deadline, .. } | Phase::Finishing { deadline } | Phase::Lingering { deadline } => {
+            Phase::Proxy { deadline, .. }
+            | Phase::Head { deadline, .. }
+            | Phase::Finishing { deadline }
+            | Phase::Lingering { deadline } => {
                 let deadline = *deadline;
                 self.arm(slot, deadline);
             }
+            Phase::Open(connection) if connection.state() == State::Open && now >= expiry => {
+                self.counters.aged.add(1);
+                self.say_goodbye(slot, TOO_OLD);
+            }
             Phase::Open(connection) => {
                 self.scratch.clear();
-                let timed_out = connection.handle_timeout(now, &self.config.timing, &mut self.scratch);
+                let waited_for_close = connection.state() == State::CloseSent;
+                let timed_out = connection.handle_timeout(now, &timing, &mut self.scratch);
                 if !self.slots[slot as usize].polling {
                     // The pause after the 101 is over; a full socket is still waited for.
                     self.fanout.unblock(slot);
@@ -242,7 +329,8 @@ impl Worker {
                         self.arm_by_state(slot);
                     }
                     Some(TimedOut::Close) => {
-                        self.counters.silent.add(1);
+                        // Whoever was given up for not answering a ping has been counted.
+                        self.counters.silent.add(waited_for_close.into());
                         self.kill(slot)?;
                     }
                 }

@@ -1,0 +1,243 @@
+//! How connections begin: accepted, let in, and named by the proxy that they come through.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use tidecast_broker::wire;
+use tidecast_driver::{Completion, Op, Token};
+use tidecast_websocket::Millis;
+use tidecast_websocket::http::Request;
+
+use super::{Accepting, ECANCELED, Worker};
+use crate::admission::Cause;
+use crate::connection::{Phase, Slot};
+use crate::forwarded;
+use crate::proxy::{self, MOST_BINARY};
+
+/// Accepts in flight for each listener: as many connections are taken in a turn, of those that come at one time.
+const ACCEPTS: u32 = 32;
+/// How long a listener that failed is left alone.
+const ACCEPT_RETRY: Millis = Millis(100);
+const ECONNABORTED: i32 = 103;
+
+impl Worker {
+    /// Keeps accepts in flight on all listeners, if connections are wanted.
+    pub(super) fn accept(&mut self) -> io::Result<()> {
+        if self.accepting != Accepting::Yes {
+            return Ok(());
+        }
+        // A connection without a slot would be reset by the kernel, so there is an accept for every slot at the most; but no
+        // listener is without.
+        let vacant = self.config.max_connections - self.active;
+        let mut in_flight: u32 = self.armed.iter().sum();
+        for (number, listener) in self.listeners.iter().enumerate() {
+            let armed = &mut self.armed[number];
+            while *armed < ACCEPTS && (in_flight < vacant || *armed == 0) {
+                self.ring.accept(listener, number as u32)?;
+                *armed += 1;
+                in_flight += 1;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn stop_accepting(&mut self, accepting: Accepting) -> io::Result<()> {
+        self.accepting = accepting;
+        for (number, armed) in self.armed.iter().enumerate() {
+            if *armed > 0 {
+                self.ring.cancel_accepts(number as u32)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn handle_accepted(&mut self, completion: Completion) -> io::Result<()> {
+        let listener = completion.token.slot();
+        self.armed[listener as usize] -= 1;
+        match completion.error() {
+            None => {
+                let peer = self.ring.take_peer(completion.token);
+                let peer = peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.ip().to_canonical());
+                self.counters.accepted.add(1);
+                let slot = completion.result as u32;
+                if self.drain_until.is_some() {
+                    return self.ring.close(Token::new(Op::Close, slot, 0));
+                }
+                match self.admit(slot, listener as u16, peer) {
+                    Ok(()) => self.open(slot, listener as u16, peer)?,
+                    Err(cause) => {
+                        cause.count(&self.counters);
+                        self.ring.close(Token::new(Op::Close, slot, 0))?;
+                    }
+                }
+            }
+            // A peer that was gone before it was accepted says nothing about the next.
+            Some(ECANCELED | ECONNABORTED) => {}
+            // Too many descriptors, or no memory: not worth spinning on.
+            Some(_) if self.accepting == Accepting::Yes => self.accepting = Accepting::Retry(self.now + ACCEPT_RETRY),
+            Some(_) => {}
+        }
+        self.accept()
+    }
+
+    /// Decides about a connection by what is known of it when it is accepted.
+    fn admit(&mut self, slot: u32, listener: u16, peer: IpAddr) -> Result<(), Cause> {
+        let admission = &self.config.admission;
+        if self.memory.is_short() {
+            return Err(Cause::Memory);
+        }
+        self.gate.open(admission)?;
+        let admitted = if !self.config.listeners[usize::from(listener)].proxy {
+            self.gate.locate(slot, peer, admission, self.now)
+        } else if admission.is_trusted(peer) {
+            Ok(())
+        } else {
+            Err(Cause::Proxy)
+        };
+        if admitted.is_err() {
+            self.gate.close(slot);
+        }
+        admitted
+    }
+
+    fn open(&mut self, slot: u32, listener: u16, peer: IpAddr) -> io::Result<()> {
+        if self.slots.len() <= slot as usize {
+            self.slots.resize_with(slot as usize + 1, Slot::default);
+        }
+        self.active += 1;
+        self.counters.connections.add(1);
+        let deadline = self.now + self.config.handshake_timeout.into();
+        let state = &mut self.slots[slot as usize];
+        debug_assert!(matches!(state.phase, Phase::Free), "the kernel gives out free slots");
+        let bytes = Vec::new();
+        state.phase = if self.config.listeners[usize::from(listener)].proxy {
+            Phase::Proxy {
+                bytes,
+                deadline,
+                listener,
+                peer,
+            }
+        } else {
+            Phase::Head {
+                bytes,
+                deadline,
+                listener,
+                peer,
+            }
+        };
+        self.fanout.open(slot);
+        self.arm(slot, deadline);
+        self.receive(slot)?;
+        if self.active >= self.config.max_connections {
+            self.stop_accepting(Accepting::Full)?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of a PROXY header, perhaps of the client's after it.
+    pub(super) fn proxy_header(&mut self, slot: u32, bytes: &mut [u8]) -> io::Result<()> {
+        let Phase::Proxy {
+            bytes: kept,
+            deadline,
+            listener,
+            peer,
+        } = &mut self.slots[slot as usize].phase
+        else {
+            return Ok(());
+        };
+        let (deadline, listener, peer) = (*deadline, *listener, *peer);
+        let before = kept.len();
+        kept.extend_from_slice(&bytes[..bytes.len().min(MOST_BINARY)]);
+        let cause = match proxy::parse(kept) {
+            Ok(None) => return Ok(()),
+            Ok(Some(header)) => {
+                let client = header.source.map_or(peer, |source| source.to_canonical());
+                match self.gate.locate(slot, client, &self.config.admission, self.now) {
+                    Ok(()) => {
+                        self.slots[slot as usize].phase = Phase::Head {
+                            bytes: Vec::new(),
+                            deadline,
+                            listener,
+                            peer: client,
+                        };
+                        let rest = &mut bytes[header.length - before..];
+                        return if rest.is_empty() {
+                            Ok(())
+                        } else {
+                            self.input(slot, rest)
+                        };
+                    }
+                    Err(cause) => cause,
+                }
+            }
+            Err(_) => Cause::Proxy,
+        };
+        cause.count(&self.counters);
+        self.kill(slot)
+    }
+
+    /// Decides about whoever asks, if `peer` is trusted to name somebody.
+    pub(super) fn admit_client(&mut self, slot: u32, peer: IpAddr, request: &Request<'_>) -> Result<(), Cause> {
+        let admission = &self.config.admission;
+        let client = forwarded::client(request, admission.forwarded, peer, &admission.trusted);
+        if client == peer {
+            return Ok(());
+        }
+        self.gate.locate(slot, client, admission, self.now)
+    }
+
+    /// Counts what the connection in `slot` holds now. One that has come to hold more than there is memory for is given up.
+    pub(super) fn account(&mut self, slot: u32) -> io::Result<()> {
+        if self.count_held(slot) {
+            self.settle_memory();
+            if self.memory.is_short() {
+                self.overload(slot)?;
+                self.count_held(slot);
+                self.settle_memory();
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts what the connection in `slot` holds now, and tells whether that is more than before.
+    fn count_held(&mut self, slot: u32) -> bool {
+        let state = &mut self.slots[slot as usize];
+        let held = u32::try_from(state.memory()).unwrap_or(u32::MAX);
+        let before = std::mem::replace(&mut state.held, held);
+        self.held = self.held + held as usize - before as usize;
+        held > before
+    }
+
+    /// Tells the others what this worker holds, and learns whether that is too much.
+    pub(super) fn settle_memory(&mut self) {
+        self.memory.settle(self.held + self.fanout.held());
+        self.fanout.set_excess(self.memory.excess());
+    }
+
+    /// There is no memory for what comes from `slot`.
+    fn overload(&mut self, slot: u32) -> io::Result<()> {
+        match &self.slots[slot as usize].phase {
+            Phase::Head { .. } => self.refuse(slot, Cause::Memory),
+            Phase::Proxy { .. } => {
+                Cause::Memory.count(&self.counters);
+                self.kill(slot)
+            }
+            Phase::Open(_) if self.slots[slot as usize].paused.is_none() => {
+                self.counters.overloaded.add(1);
+                self.abandon(slot, wire::close::OVERLOADED)
+            }
+            // It holds what it has said, and says no more for now.
+            _ => Ok(()),
+        }
+    }
+
+    /// Answers a request with a refusal.
+    pub(super) fn refuse(&mut self, slot: u32, cause: Cause) -> io::Result<()> {
+        cause.count(&self.counters);
+        let retry = Duration::from_millis(self.retry_ms());
+        self.scratch.clear();
+        cause.respond(retry, &mut self.scratch);
+        self.respond(slot)
+    }
+}

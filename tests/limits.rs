@@ -1,0 +1,529 @@
+//! Every limit, reached and recovered from, while somebody else is served.
+
+mod support;
+
+use std::fs;
+use std::io::{ErrorKind, Read};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use flate2::{Compress, Compression, FlushCompress};
+use socket2::{Domain, Socket, Type};
+use support::*;
+
+const OTHER: &str = "127.0.0.9";
+
+/// Connects from `source`, an address of the loopback.
+fn connect_from(source: &str, to: SocketAddr) -> Peer {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let source: IpAddr = source.parse().unwrap();
+    socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+    socket.connect(&to.into()).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.set_write_timeout(Some(DEADLINE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    Peer(stream)
+}
+
+/// The head that a request gets, or nothing if the connection is closed without one.
+fn ask_head(mut peer: Peer, path: &str, headers: &str) -> Option<(Peer, String)> {
+    peer.say(upgrade(path, &format!("Sec-WebSocket-Version: 13\r\n{headers}")).as_bytes());
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        match peer.0.read(&mut byte) {
+            Ok(1) => head.push(byte[0]),
+            Ok(_) => break,
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    (!head.is_empty()).then(|| (peer, String::from_utf8(head).unwrap()))
+}
+
+/// Opens a WebSocket from `source`, unless the connection is refused.
+fn open_from(source: &str, broker: &Broker) -> Option<Peer> {
+    let (peer, head) = ask_head(connect_from(source, broker.address), "/t/a", "")?;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    Some(peer)
+}
+
+/// Whatever is said to the peer comes back to it.
+fn is_served(peer: &mut Peer) {
+    peer.say(&masked(0x81, b"still here"));
+    peer.hears(b"\x81\x0astill here");
+}
+
+/// Reads frames until the broker's Close and gives what was said before, and its code.
+fn until_close(peer: &mut Peer) -> (Vec<String>, u16) {
+    let mut said = Vec::new();
+    loop {
+        let (first, payload) = peer.frame();
+        if first == 0x88 {
+            return (said, u16::from_be_bytes([payload[0], payload[1]]));
+        }
+        said.push(String::from_utf8_lossy(&payload).into_owned());
+    }
+}
+
+/// Bytes of the process that are in memory.
+fn resident(broker: &Broker) -> usize {
+    let status = fs::read_to_string(format!("/proc/{}/status", broker.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+}
+
+#[test]
+fn ten_thousand_connections_of_one_address_are_refused_while_another_is_served() {
+    let broker = Broker::start(&["--max-connections-per-ip", "10", "--exempt", "192.0.2.0/24"]);
+    let mut other = open_from(OTHER, &broker).expect("it has none yet");
+    let mut open: Vec<Peer> = (0..10)
+        .map(|_| open_from("127.0.0.2", &broker).expect("it may have ten"))
+        .collect();
+    for attempt in 0..10_000 {
+        let refused = connect_from("127.0.0.2", broker.address).0.read(&mut [0]);
+        assert!(
+            matches!(&refused, Ok(0)) || matches!(&refused, Err(error) if error.kind() == ErrorKind::ConnectionReset),
+            "{refused:?}"
+        );
+        if attempt % 1000 == 0 {
+            is_served(&mut other);
+        }
+    }
+    // Those that it has are left alone, and one that it gives up makes room.
+    open.pop();
+    let mut again = eventually("there is room for one more", || open_from("127.0.0.2", &broker));
+    drop(other);
+    is_served(&mut again);
+    assert!(broker.stop().get("refused_address") >= 10_000);
+}
+
+#[test]
+fn the_loopback_is_exempt_unless_told_otherwise() {
+    let broker = Broker::start(&["--max-connections-per-ip", "1"]);
+    let open: Vec<_> = (0..5).map(|_| open_from("127.0.0.2", &broker)).collect();
+    assert!(open.iter().all(Option::is_some));
+}
+
+#[test]
+fn there_are_only_so_many_connections_in_all_and_newcomers_are_told_at_once() {
+    let broker = Broker::start(&["--workers", "2", "--max-connections", "20"]);
+    let mut open: Vec<Peer> = (0..20)
+        .map(|_| open_from("127.0.0.1", &broker).expect("there is room"))
+        .collect();
+    for _ in 0..10 {
+        assert!(open_from(OTHER, &broker).is_none());
+    }
+    is_served(&mut open[0]);
+    open.truncate(1);
+    let mut later = eventually("there is room again", || open_from(OTHER, &broker));
+    drop(open);
+    is_served(&mut later);
+    assert!(broker.stop().get("refused_full") >= 10);
+}
+
+#[test]
+fn an_address_that_connects_too_fast_has_to_wait_and_no_other() {
+    let broker = Broker::start(&[
+        "--connection-rate",
+        "2",
+        "--connection-burst",
+        "5",
+        "--exempt",
+        "192.0.2.0/24",
+    ]);
+    // One after the other, each gone before the next comes.
+    let began = Instant::now();
+    let mut let_in = 0;
+    while open_from("127.0.0.2", &broker).is_some() {
+        let_in += 1;
+        assert!(
+            let_in < 5 + 2 * (1 + began.elapsed().as_secs()),
+            "at most two a second after the burst"
+        );
+    }
+    assert!(let_in >= 5, "{let_in} of a burst");
+    assert!(open_from(OTHER, &broker).is_some());
+    eventually("it may connect again", || open_from("127.0.0.2", &broker));
+    assert!(broker.stop().get("refused_rate") >= 1);
+}
+
+#[test]
+fn whom_a_trusted_proxy_names_is_limited_and_not_the_proxy() {
+    let broker = Broker::start(&[
+        "--max-connections-per-ip",
+        "2",
+        "--trusted-proxies",
+        "127.0.0.0/24",
+        "--exempt",
+        "192.0.2.0/24",
+    ]);
+    let ask = |source: &str, client: &str| {
+        let header = format!("X-Forwarded-For: 6.6.6.6, {client}\r\n");
+        ask_head(connect_from(source, broker.address), "/t/a", &header)
+    };
+    let mut open = Vec::new();
+    for client in ["203.0.113.1", "203.0.113.2", "2001:db8::1", "2001:db8::ffff"] {
+        for _ in 0..if client.contains(':') { 1 } else { 2 } {
+            let (peer, head) = ask("127.0.0.2", client).unwrap();
+            assert!(head.starts_with("HTTP/1.1 101 "), "{client}: {head}");
+            open.push(peer);
+        }
+    }
+    for client in ["203.0.113.1", "203.0.113.2", "2001:db8::2"] {
+        let (_, head) = ask("127.0.0.2", client).unwrap();
+        assert!(head.starts_with("HTTP/1.1 429 "), "{client}: {head}");
+        assert!(head.contains("\r\nRetry-After: "), "{head}");
+    }
+    // Who is no proxy may say what it likes.
+    let strangers: Vec<_> = ["203.0.113.8", "203.0.113.9"]
+        .map(|client| ask("127.0.1.1", client))
+        .into();
+    assert!(
+        strangers
+            .iter()
+            .flatten()
+            .all(|(_, head)| head.starts_with("HTTP/1.1 101 "))
+    );
+    assert!(ask("127.0.1.1", "203.0.113.7").is_none());
+    drop(open);
+    eventually("there is room again", || {
+        let (_, head) = ask("127.0.0.2", "203.0.113.1")?;
+        head.starts_with("HTTP/1.1 101 ").then_some(())
+    });
+    assert!(broker.stop().get("refused_address") >= 4);
+}
+
+/// A file of settings, gone at the end of the test.
+struct Settings(PathBuf);
+
+impl Settings {
+    fn new(name: &str, text: &str) -> Settings {
+        let path = std::env::temp_dir().join(format!("tidecast-{name}-{}.toml", std::process::id()));
+        fs::write(&path, text).unwrap();
+        Settings(path)
+    }
+}
+
+impl Drop for Settings {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn behind_a_proxy_that_passes_octets_on_its_header_names_the_client() {
+    let settings = Settings::new(
+        "proxy",
+        "[server]\ntrusted_proxies = [\"127.0.0.2\"]\n\
+         [limits]\nmax_connections_per_ip = 2\n\
+         [timeouts]\nhandshake_timeout = \"1s\"\n\
+         [[listeners]]\naddress = \"127.0.0.1:0\"\nproxy = true\n",
+    );
+    let broker = Broker::start(&["--config", settings.0.to_str().unwrap(), "--workers", "1"]);
+    let address: SocketAddr = broker
+        .lines("listening on http://")
+        .iter()
+        .filter_map(|line| {
+            line.strip_prefix("listening on http://")?
+                .split_once('/')?
+                .0
+                .parse()
+                .ok()
+        })
+        .find(|address| *address != broker.address)
+        .expect("the listener for proxies");
+    let connect = |source: &str, header: &[u8]| {
+        let mut peer = connect_from(source, address);
+        // One octet at a time, and then more than the header at once.
+        for octet in header {
+            peer.say(std::slice::from_ref(octet));
+        }
+        peer
+    };
+    let two = |client: [u8; 4]| {
+        let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x10".to_vec();
+        header.extend(client);
+        header.extend(b"\x7f\0\0\x01\x12\x34\0\x50\x04\0\x01\xff");
+        header
+    };
+    let one = |client: &str| format!("PROXY TCP4 {client} 127.0.0.1 4711 80\r\n").into_bytes();
+    let mut open = Vec::new();
+    for header in [
+        two([203, 0, 113, 1]),
+        one("203.0.113.1"),
+        one("203.0.113.2"),
+        b"PROXY UNKNOWN\r\n".to_vec(),
+    ] {
+        let (peer, head) = ask_head(connect("127.0.0.2", &header), "/t/a", "").expect("it is let in");
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        open.push(peer);
+    }
+    is_served(&mut open[0]);
+    assert!(ask_head(connect("127.0.0.2", &two([203, 0, 113, 1])), "/t/a", "").is_none());
+    // Without a header, with a broken one, or from somebody else, there is nothing to be had; nor without end.
+    assert!(ask_head(connect("127.0.0.2", b""), "/t/a", "").is_none());
+    assert!(ask_head(connect("127.0.0.2", b"PROXY TCP4 x\r\n"), "/t/a", "").is_none());
+    assert!(ask_head(connect("127.0.0.3", &one("203.0.113.3")), "/t/a", "").is_none());
+    assert_eq!(connect("127.0.0.2", b"PROXY TCP4 ").0.read(&mut [0]).unwrap_or(0), 0);
+    // On other listeners a header is no request.
+    let mut plain = connect_from("127.0.0.2", broker.address);
+    plain.say(&one("203.0.113.3"));
+    assert!(plain.head().starts_with("HTTP/1.1 505 "));
+    let totals = broker.stop();
+    assert_eq!(totals.get("refused_proxy"), 3);
+    assert_eq!(totals.get("refused_address"), 1);
+    assert_eq!(totals.get("requests_timed_out"), 1);
+}
+
+#[test]
+fn a_client_that_says_too_much_is_refused_then_closed_and_one_that_pauses_is_heard_again() {
+    let broker = Broker::start(&["--message-rate", "20", "--message-burst", "40"]);
+    let mut hasty = json_client(&broker);
+    for _ in 0..60 {
+        hasty.queue_text(r#"["ping"]"#).unwrap();
+    }
+    hasty.flush().unwrap();
+    let answers: Vec<String> = (0..60).map(|_| text(&mut hasty)).collect();
+    let pongs = answers.iter().filter(|answer| *answer == r#"["pong"]"#).count();
+    assert!((40..60).contains(&pongs), "{pongs} of a burst of 40");
+    let refused = answers.iter().find(|answer| answer.contains("rate_limited")).unwrap();
+    assert!(refused.starts_with(r#"["err",null,"rate_limited","#), "{refused}");
+    eventually("it is heard again", || {
+        (ask(&mut hasty, r#"["ping"]"#) == r#"["pong"]"#).then_some(())
+    });
+
+    let mut flooder = Peer::open(&broker, "/ws", 13);
+    flooder.frame();
+    flooder.say(&masked(0x81, br#"["ping"]"#).repeat(2_000));
+    let (said, code) = until_close(&mut flooder);
+    assert_eq!(code, 4002);
+    assert!(said.last().unwrap().starts_with(r#"["bye",4002,"#), "{said:?}");
+    assert!(said.len() < 300, "it is not answered for ever: {}", said.len());
+    flooder.rest();
+
+    let mut raw = Peer::open(&broker, "/t/a?mode=pub", 13);
+    raw.say(&masked(0x81, b"x").repeat(100));
+    assert_eq!(until_close(&mut raw).1, 4002);
+    let totals = broker.stop();
+    assert_eq!(totals.get("flooders"), 2);
+    assert!(totals.get("rate_limited") >= 100);
+}
+
+#[test]
+fn octets_are_limited_as_messages_are() {
+    let broker = Broker::start(&["--byte-rate", "100K", "--workers", "1"]);
+    let mut client = json_client(&broker);
+    let large = format!(r#"["pub","t","{}",{{"ref":1}}]"#, "x".repeat(60_000));
+    assert_eq!(ask(&mut client, &large), r#"["ok",1,{}]"#);
+    let refused = ask(&mut client, &large);
+    assert!(refused.starts_with(r#"["err",1,"rate_limited","#), "{refused}");
+    eventually("it is paid off", || {
+        (ask(&mut client, &large) == r#"["ok",1,{}]"#).then_some(())
+    });
+    // Whoever has said nothing may say more at once than it may in a second.
+    let mut patient = json_client(&broker);
+    let larger = format!(r#"["pub","t","{}",{{"ref":1}}]"#, "x".repeat(500_000));
+    assert_eq!(ask(&mut patient, &larger), r#"["ok",1,{}]"#);
+}
+
+/// Opens a WebSocket where memory can be short for a moment, in which newcomers are refused.
+fn open_at_last(broker: &Broker, path: &str, headers: &str) -> Peer {
+    eventually("it is let in", || {
+        let (peer, head) = ask_head(Peer::connect(broker), path, headers)?;
+        head.starts_with("HTTP/1.1 101 ").then_some(peer)
+    })
+}
+
+/// What the broker may need beyond its budget: receive buffers, logs, code, and what a turn produces.
+const BEYOND: usize = 64 << 20;
+
+#[test]
+fn half_messages_of_many_fill_the_budget_and_no_more() {
+    let broker = Broker::start(&["--memory", "32M", "--max-message", "4M", "--workers", "2"]);
+    let mut other = Peer::open(&broker, "/t/b", 13);
+    let whole = masked(0x82, &vec![7; 4 << 20]);
+    let mut closed = 0;
+    let mut waiting: Vec<Peer> = (0..200)
+        .map(|_| {
+            let mut peer = open_at_last(&broker, "/t/a?mode=pub", "");
+            peer.say(&whole[..1 << 20]);
+            peer
+        })
+        .collect();
+    // 200 MiB have been said. Whoever asked for more than there was is told so.
+    for peer in &mut waiting {
+        peer.0.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let mut header = [0; 4];
+        match peer.0.peek(&mut header) {
+            Ok(4) => {
+                assert_eq!((header[0], &header[2..]), (0x88, &4003u16.to_be_bytes()[..]));
+                closed += 1;
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionReset) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(closed >= 100, "{closed} of 200 were refused");
+    other.say(&masked(0x81, b"small"));
+    other.hears(b"\x81\x05small");
+    assert!(
+        resident(&broker) < (32 << 20) + BEYOND,
+        "{} MiB",
+        resident(&broker) >> 20
+    );
+    // When they go, large messages are taken again.
+    drop(waiting);
+    eventually("a large message is taken", || {
+        let subscriber = Peer::open(&broker, "/t/large?mode=sub", 13);
+        let mut publisher = Peer::open(&broker, "/t/large?mode=pub", 13);
+        publisher.say(&masked(0x82, &vec![7; 1 << 20]));
+        publisher.say(&masked(0x88, &1000u16.to_be_bytes()));
+        let (first, _) = publisher.frame();
+        assert_eq!(first, 0x88);
+        subscriber.0.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        matches!(subscriber.0.peek(&mut [0; 1]), Ok(1)).then_some(())
+    });
+    assert!(broker.stop().get("overloaded") >= 100);
+}
+
+/// A frame, the first of a message that goes on, of so many zeros deflated.
+fn bomb(zeros: usize) -> Vec<u8> {
+    let mut deflate = Compress::new(Compression::best(), false);
+    let mut deflated = Vec::with_capacity(zeros / 100 + 1024);
+    deflate
+        .compress_vec(&vec![0; zeros], &mut deflated, FlushCompress::Sync)
+        .unwrap();
+    masked(0x42, &deflated)
+}
+
+#[test]
+fn compression_bombs_of_many_fill_the_budget_and_no_more() {
+    let broker = Broker::start(&["--memory", "32M", "--max-message", "8M", "--workers", "2"]);
+    let mut other = Peer::open(&broker, "/t/b", 13);
+    let bomb = bomb(7 << 20);
+    assert!(bomb.len() < 16 << 10, "{} octets", bomb.len());
+    let mut bombers: Vec<Peer> = (0..300)
+        .map(|_| {
+            let extension = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
+            let mut peer = open_at_last(&broker, "/t/a?mode=pub", extension);
+            peer.say(&bomb);
+            peer
+        })
+        .collect();
+    is_served(&mut other);
+    // Each says something more that grows what it holds, and hears what became of it.
+    let codes: Vec<u16> = bombers
+        .iter_mut()
+        .filter_map(|peer| {
+            peer.0.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+            let mut header = [0; 4];
+            let count = peer.0.peek(&mut header).unwrap_or(0);
+            (count == 4).then(|| u16::from_be_bytes([header[2], header[3]]))
+        })
+        .collect();
+    assert!(
+        codes.len() >= 250 && codes.iter().all(|code| *code == 4003),
+        "{}: {codes:?}",
+        codes.len()
+    );
+    assert!(
+        resident(&broker) < (32 << 20) + BEYOND,
+        "{} MiB",
+        resident(&broker) >> 20
+    );
+    drop(bombers);
+    assert!(broker.stop().get("overloaded") >= 250);
+}
+
+#[test]
+fn queues_of_many_slow_readers_fill_the_budget_and_no_more() {
+    const SLEEPERS: usize = 40;
+    let broker = Broker::start(&["--memory", "24M", "--max-pending", "16M", "--workers", "2"]);
+    // Each hears something of its own, so that what waits for one is of no use to another.
+    let mut sleepers: Vec<Peer> = (0..SLEEPERS)
+        .map(|number| Peer::open(&broker, &format!("/t/{number}?mode=sub"), 13))
+        .collect();
+    let mut publisher = json_client(&broker);
+    let payload = "x".repeat(100_000);
+    for round in 0..80 {
+        for number in 0..SLEEPERS {
+            publisher
+                .queue_text(&format!(r#"["pub","{number}","{payload}"]"#))
+                .unwrap();
+        }
+        // In step, so that nothing but the sleepers' queues can grow.
+        assert_eq!(
+            ask(&mut publisher, &format!(r#"["pub","none",0,{{"ref":{round}}}]"#)),
+            format!("[\"ok\",{round},{{}}]")
+        );
+    }
+    assert!(
+        resident(&broker) < (24 << 20) + BEYOND,
+        "{} MiB",
+        resident(&broker) >> 20
+    );
+    let mut overloaded = 0;
+    for sleeper in &mut sleepers {
+        let mut rest = Vec::new();
+        sleeper.0.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        let _ = sleeper.0.read_to_end(&mut rest);
+        overloaded += usize::from(rest.ends_with(&[&4003u16.to_be_bytes()[..], b"overloaded"].concat()));
+    }
+    assert!(overloaded > 0, "some were given up");
+    let mut newcomer = Peer::open(&broker, "/t/new", 13);
+    is_served(&mut newcomer);
+    assert!(broker.stop().get("overloaded") >= overloaded as u64);
+}
+
+#[test]
+fn a_connection_that_is_as_old_as_it_may_be_is_told_to_come_again() {
+    let broker = Broker::start(&["--max-age", "2s"]);
+    let mut old = Peer::open(&broker, "/ws", 13);
+    old.frame();
+    let (said, code) = until_close(&mut old);
+    assert!(said.last().unwrap().starts_with(r#"["bye",1001,"#), "{said:?}");
+    assert_eq!(code, 1001);
+    old.say(&masked(0x88, &1001u16.to_be_bytes()));
+    old.rest();
+    let totals = broker.stop();
+    assert_eq!((totals.get("aged"), totals.get("silent")), (1, 0));
+}
+
+#[test]
+fn whoever_answers_neither_ping_nor_close_is_counted_once() {
+    let arguments = [
+        "--ping-interval",
+        "200ms",
+        "--pong-timeout",
+        "200ms",
+        "--close-timeout",
+        "200ms",
+    ];
+    let broker = Broker::start(&arguments);
+    let mut silent = Peer::open(&broker, "/t/a", 13);
+    assert_eq!(silent.frame().0, 0x89);
+    assert_eq!(until_close(&mut silent).1, 1011);
+    silent.rest();
+    assert_eq!(broker.stop().get("silent"), 1);
+}
+
+#[test]
+fn there_are_only_so_many_subscriptions_in_all() {
+    let broker = Broker::start(&["--max-all-subscriptions", "3"]);
+    let mut greedy = json_client(&broker);
+    for filter in ["a", "b/+", "$share/g/c"] {
+        assert_eq!(
+            ask(&mut greedy, &format!(r#"["sub","{filter}",{{"ref":1}}]"#)),
+            r#"["ok",1,{}]"#
+        );
+    }
+    let refused = ask(&mut greedy, r#"["sub","d",{"ref":2}]"#);
+    assert!(refused.starts_with(r#"["err",2,"overloaded","#), "{refused}");
+    let mut raw = Peer::open(&broker, "/t/e", 13);
+    assert_eq!(until_close(&mut raw).1, 4003);
+    assert_eq!(ask(&mut greedy, r#"["unsub","a",{"ref":3}]"#), r#"["ok",3,{}]"#);
+    assert_eq!(ask(&mut greedy, r#"["sub","d",{"ref":4}]"#), r#"["ok",4,{}]"#);
+}
