@@ -1,13 +1,14 @@
 //! A connection to the broker that speaks `tidecast.json.v1`, as `pub` and `sub` use it.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use tidecast_client::wire::{Command, Reply, json};
-use tidecast_client::{Client, Error, Message, Options, code};
+use tidecast_client::{Client, Error, Message, Options, Tls, TlsConnector, Trust, code};
 use tidecast_server::config::parse_time;
 
-use crate::exit::Failure;
+use crate::exit::{self, Failure};
 
 /// Where the broker is, and how much is said about it.
 #[derive(Debug, Args)]
@@ -20,6 +21,12 @@ pub(crate) struct BrokerArgs {
         env = "TIDECAST_URL"
     )]
     pub(crate) url: String,
+    /// Believe the certificates of the authorities in this file, in PEM, instead of those the system trusts
+    #[arg(long, value_name = "FILE", conflicts_with = "tls_insecure", env = "TIDECAST_TLS_CA")]
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// Believe any certificate: whoever is on the way can read and change what is said
+    #[arg(long)]
+    pub(crate) tls_insecure: bool,
     /// How long connecting and closing may take
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_time)]
     pub(crate) connect_timeout: Duration,
@@ -29,6 +36,37 @@ pub(crate) struct BrokerArgs {
     /// Say nothing on stderr: the exit code tells
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+impl BrokerArgs {
+    /// How to connect to `url`.
+    pub(crate) fn options(&self, url: &str) -> Result<Options, Failure> {
+        Ok(Options {
+            timeout: self.connect_timeout,
+            tls: self.tls(url)?,
+            ..Options::default()
+        })
+    }
+
+    /// What TLS is spoken with, if `url` needs it.
+    fn tls(&self, url: &str) -> Result<Option<TlsConnector>, Failure> {
+        if !url.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case("wss:")) {
+            return Ok(None);
+        }
+        let tls = Tls {
+            trust: match &self.tls_ca {
+                Some(path) => Trust::Authorities(path.clone()),
+                None if self.tls_insecure => Trust::Anybody,
+                None => Trust::System,
+            },
+            ..Tls::default()
+        };
+        let connector = TlsConnector::new(&tls).map_err(|error| Failure {
+            code: exit::NOT_CONNECTED,
+            error: error.into(),
+        })?;
+        Ok(Some(connector))
+    }
 }
 
 /// The open connection.
@@ -41,11 +79,11 @@ pub(crate) struct Broker {
 
 impl Broker {
     /// Connects and reads the broker's greeting.
-    pub(crate) fn connect(url: &str, timeout: Duration) -> Result<Broker, Failure> {
+    pub(crate) fn connect(url: &str, options: Options) -> Result<Broker, Failure> {
+        let timeout = options.timeout;
         let options = Options {
             protocols: vec![json::SUBPROTOCOL.to_owned()],
-            timeout,
-            ..Options::default()
+            ..options
         };
         let client = Client::connect(&with_path(url), &options)?;
         let mut broker = Broker {

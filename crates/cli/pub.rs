@@ -80,7 +80,7 @@ impl PubArgs {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let (url, topic) = target(&self.target, &self.broker.url);
         let source = self.source()?;
-        let mut broker = Broker::connect(&url, self.broker.connect_timeout)?;
+        let mut broker = Broker::connect(&url, self.broker.options(&url)?)?;
         let (to, messages) = match source {
             Source::Given(payloads) => {
                 let (to, messages) = sync_channel(payloads.len());
@@ -307,6 +307,8 @@ fn kind_of(payload: &[u8]) -> Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tidecast_client::Options;
+
     use crate::double::Double;
     use crate::exit;
 
@@ -316,7 +318,7 @@ mod tests {
             to.send(Ok(message.to_vec())).unwrap();
         }
         drop(to);
-        let mut broker = Broker::connect(double.url(), Duration::from_secs(10))?;
+        let mut broker = Broker::connect(double.url(), Options::default())?;
         let published = Publisher::new("a/b", kind).run(&mut broker, &from)?;
         broker.close()?;
         Ok(published)
@@ -397,9 +399,7 @@ mod tests {
 
     #[test]
     fn nobody_at_the_address_has_an_exit_code_of_its_own() {
-        let failure = Broker::connect("ws://127.0.0.1:9", Duration::from_secs(1))
-            .err()
-            .unwrap();
+        let failure = Broker::connect("ws://127.0.0.1:9", Options::default()).err().unwrap();
         assert_eq!(failure.code, exit::NOT_CONNECTED);
     }
 

@@ -65,7 +65,7 @@ impl SubArgs {
 
     /// Subscribes and prints to `to`, which shows every message at once if it is a `terminal`.
     fn print(&self, mut to: impl Write, terminal: bool) -> Result<(), Failure> {
-        let mut broker = Broker::connect(&self.broker.url, self.broker.connect_timeout)?;
+        let mut broker = Broker::connect(&self.broker.url, self.broker.options(&self.broker.url)?)?;
         for (filter, number) in self.filters.iter().zip(1..) {
             broker.queue(&Command::Sub {
                 filter: filter.into(),

@@ -78,7 +78,7 @@ pub enum Error {
     },
     /// TLS cannot be spoken.
     #[error(transparent)]
-    Tls(#[from] crate::tls::TlsError),
+    Tls(#[from] tidecast_client::TlsError),
     /// The process named is not to be looked at.
     #[error("cannot measure the process {pid}: {source}")]
     Server {

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use hdrhistogram::Histogram;
+use tidecast_client::explain_tls;
 use tidecast_driver::{Completion, Op, Ring, Token, Wait};
 use tidecast_websocket::{InflatePool, Millis, State};
 
@@ -20,7 +21,7 @@ use crate::scenario::Role;
 use crate::shared::Shared;
 use crate::slow::Slow;
 use crate::tally::{LONGEST, Tally, histogram};
-use crate::tls::{Client, TlsReport, explain};
+use crate::tls::{Client, TlsReport};
 
 /// Errors that are told one by one; of more of the same kind the number is enough.
 const TOLD: usize = 10;
@@ -449,7 +450,7 @@ impl<'a> Exchange<'a> {
             Err(error) => {
                 let Peer { role, topic, .. } = self.peers[slot as usize];
                 let url = Target::new(self.plan, role, topic).url;
-                self.lose(slot, &explain(&error, url.host()))
+                self.lose(slot, &explain_tls(&error, url.host()))
             }
         }
     }

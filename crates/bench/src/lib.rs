@@ -82,6 +82,7 @@ pub use report::{
 pub use run::{Progress, run};
 pub use scenario::{Beside, Scenario};
 pub use slow::SlowReport;
+pub use tidecast_client::{Tls, TlsError, TlsVersion, Trust};
 pub use tidecast_websocket::Version;
 pub use tidecast_wire::SlowPolicy;
-pub use tls::{Tls, TlsError, TlsReport, TlsVersion, Trust};
+pub use tls::TlsReport;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rustls::pki_types::ServerName;
+use tidecast_client::Tls;
 use tidecast_websocket::{Url, Version};
 
 use crate::compression::Compression;
@@ -14,7 +15,6 @@ use crate::load::Load;
 use crate::payload::Stamp;
 use crate::protocol::Protocol;
 use crate::scenario::{Layout, Role, Scenario};
-use crate::tls::Tls;
 
 /// How long.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -8,76 +8,15 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::Resumption;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{
-    AlertDescription, CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKind,
-    InvalidMessage, RootCertStore, SignatureScheme, version,
-};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, HandshakeKind};
+use tidecast_client::TlsConnector;
 
 use crate::error::Error;
 use crate::plan::Plan;
 use crate::scenario::Role;
-
-/// How TLS is spoken, where the URL says that it is.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tls {
-    /// Which certificates are believed.
-    pub trust: Trust,
-    /// The only version to speak; the newest that the server has if not given.
-    pub version: Option<TlsVersion>,
-    /// Connections may resume the sessions of earlier ones; otherwise each has a full handshake.
-    pub resume: bool,
-}
-
-/// Which certificates are believed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Trust {
-    /// Those of the authorities that this system trusts.
-    #[default]
-    System,
-    /// Those of the authorities in a file, in PEM.
-    Authorities(PathBuf),
-    /// All of them, for any name.
-    Anybody,
-}
-
-/// A version of TLS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TlsVersion {
-    /// RFC 5246.
-    V12,
-    /// RFC 8446.
-    V13,
-}
-
-/// Why TLS cannot be spoken.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// The file of authorities cannot be used.
-    #[error("cannot read certificates from {path}: {reason}")]
-    Authorities {
-        /// Its name.
-        path: PathBuf,
-        /// Why not.
-        reason: String,
-    },
-    /// There are none in it.
-    #[error("{0} has no certificate in PEM that could be an authority's")]
-    NoAuthority(PathBuf),
-    /// The system trusts nobody.
-    #[error("this system trusts no authority{0}: name a file of them with --tls-ca, or give --tls-insecure")]
-    NoSystemAuthority(String),
-    /// The library does not take the settings.
-    #[error("TLS cannot be set up: {0}")]
-    Setup(#[source] rustls::Error),
-}
 
 /// What was agreed on with the server, connection by connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
@@ -133,7 +72,7 @@ impl Client {
             return Ok(None);
         }
         let name = ServerName::try_from(url.host().to_owned()).expect("the plan was checked");
-        let config = Arc::new(configuration(&plan.tls)?);
+        let config = TlsConnector::new(&plan.tls)?.config();
         Ok(Some(Client { config, name }))
     }
 
@@ -144,97 +83,6 @@ impl Client {
         // What is to be sent is limited by those who send it.
         connection.set_buffer_limit(None);
         Session(Box::new(connection))
-    }
-}
-
-fn configuration(tls: &Tls) -> Result<ClientConfig, TlsError> {
-    let versions: &[_] = match tls.version {
-        None => &[&version::TLS13, &version::TLS12],
-        Some(TlsVersion::V12) => &[&version::TLS12],
-        Some(TlsVersion::V13) => &[&version::TLS13],
-    };
-    let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(versions)
-        .map_err(TlsError::Setup)?;
-    let builder = match &tls.trust {
-        Trust::System => builder.with_root_certificates(system_authorities()?),
-        Trust::Authorities(path) => builder.with_root_certificates(authorities(path)?),
-        Trust::Anybody => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider))),
-    };
-    let mut config = builder.with_no_client_auth();
-    // RFC 7301: servers that have several protocols on a port are told which one this is.
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    if !tls.resume {
-        config.resumption = Resumption::disabled();
-    }
-    Ok(config)
-}
-
-fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
-    let unreadable = |error: rustls::pki_types::pem::Error| TlsError::Authorities {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    };
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).map_err(unreadable)?.collect();
-    let mut store = RootCertStore::empty();
-    store.add_parsable_certificates(certificates.map_err(unreadable)?);
-    if store.is_empty() {
-        return Err(TlsError::NoAuthority(path.to_owned()));
-    }
-    Ok(store)
-}
-
-fn system_authorities() -> Result<RootCertStore, TlsError> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut store = RootCertStore::empty();
-    store.add_parsable_certificates(found.certs);
-    if store.is_empty() {
-        let reason = found.errors.first();
-        let reason = reason.map_or_else(String::new, |error| format!(" ({error})"));
-        return Err(TlsError::NoSystemAuthority(reason));
-    }
-    Ok(store)
-}
-
-/// Believes any certificate. That whoever has it also has its key is checked all the same.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -279,34 +127,5 @@ impl Session {
         while self.0.wants_write() {
             self.0.write_tls(records).expect("memory takes any write");
         }
-    }
-}
-
-/// Why TLS with `host` came to an end, and what to do about it.
-pub(crate) fn explain(error: &rustls::Error, host: &str) -> String {
-    match error {
-        rustls::Error::InvalidCertificate(reason) => match reason {
-            // The signature is bad where two authorities have one name.
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
-                "{host} has a certificate of an authority that is not trusted here: name that with --tls-ca, or give \
-                 --tls-insecure"
-            ),
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                format!(
-                    "the certificate is not one for {host}: {reason}; use its name in the URL, or give --tls-insecure"
-                )
-            }
-            _ => format!("the certificate of {host} is not believed: {reason}"),
-        },
-        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            format!("{host} does not speak TLS on that port: give a ws:// URL, or the port where it does")
-        }
-        rustls::Error::AlertReceived(
-            alert @ (AlertDescription::ProtocolVersion | AlertDescription::HandshakeFailure),
-        ) => format!(
-            "{host} speaks no version of TLS, or no cipher suite, that was offered: it sent the alert {alert:?}"
-        ),
-        rustls::Error::AlertReceived(alert) => format!("{host} ended TLS with the alert {alert:?}"),
-        other => format!("TLS with {host} failed: {other}"),
     }
 }

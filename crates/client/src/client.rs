@@ -1,7 +1,6 @@
 //! An open connection over blocking TCP.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use tidecast_websocket::Opcode;
@@ -10,6 +9,7 @@ use crate::connect;
 use crate::error::Error;
 use crate::link::{Link, Message};
 use crate::options::Options;
+use crate::stream::Stream;
 
 /// A WebSocket to a server, used by one thread.
 ///
@@ -39,7 +39,7 @@ use crate::options::Options;
 /// ```
 #[derive(Debug)]
 pub struct Client {
-    stream: TcpStream,
+    stream: Stream,
     link: Link,
     timeout: Duration,
 }
@@ -109,28 +109,32 @@ impl Client {
     /// As for [`Client::send_text`].
     pub fn flush(&mut self) -> Result<(), Error> {
         self.link.writable()?;
+        if self.link.poll_write().is_empty() {
+            return Ok(());
+        }
+        let Err(error) = self.write() else { return Ok(()) };
+        let error = match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Error::TimedOut {
+                what: "did not take what was sent",
+                timeout: self.timeout,
+            },
+            _ => Error::Lost(error),
+        };
+        Err(self.link.handle_unwritten(error))
+    }
+
+    fn write(&mut self) -> io::Result<()> {
         while !self.link.poll_write().is_empty() {
             //= RFC 6455#section-6.1
             //# The frame(s) that have been formed MUST be transmitted over the underlying network connection.
-            let error = match self.stream.write(self.link.poll_write()) {
-                Ok(count) if count > 0 => {
-                    self.link.handle_written(count);
-                    continue;
-                }
-                Ok(_) => io::ErrorKind::WriteZero.into(),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => error,
-            };
-            let error = match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Error::TimedOut {
-                    what: "did not take what was sent",
-                    timeout: self.timeout,
-                },
-                _ => Error::Lost(error),
-            };
-            return Err(self.link.handle_unwritten(error));
+            match self.stream.write(self.link.poll_write()) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => self.link.handle_written(count),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
         }
-        Ok(())
+        self.stream.flush()
     }
 
     /// The next message; none if none came before `deadline`. Without a deadline it waits as long as it takes.
@@ -224,7 +228,7 @@ impl Client {
     /// Sends the last that there is to say, a Close: as a courtesy, for the server may be gone already.
     fn take_leave(&mut self) {
         let _ = self.flush();
-        let _ = self.stream.shutdown(Shutdown::Write);
+        let _ = self.stream.end();
     }
 
     /// Reads once, into an empty buffer.
@@ -249,6 +253,8 @@ impl Client {
                 Err(error) => match error.kind() {
                     io::ErrorKind::Interrupted => {}
                     io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => return Ok(Progress::Deadline),
+                    // TLS was not ended as it should be, nor was WebSocket.
+                    io::ErrorKind::UnexpectedEof => return Ok(Progress::End),
                     _ => return Err(Error::Lost(error)),
                 },
             }

@@ -9,22 +9,23 @@ use std::time::{Duration, Instant};
 use crate::error::Error;
 use crate::opening::{Agreed, Opening, REFUSAL, Target};
 use crate::options::Options;
+use crate::stream::Stream;
 use crate::turn::Turn;
 
 /// Connects and shakes hands.
 //= RFC 6455#section-4.1
 //# it MUST open a connection, send an opening handshake, and read the server's handshake in response.
-pub(crate) fn open(url: &str, options: &Options) -> Result<(TcpStream, Agreed), Error> {
+pub(crate) fn open(url: &str, options: &Options) -> Result<(Stream, Agreed), Error> {
     let mut opening = Opening::new(url, options)?;
     let deadline = Instant::now() + options.timeout;
-    let (mut stream, turn) = connect(&opening, options, deadline)?;
+    let (stream, turn) = connect(&opening, options, deadline)?;
     stream
         .set_nodelay(true)
         .and_then(|()| stream.set_write_timeout(Some(options.timeout)))
         .map_err(Error::Lost)?;
-    let agreed = shake_hands(&mut stream, &mut opening, deadline)?;
+    let opened = shake_hands(stream, &mut opening, options, deadline)?;
     drop(turn);
-    Ok((stream, agreed))
+    Ok(opened)
 }
 
 /// Tries the addresses in turn, each with an equal part of the time that is left, so that one that does not answer leaves
@@ -88,13 +89,23 @@ pub(crate) fn busy() -> io::Error {
     io::Error::other("another handshake of this process with it is under way and does not end")
 }
 
-fn shake_hands(stream: &mut TcpStream, opening: &mut Opening, deadline: Instant) -> Result<Agreed, Error> {
+fn shake_hands(
+    stream: TcpStream,
+    opening: &mut Opening,
+    options: &Options,
+    deadline: Instant,
+) -> Result<(Stream, Agreed), Error> {
+    let mut stream = Stream::Plain(stream);
     let mut buffer = [0; 4096];
     let mut until = deadline;
     loop {
-        let sent = opening.poll_send().map_or(Ok(()), |request| stream.write_all(&request));
+        stream = secured(stream, opening, options, deadline)?;
+        let sent = opening.poll_send().map_or(Ok(()), |request| {
+            stream.write_all(&request)?;
+            stream.flush()
+        });
         sent.map_err(|error| opening.handle_failure(&error))?;
-        let count = read_some(stream, &mut buffer, until).map_err(|error| opening.handle_failure(&error))?;
+        let count = read_some(&mut stream, &mut buffer, until).map_err(|error| opening.handle_failure(&error))?;
         if count == 0 {
             return Err(opening.handle_end());
         }
@@ -104,7 +115,7 @@ fn shake_hands(stream: &mut TcpStream, opening: &mut Opening, deadline: Instant)
         //= draft-ietf-hybi-thewebsocketprotocol-07#section-7.2.1
         //# To do so, the user agent MUST _Close the WebSocket connection_ as previously defined
         if let Some(agreed) = opening.handle_received(&buffer[..count])? {
-            return Ok(agreed);
+            return Ok((stream, agreed));
         }
         if opening.is_refused() && !was_refused {
             until = deadline.min(Instant::now() + REFUSAL);
@@ -112,7 +123,32 @@ fn shake_hands(stream: &mut TcpStream, opening: &mut Opening, deadline: Instant)
     }
 }
 
-fn read_some(stream: &mut TcpStream, buffer: &mut [u8], deadline: Instant) -> io::Result<usize> {
+/// `stream`, with TLS on it if that is what comes next.
+//= RFC 6455#section-4.1
+//# If /secure/ is true, the client MUST perform a TLS handshake over the connection after opening the connection
+//# and before sending the handshake data [RFC2818].
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+//# If /secure/ is true, the user agent MUST perform a TLS handshake over the connection [RFC2818].
+//= RFC 6455#section-4.1
+//# all further communication on this channel MUST run through the encrypted tunnel [RFC5246].
+//= draft-ietf-hybi-thewebsocketprotocol-07#section-5.1
+//# all further communication on this channel MUST run through the encrypted tunnel. [RFC5246]
+#[cfg(feature = "tls")]
+fn secured(stream: Stream, opening: &mut Opening, options: &Options, deadline: Instant) -> Result<Stream, Error> {
+    match (stream, &options.tls) {
+        (Stream::Plain(socket), Some(connector)) if opening.poll_tls() => connector
+            .connect(socket, opening.url().host(), deadline)
+            .map_err(|failure| failure.at(opening.url().to_string(), |error| opening.handle_failure(error))),
+        (stream, _) => Ok(stream),
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+fn secured(stream: Stream, _: &Opening, _: &Options, _: Instant) -> Result<Stream, Error> {
+    Ok(stream)
+}
+
+fn read_some(stream: &mut Stream, buffer: &mut [u8], deadline: Instant) -> io::Result<usize> {
     let left = remaining(deadline);
     if left.is_zero() {
         return Err(io::ErrorKind::TimedOut.into());
@@ -126,6 +162,6 @@ fn read_some(stream: &mut TcpStream, buffer: &mut [u8], deadline: Instant) -> io
     }
 }
 
-fn remaining(deadline: Instant) -> Duration {
+pub(crate) fn remaining(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
 }

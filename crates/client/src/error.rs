@@ -19,14 +19,22 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
-    /// The URL asks for TLS.
+    /// The URL asks for TLS, and there is none to speak.
     #[error(
-        "wss:// needs TLS, which this version does not have; use ws:// on a trusted network, or through a proxy or \
-         tunnel that speaks TLS to {host}"
+        "wss:// needs TLS, which this client was not given; give it in Options::tls (feature tls), use ws:// on a trusted \
+         network, or through a proxy or tunnel that speaks TLS to {host}"
     )]
     Tls {
         /// The host of the URL.
         host: String,
+    },
+    /// The TLS handshake failed.
+    #[error("{url}: {reason}")]
+    Secure {
+        /// What was asked for.
+        url: String,
+        /// Why, and what to do about it.
+        reason: String,
     },
     /// The host has no address.
     #[error("cannot find an address of {host}: {source}; check the name")]
@@ -143,6 +151,7 @@ impl Error {
         match self {
             Error::Url { .. }
             | Error::Tls { .. }
+            | Error::Secure { .. }
             | Error::Resolve { .. }
             | Error::Connect { .. }
             | Error::Refused { .. }
@@ -180,6 +189,7 @@ impl Error {
             Error::Rejected(refusal) => matches!(refusal.known(), Some(Code::RateLimited | Code::Overloaded)),
             Error::Url { .. }
             | Error::Tls { .. }
+            | Error::Secure { .. }
             | Error::Redirected { .. }
             | Error::Unauthorized { .. }
             | Error::Request(_)

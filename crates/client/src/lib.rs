@@ -92,19 +92,20 @@
 //! - [`Client`] is the WebSocket alone, for `/t/<topic>`, for whoever speaks [`wire`] by himself, and for other servers: it
 //!   sends and receives messages, answers pings by itself and closes in order.
 //! - [`Options`] are for both: credentials, compression, a proxy, time limits, an older version of WebSocket.
+//! - With the feature `tls` both take `wss://` URLs, if [`Options`] have a `TlsConnector`.
 //! - With the feature `tokio` there are `asynchronous::Session` and `asynchronous::Client`, with the same methods as
-//!   `async fn`.
+//!   `async fn`; they do not take `wss://` URLs.
 //!
 //! ```text
 //!   Session ---> Conversation: commands, answers, back-off       without I/O
 //!      |
 //!   Client ----> Opening, then Link: handshake, then messages    without I/O
 //!      |
-//!   TcpStream
+//!   Stream: TCP, or TLS over it
 //! ```
 //!
 //! What it is not: a runtime. Nothing happens between calls, so a program that waits for something else has to call
-//! `receive` once in a while to answer the broker's pings. Nor does it speak TLS: `wss://` is an error that says so.
+//! `receive` once in a while to answer the broker's pings.
 //!
 //! Start reading at [`Session::connect`].
 #![forbid(unsafe_code)]
@@ -122,6 +123,9 @@ mod opening;
 mod options;
 mod random;
 mod session;
+mod stream;
+#[cfg(feature = "tls")]
+mod tls;
 mod turn;
 
 pub use backoff::Reconnect;
@@ -134,3 +138,5 @@ pub use random::{handshake_key, masking_key};
 pub use session::Session;
 pub use tidecast_websocket::{Version, code};
 pub use tidecast_wire as wire;
+#[cfg(feature = "tls")]
+pub use tls::{Tls, TlsConnector, TlsError, TlsVersion, Trust, explain as explain_tls};

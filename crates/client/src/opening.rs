@@ -52,6 +52,8 @@ pub(crate) struct Opening {
     timeout: Duration,
     /// The proxy, as long as it has not answered.
     tunnel: Option<Proxy>,
+    #[cfg(feature = "tls")]
+    wants_tls: bool,
     received: Vec<u8>,
     /// What is to be sent.
     out: Vec<u8>,
@@ -66,12 +68,18 @@ impl Opening {
             url: url.to_owned(),
             reason: error.to_string(),
         })?;
-        if url.is_secure() {
+        #[cfg(feature = "tls")]
+        let has_tls = options.tls.is_some();
+        #[cfg(not(feature = "tls"))]
+        let has_tls = false;
+        if url.is_secure() && !has_tls {
             return Err(Error::Tls {
                 host: url.host().to_owned(),
             });
         }
         let mut opening = Opening {
+            #[cfg(feature = "tls")]
+            wants_tls: url.is_secure(),
             url,
             key: handshake_key()?,
             version: options.version,
@@ -119,6 +127,17 @@ impl Opening {
             None => Peer::Address(address),
         };
         (!options.concurrent_handshakes).then_some(peer)
+    }
+
+    /// Whether TLS comes next, once: with the host of the URL, through the tunnel if there is one.
+    #[cfg(feature = "tls")]
+    pub(crate) fn poll_tls(&mut self) -> bool {
+        self.tunnel.is_none() && std::mem::take(&mut self.wants_tls)
+    }
+
+    #[cfg(feature = "tls")]
+    pub(crate) fn url(&self) -> &Url {
+        &self.url
     }
 
     /// What is to be sent now, once.

@@ -47,6 +47,9 @@ pub struct Options {
     /// Whether this process may have several handshakes under way with one address at the same time. RFC 6455 forbids
     /// that to clients, so a second one waits for the first; a tool that tests a server may want otherwise.
     pub concurrent_handshakes: bool,
+    /// What TLS to `wss://` URLs is spoken with; without it they are an error.
+    #[cfg(feature = "tls")]
+    pub tls: Option<crate::TlsConnector>,
 }
 
 impl Default for Options {
@@ -64,6 +67,8 @@ impl Default for Options {
             proxy: None,
             keep_alive: Some(Duration::from_secs(30)),
             concurrent_handshakes: false,
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 }

@@ -17,6 +17,11 @@ use crate::turn::Turn;
 /// Connects and shakes hands.
 pub(super) async fn open(url: &str, options: &Options) -> Result<(TcpStream, Agreed), Error> {
     let mut opening = Opening::new(url, options)?;
+    #[cfg(feature = "tls")]
+    if opening.poll_tls() {
+        let host = opening.url().host().to_owned();
+        return Err(Error::Tls { host });
+    }
     let deadline = Instant::now() + options.timeout;
     let (mut stream, turn) = connect(&opening, options, deadline).await?;
     stream.set_nodelay(true).map_err(Error::Lost)?;
