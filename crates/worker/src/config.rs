@@ -15,6 +15,7 @@ use crate::counters::Counters;
 use crate::mesh::Mesh;
 use crate::meter::MessageRates;
 use crate::origin::Origin;
+use crate::tls::TlsTerms;
 
 /// Settings of a worker.
 ///
@@ -101,6 +102,8 @@ pub struct ListenerConfig {
     pub origins: Arc<[Origin]>,
     /// Every connection begins with a PROXY header, and comes from a proxy that is trusted; fixed.
     pub proxy: bool,
+    /// What TLS handshakes are held with; without it, HTTP and WebSocket are spoken in the clear. Whether there is any is fixed.
+    pub tls: Option<TlsTerms>,
 }
 
 /// Settings of compression.

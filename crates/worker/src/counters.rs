@@ -57,6 +57,16 @@ counters! {
     origins_refused,
     /// Requests that did not arrive in time.
     requests_timed_out,
+    /// TLS handshakes that were finished.
+    tls_handshakes,
+    /// Those among them that resumed an earlier session.
+    tls_resumed,
+    /// Connections whose TLS failed, in the handshake or after it.
+    tls_failed,
+    /// Connections that spoke plain HTTP to a port with TLS.
+    plain_on_tls,
+    /// Connections that spoke TLS to a port without it.
+    tls_on_plain,
     /// Connections that broke the WebSocket protocol and were told so.
     protocol_errors,
     /// Commands answered with `err`, and raw messages that closed their connection.

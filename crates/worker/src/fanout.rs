@@ -54,6 +54,10 @@ pub(crate) struct Lane {
     sealed: bool,
     /// Noted as being behind by more than the limit.
     overflowing: bool,
+    /// What is queued is encrypted before it is sent.
+    secure: bool,
+    /// Bytes that are encrypted and not sent; they are kept by the connection's TLS, and go first.
+    ciphertext: u32,
     /// Bytes at the front that go out by themselves, what follows them only after [`Fanout::unblock`].
     alone: u32,
     form: Form,
@@ -71,6 +75,8 @@ impl Default for Lane {
             pace: Pace::Idle,
             sealed: false,
             overflowing: false,
+            secure: false,
+            ciphertext: 0,
             alone: 0,
             form: Form::Plain(Version::V13),
         }
@@ -79,12 +85,21 @@ impl Default for Lane {
 
 impl Lane {
     pub(crate) fn is_empty(&self) -> bool {
+        self.ciphertext == 0 && self.has_no_plaintext()
+    }
+
+    pub(crate) fn has_no_plaintext(&self) -> bool {
         self.queue.is_empty() && self.backlog.as_deref().is_none_or(Backlog::is_finished)
     }
 
     /// Bytes that wait.
     fn len(&self) -> usize {
-        self.queue.len() + self.backlog.as_deref().map_or(0, Backlog::len)
+        self.queued() + self.backlog.as_deref().map_or(0, Backlog::len)
+    }
+
+    /// Bytes that wait and cannot be dropped any more.
+    fn queued(&self) -> usize {
+        self.ciphertext as usize + self.queue.len()
     }
 
     fn clear(&mut self, outbox: &mut Outbox) {
@@ -100,6 +115,29 @@ impl Lane {
 
     pub(crate) fn is_sealed(&self) -> bool {
         self.sealed
+    }
+
+    /// Whether what is queued is encrypted before it is sent.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.secure
+    }
+
+    /// How the send of what is encrypted went, and how many bytes went out.
+    fn sent_ciphertext(&mut self, refused: Option<i32>) -> (Outcome, usize) {
+        let is_greeting = std::mem::take(&mut self.alone) > 0;
+        match refused {
+            None => {
+                let count = std::mem::take(&mut self.ciphertext) as usize;
+                (if is_greeting { Outcome::Greeted } else { Outcome::Sent }, count)
+            }
+            Some(count) if count >= 0 && !is_greeting => {
+                self.ciphertext -= count as u32;
+                (Outcome::Blocked, count as usize)
+            }
+            Some(error) if error == -EAGAIN && !is_greeting => (Outcome::Blocked, 0),
+            // As of greetings in the clear.
+            Some(_) => (Outcome::Broken, 0),
+        }
     }
 
     /// Whether what is queued after the handshake is frames as they are.
@@ -297,8 +335,8 @@ impl Fanout {
         room
     }
 
-    /// A connection took `slot`.
-    pub(crate) fn open(&mut self, slot: u32) {
+    /// A connection took `slot`, and what is sent to it goes through TLS if it is `secure`.
+    pub(crate) fn open(&mut self, slot: u32, secure: bool) {
         if self.lanes.len() <= slot as usize {
             self.lanes.resize_with(slot as usize + 1, Lane::default);
         }
@@ -312,6 +350,7 @@ impl Fanout {
         };
         *lane = Lane {
             pace,
+            secure,
             ..Lane::default()
         };
         if let Some(meter) = &mut self.meter {
@@ -319,12 +358,31 @@ impl Fanout {
         }
     }
 
-    /// The connection is gone: nothing is sent any more.
-    pub(crate) fn close(&mut self, slot: u32) {
+    /// The connection is not secure after all.
+    pub(crate) fn open_in_the_clear(&mut self, slot: u32) {
+        self.lanes[slot as usize].secure = false;
+    }
+
+    /// So many bytes wait that are encrypted.
+    pub(crate) fn set_ciphertext(&mut self, slot: u32, bytes: usize) {
+        self.lanes[slot as usize].ciphertext = bytes as u32;
+        self.list(slot);
+    }
+
+    /// Nothing can be encrypted any more: what waits to be is dropped, and nothing more may be queued.
+    pub(crate) fn spoil(&mut self, slot: u32) {
         let lane = &mut self.lanes[slot as usize];
         lane.clear(&mut self.outbox);
         lane.alone = 0;
         lane.sealed = true;
+    }
+
+    /// The connection is gone: nothing is sent any more.
+    pub(crate) fn close(&mut self, slot: u32) {
+        self.spoil(slot);
+        let lane = &mut self.lanes[slot as usize];
+        lane.secure = false;
+        lane.ciphertext = 0;
     }
 
     /// Nothing may be queued from now on; what is queued is still sent.
@@ -407,7 +465,7 @@ impl Fanout {
             }
             Pace::Blocked => {
                 // One message is always queued, however large.
-                if lane.queue.weight() > self.bounds.bytes.max(range.len()) {
+                if lane.ciphertext as usize + lane.queue.weight() > self.bounds.bytes.max(range.len()) {
                     self.overflow(slot, Behind::TooFar);
                 } else if self.excess > 0 {
                     self.overflow(slot, Behind::NoMemory);
@@ -429,7 +487,7 @@ impl Fanout {
     #[cold]
     fn hold_back(&mut self, slot: u32, range: Range, slow: Slow) {
         let lane = &mut self.lanes[slot as usize];
-        let queued = lane.queue.len();
+        let queued = lane.queued();
         let backlog = lane.backlog.get_or_insert_default();
         let (bounds, behind) = if self.excess > 0 {
             // Something has to go for everything that comes.
@@ -492,23 +550,40 @@ impl Fanout {
         self.appended = 0;
     }
 
-    /// The pieces of the present flush.
-    pub(crate) fn pieces(&self) -> impl Iterator<Item = (u32, &[u8])> {
-        self.sending
-            .iter()
-            .map(|slot| {
-                let lane = &self.lanes[*slot as usize];
-                let bytes = self.outbox.bytes(lane.queue.front());
-                (
-                    *slot,
-                    if lane.alone > 0 {
-                        &bytes[..lane.alone as usize]
-                    } else {
-                        bytes
-                    },
-                )
-            })
-            .filter(|(_, bytes)| !bytes.is_empty())
+    /// Connections of the present flush.
+    pub(crate) fn sending(&self) -> &[u32] {
+        &self.sending
+    }
+
+    /// What the present flush sends to `slot`, if that is not secure.
+    pub(crate) fn piece(&self, slot: u32) -> &[u8] {
+        let lane = &self.lanes[slot as usize];
+        let bytes = self.outbox.bytes(lane.queue.front());
+        if lane.alone > 0 {
+            &bytes[..lane.alone as usize]
+        } else {
+            bytes
+        }
+    }
+
+    /// What the present flush sends to `slot`, which is secure: `encrypt` is given it, at most so many bytes, and whether that
+    /// is all there is, and tells how many bytes are to be sent for it and for what was encrypted before.
+    pub(crate) fn encrypt(&mut self, slot: u32, most: usize, encrypt: impl FnOnce(&[u8], bool) -> usize) {
+        let lane = &mut self.lanes[slot as usize];
+        let front = self.outbox.bytes(lane.queue.front());
+        let most = if lane.alone > 0 { lane.alone as usize } else { most };
+        let count = front.len().min(most);
+        let is_all = count == front.len() && lane.queue.len() == count && lane.backlog.is_none();
+        let is_part = count < front.len();
+        lane.ciphertext = encrypt(&front[..count], is_all) as u32;
+        if count == 0 {
+            return;
+        }
+        if is_part {
+            lane.queue.sent_part(count, lane.is_framed(), &mut self.outbox);
+        } else {
+            lane.queue.sent_front(&mut self.outbox);
+        }
     }
 
     /// How many connections the present flush sends to.
@@ -530,6 +605,7 @@ impl Fanout {
                 lane.pace = Pace::Idle;
             }
             let (outcome, count) = match lane.refused.take() {
+                refused if lane.secure => lane.sent_ciphertext(refused),
                 None if lane.alone > 0 => {
                     let count = std::mem::take(&mut lane.alone) as usize;
                     if count < lane.queue.front().len() {
@@ -736,7 +812,11 @@ mod tests {
     /// One flush in which every send goes out whole: what was sent from which slot.
     fn flush(fanout: &mut Fanout) -> Vec<(u32, Vec<u8>)> {
         fanout.begin_flush();
-        let sent = fanout.pieces().map(|(slot, bytes)| (slot, bytes.to_vec())).collect();
+        let sent = fanout
+            .sending()
+            .iter()
+            .map(|slot| (*slot, fanout.piece(*slot).to_vec()));
+        let sent = sent.filter(|(_, bytes)| !bytes.is_empty()).collect();
         fanout.end_flush(|_, _, _| {});
         fanout.reclaim(usize::MAX);
         sent
@@ -745,7 +825,7 @@ mod tests {
     #[test]
     fn what_follows_a_response_that_goes_alone_waits_to_be_let_out() {
         let mut fanout = fanout();
-        fanout.open(0);
+        fanout.open(0, false);
         fanout.send_response(0, b"101", true);
         fanout.send_frames(0, b"\x81\x01a");
         assert_eq!(flush(&mut fanout), [(0, b"101".to_vec())]);
@@ -758,7 +838,7 @@ mod tests {
     fn nothing_is_produced_before_what_was_is_sent_unless_that_takes_too_long() {
         let mut fanout = fanout();
         let frame = [&[0x82, 126, 0x01, 0x00][..], &[7; 256]].concat();
-        (0..2).for_each(|slot| fanout.open(slot));
+        (0..2).for_each(|slot| fanout.open(slot, false));
         assert!(fanout.has_room(Millis(0)));
         // Taking turns in one log, no two of a queue's ranges touch; large ones are not gathered either.
         let large = [&[0x82, 126, 0x80, 0x00][..], &[7; 0x8000]].concat();
@@ -783,12 +863,12 @@ mod tests {
     #[test]
     fn a_connection_that_closes_before_its_response_goes_out_alone_is_sent_nothing() {
         let mut fanout = fanout();
-        fanout.open(0);
+        fanout.open(0, false);
         fanout.send_response(0, b"101", true);
         fanout.close(0);
         assert_eq!(flush(&mut fanout), []);
         // Neither does the next connection of that slot inherit the pause.
-        fanout.open(0);
+        fanout.open(0, false);
         fanout.send_response(0, b"101", false);
         fanout.send_frames(0, b"\x81\x01a");
         assert_eq!(flush(&mut fanout), [(0, b"101\x81\x01a".to_vec())]);

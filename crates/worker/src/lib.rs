@@ -1,9 +1,9 @@
 //! One thread, one ring: connections, fan-out and delivery.
 //!
 //! ```text
-//!   ring ─▶ connection ─▶ websocket ─▶ broker ─▶ fanout ─▶ outbox ─▶ ring
-//!                                        ▲          │
-//!                                        └── mesh ◀─┘  (other workers)
+//!   ring ─▶ tls ─▶ connection ─▶ websocket ─▶ broker ─▶ fanout ─▶ outbox ─▶ tls ─▶ ring
+//!                                               ▲          │
+//!                                               └── mesh ◀─┘  (other workers)
 //! ```
 //!
 //! A [`Worker`] owns its connections from accept to close. Workers share the router (inside
@@ -36,6 +36,7 @@ mod site;
 mod sleep;
 mod sync;
 mod timers;
+mod tls;
 mod worker;
 
 pub use admission::Admission;
@@ -48,4 +49,5 @@ pub use mesh::{MailboxLimits, Mesh, Order};
 pub use meter::MessageRates;
 pub use origin::{Origin, OriginError, Port};
 pub use rate::Rate;
+pub use tls::{Identify, TlsTerms};
 pub use worker::{Worker, WorkerError};

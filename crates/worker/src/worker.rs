@@ -10,6 +10,7 @@
 
 mod arriving;
 mod ending;
+mod secure;
 
 use std::collections::VecDeque;
 use std::io;
@@ -33,6 +34,7 @@ use crate::outbox::Range;
 use crate::rendition::Form;
 use crate::site::{Answer, Site, ends_head};
 use crate::timers::{Due, Timers};
+use crate::tls::{Stage, TLS_HANDSHAKE};
 
 /// Messages taken from the mailbox in one turn.
 const MAIL_PER_TURN: usize = 4096;
@@ -83,6 +85,7 @@ pub struct Worker {
     /// When WebSockets are too old, in seconds, by slot; as far as that was ever limited.
     expiries: Vec<u32>,
     fanout: Fanout,
+    tls: Stage,
     broker: Broker<Range>,
     mesh: Arc<Mesh>,
     counters: Arc<Counters>,
@@ -180,6 +183,7 @@ impl Worker {
             held: 0,
             expiries: Vec::new(),
             fanout,
+            tls: Stage::default(),
             inflaters,
             broker: Broker::new(number, config.broker_limits(), shared),
             mesh,
@@ -284,22 +288,9 @@ impl Worker {
         } else {
             Wait::No
         };
-        let sends = self
-            .fanout
-            .pieces()
-            .map(|(slot, bytes)| (Token::new(Op::Send, slot, 0), bytes));
         let begun = Instant::now();
-        self.ring.turn(sends, wait, &mut self.completions)?;
+        self.send(wait)?;
         self.mesh.awake(me);
-
-        // A send without a completion went out whole. The others are noted before anything else looks at a queue.
-        for completion in self.completions.drain(..) {
-            if completion.token.op() == Op::Send {
-                self.fanout.refuse(completion.token.slot(), completion.result);
-            } else {
-                self.inbox.push_back(completion);
-            }
-        }
         let sent = self.fanout.piece_count();
         self.counters.sends.add(sent as u64);
         if sent > 0 {
@@ -331,6 +322,35 @@ impl Worker {
         self.notable = notable;
         self.tell_lags();
         Ok(())
+    }
+
+    /// Sends what the present flush has, and waits if that is nothing. What has to be sealed for it goes out as often as the
+    /// arena is full.
+    fn send(&mut self, wait: Wait) -> io::Result<()> {
+        let mut first = 0;
+        loop {
+            let end = self.tls.seal(&mut self.fanout, first);
+            let (fanout, tls) = (&self.fanout, &self.tls);
+            let pieces = fanout.sending()[first..end].iter().map(|&slot| {
+                let bytes = tls.piece(slot).unwrap_or_else(|| fanout.piece(slot));
+                (Token::new(Op::Send, slot, 0), bytes)
+            });
+            let sends = pieces.filter(|(_, bytes)| !bytes.is_empty());
+            self.ring.turn(sends, wait, &mut self.completions)?;
+            // A send without a completion went out whole. The others are noted before anything else looks at a queue.
+            for completion in self.completions.drain(..) {
+                if completion.token.op() == Op::Send {
+                    self.tls.refuse(completion.token.slot(), completion.result);
+                    self.fanout.refuse(completion.token.slot(), completion.result);
+                } else {
+                    self.inbox.push_back(completion);
+                }
+            }
+            first = end;
+            if first == self.fanout.sending().len() {
+                return Ok(());
+            }
+        }
     }
 
     /// How much longer what is to be sent is held back for more to come.
@@ -471,7 +491,7 @@ impl Worker {
             (0, _) => self.end(slot)?,
             (count, Some(mut bytes)) if count > 0 => {
                 self.counters.bytes_in.add(bytes.len() as u64);
-                self.input(slot, &mut bytes)?;
+                self.received(slot, &mut bytes)?;
             }
             // The buffers ran out, which ends a receive, or it was cancelled: what follows below is the answer.
             (result, _) if result == -ENOBUFS || result == -ECANCELED => {}
@@ -538,6 +558,9 @@ impl Worker {
             kept.extend_from_slice(bytes);
             &mut kept[..]
         };
+        if first && whole.first() == Some(&TLS_HANDSHAKE) {
+            return self.refuse_tls(slot);
+        }
         let worth_parsing = fresh == 0 || whole.len() >= self.config.max_head || ends_head(&whole[fresh..]);
         self.scratch.clear();
         let parsed = if worth_parsing {
@@ -616,6 +639,7 @@ impl Worker {
         self.fanout.send_response(slot, &self.scratch, false);
         self.fanout.seal(slot);
         self.slots[slot as usize].phase = Phase::Finishing { deadline };
+        self.close_tls(slot);
         self.arm(slot, deadline);
         Ok(())
     }

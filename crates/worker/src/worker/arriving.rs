@@ -14,6 +14,7 @@ use crate::admission::Cause;
 use crate::connection::{Phase, Slot};
 use crate::forwarded;
 use crate::proxy::{self, MOST_BINARY};
+use crate::tls::Session;
 
 /// Accepts in flight for each listener: as many connections are taken in a turn, of those that come at one time.
 const ACCEPTS: u32 = 32;
@@ -126,7 +127,11 @@ impl Worker {
                 peer,
             }
         };
-        self.fanout.open(slot);
+        let terms = self.config.listeners[usize::from(listener)].tls.as_ref();
+        self.fanout.open(slot, terms.is_some());
+        if let Some(terms) = terms {
+            self.tls.open(slot, terms);
+        }
         self.arm(slot, deadline);
         self.receive(slot)?;
         if self.active >= self.config.max_connections {
@@ -165,7 +170,7 @@ impl Worker {
                         return if rest.is_empty() {
                             Ok(())
                         } else {
-                            self.input(slot, rest)
+                            self.received(slot, rest)
                         };
                     }
                     Err(cause) => cause,
@@ -203,7 +208,8 @@ impl Worker {
     /// Counts what the connection in `slot` holds now, and tells whether that is more than before.
     fn count_held(&mut self, slot: u32) -> bool {
         let state = &mut self.slots[slot as usize];
-        let held = u32::try_from(state.memory()).unwrap_or(u32::MAX);
+        let held = state.memory() + self.tls.session(slot).map_or(0, Session::memory);
+        let held = u32::try_from(held).unwrap_or(u32::MAX);
         let before = std::mem::replace(&mut state.held, held);
         self.held = self.held + held as usize - before as usize;
         held > before
@@ -211,7 +217,7 @@ impl Worker {
 
     /// Tells the others what this worker holds, and learns whether that is too much.
     pub(super) fn settle_memory(&mut self) {
-        self.memory.settle(self.held + self.fanout.held());
+        self.memory.settle(self.held + self.fanout.held() + self.tls.held());
         self.fanout.set_excess(self.memory.excess());
     }
 
@@ -235,6 +241,9 @@ impl Worker {
     /// Answers a request with a refusal.
     pub(super) fn refuse(&mut self, slot: u32, cause: Cause) -> io::Result<()> {
         cause.count(&self.counters);
+        if !self.can_respond(slot) {
+            return self.kill(slot);
+        }
         let retry = Duration::from_millis(self.retry_ms());
         self.scratch.clear();
         cause.respond(retry, &mut self.scratch);

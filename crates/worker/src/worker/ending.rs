@@ -76,7 +76,7 @@ impl Worker {
 
     /// Sends FIN once everything is said and sent; if the peer has done so, that is the end.
     pub(super) fn finish(&mut self, slot: u32) -> io::Result<()> {
-        if self.is_said(slot) && self.fanout.lane(slot).is_empty() {
+        if self.is_said(slot) && !self.close_tls(slot) && self.fanout.lane(slot).is_empty() {
             if self.slots[slot as usize].ended {
                 return self.kill(slot);
             }
@@ -135,6 +135,7 @@ impl Worker {
         }
         self.broker.handle_close(SessionId(slot), &mut self.fanout);
         self.fanout.close(slot);
+        self.tls.close(slot);
         self.release(slot)
     }
 
@@ -171,6 +172,7 @@ impl Worker {
         self.listeners.clear();
         for slot in 0..self.slots.len() as u32 {
             match &self.slots[slot as usize].phase {
+                Phase::Head { .. } if !self.can_respond(slot) => self.kill(slot)?,
                 Phase::Head { .. } => {
                     self.scratch.clear();
                     let retry = self.retry_ms().div_ceil(1000);
@@ -284,6 +286,9 @@ impl Worker {
             }
             Phase::Head { deadline, .. } if now >= *deadline => {
                 self.counters.requests_timed_out.add(1);
+                if !self.can_respond(slot) {
+                    return self.fail_tls(slot);
+                }
                 self.scratch.clear();
                 tidecast_websocket::http::Response::new(&mut self.scratch, 408)
                     .header("Connection", "close")
