@@ -4,6 +4,7 @@
 mod bench;
 mod broker;
 mod config;
+mod dev_cert;
 #[cfg(test)]
 mod double;
 mod exit;
@@ -31,6 +32,7 @@ enum Task {
     Sub(sub::SubArgs),
     Bench(bench::BenchArgs),
     Config(config::ConfigArgs),
+    DevCert(dev_cert::DevCertArgs),
     Token(token::TokenArgs),
 }
 
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         Task::Serve(args) => (args.run(), false),
         Task::Bench(args) => (args.run(), false),
         Task::Config(args) => (args.run(), false),
+        Task::DevCert(args) => (args.run(), false),
         Task::Token(args) => (args.run(), false),
         Task::Pub(args) => {
             let quiet = args.quiet();

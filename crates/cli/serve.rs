@@ -22,6 +22,7 @@ TIDECAST_MAX_MESSAGE: `tidecast config example` prints all as a file.
 Examples:
   tidecast serve
   tidecast serve --listen 0.0.0.0:8080 --listen '[::]:8080'
+  tidecast serve --listen wss://0.0.0.0:8443 --tls-cert cert.pem --tls-key key.pem
   tidecast serve --workers 4 --max-message 64K --max-pending 16M
   tidecast serve --config /etc/tidecast.toml
   TIDECAST_LISTEN=0.0.0.0:80 tidecast serve")]
@@ -38,7 +39,10 @@ impl ServeArgs {
 
 /// A configuration that cannot be used is wrong usage, whoever wrote it where.
 pub(crate) fn failure(error: tidecast_server::Error) -> Failure {
-    let is_usage = matches!(error, tidecast_server::Error::Config(ConfigError(_)));
+    let is_usage = matches!(
+        error,
+        tidecast_server::Error::Config(ConfigError(_)) | tidecast_server::Error::Tls(_)
+    );
     let mut failure = Failure::from(anyhow::Error::new(error));
     if is_usage {
         failure.code = USAGE;

@@ -15,6 +15,8 @@
 pub mod config;
 mod memory;
 mod run;
+mod tls;
 
 pub use run::{Error, check, run};
 pub use tidecast_broker::{SlowPolicy, Strategy};
+pub use tls::{ClientAuth, IdentityField, TlsError, TlsVersion};

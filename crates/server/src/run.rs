@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::process;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tidecast_broker::Shared;
 use tidecast_driver::{ListenError, Listener, allowed_cores, descriptor_limit, listen};
@@ -15,8 +15,9 @@ use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::config::{Config, ConfigError, Loaded, Machine, Resolved, Sources};
+use crate::config::{Config, ConfigError, Listen, Loaded, Machine, Problem, Resolved, Sources};
 use crate::memory::memory;
+use crate::tls::{Tls, TlsError};
 
 /// The page at `/`.
 const PAGE: &str = include_str!("../page/index.html");
@@ -36,6 +37,9 @@ pub enum Error {
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A worker could not start.
     #[error("worker {number} could not start: {source}")]
     Start {
@@ -70,8 +74,9 @@ pub enum Error {
 /// # Errors
 /// Whatever is wrong with it.
 pub fn check(sources: &Sources) -> Result<Loaded, Error> {
-    let loaded = sources.load()?;
-    loaded.resolve(&machine()?, PAGE)?;
+    let mut loaded = sources.load()?;
+    let mut resolved = loaded.resolve(&machine()?, PAGE)?;
+    secure(&mut resolved, &mut loaded, None)?;
     Ok(loaded)
 }
 
@@ -83,6 +88,23 @@ fn machine() -> io::Result<Machine> {
     })
 }
 
+/// Reads what listeners with TLS need, and gives it to them. Tickets of `before` stay good.
+fn secure(resolved: &mut Resolved, loaded: &mut Loaded, before: Option<&Tls>) -> Result<Option<Tls>, TlsError> {
+    let Some(settings) = resolved.tls.take() else {
+        return Ok(None);
+    };
+    let (tls, warnings) = Tls::new(settings, before, SystemTime::now())?;
+    let (listeners, configs) = (&resolved.listeners, &mut resolved.worker.listeners);
+    for (_, config) in listeners.iter().zip(configs).filter(|(listen, _)| listen.tls) {
+        config.tls = Some(tls.terms());
+    }
+    loaded.warnings.extend(warnings.iter().map(|warning| Problem {
+        place: None,
+        message: warning.to_string(),
+    }));
+    Ok(Some(tls))
+}
+
 /// Runs a broker until SIGTERM or SIGINT, then says goodbye to every client. A second signal ends the process at once.
 /// SIGHUP makes it read its configuration again.
 ///
@@ -91,8 +113,9 @@ fn machine() -> io::Result<Machine> {
 /// # Errors
 /// It cannot start, or a worker failed. Whatever was started is stopped before this returns.
 pub fn run(sources: &Sources) -> Result<(), Error> {
-    let loaded = sources.load()?;
-    let resolved = loaded.resolve(&machine()?, PAGE)?;
+    let mut loaded = sources.load()?;
+    let mut resolved = loaded.resolve(&machine()?, PAGE)?;
+    let mut tls = secure(&mut resolved, &mut loaded, None)?;
     warn(&loaded);
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -104,7 +127,7 @@ pub fn run(sources: &Sources) -> Result<(), Error> {
         let ended = loop {
             tokio::select! {
                 signal = signals.next() => match signal {
-                    Caught::Reload => drain_timeout = workers.reload(sources, &mut config).unwrap_or(drain_timeout),
+                    Caught::Reload => drain_timeout = workers.reload(sources, &mut config, &mut tls).unwrap_or(drain_timeout),
                     Caught::Stop(name) => {
                         say(format_args!("{name}: saying goodbye, for at most {drain_timeout:?}; once more ends at once"));
                         workers.order(&Order::Drain(drain_timeout));
@@ -196,7 +219,7 @@ struct Workers {
     budget: Arc<Budget>,
     counters: Vec<Arc<Counters>>,
     cores: Vec<Option<usize>>,
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Listen>,
     news: mpsc::UnboundedReceiver<(usize, News)>,
     running: usize,
 }
@@ -214,14 +237,18 @@ impl Workers {
             .then(|| Duration::from_millis((timing.ping_interval + timing.pong_timeout).0));
         let mut addresses = Vec::new();
         let mut shares: Vec<Vec<Listener>> = (0..count).map(|_| Vec::new()).collect();
-        for address in &resolved.listeners {
+        for Listen { address, tls } in &resolved.listeners {
             let listeners = listen(*address, BACKLOG, count)?;
             if let Some(silence) = silence {
                 listeners
                     .iter()
                     .try_for_each(|listener| listener.set_user_timeout(silence))?;
             }
-            addresses.extend(listeners.first().map(Listener::address));
+            let address = |listener: &Listener| Listen {
+                address: listener.address(),
+                tls: *tls,
+            };
+            addresses.extend(listeners.first().map(address));
             shares
                 .iter_mut()
                 .zip(listeners)
@@ -299,12 +326,13 @@ impl Workers {
             "tidecast {}: {count} {workers}{place}",
             env!("CARGO_PKG_VERSION")
         ));
-        for address in &self.addresses {
+        for Listen { address, tls } in &self.addresses {
+            let s = if *tls { "s" } else { "" };
             say(format_args!(
-                "listening on http://{address}/ (page), ws://{address}/ws and ws://{address}/t/<topic>"
+                "listening on http{s}://{address}/ (page), ws{s}://{address}/ws and ws{s}://{address}/t/<topic>"
             ));
         }
-        if let Some(address) = self.addresses.first() {
+        if let Some(Listen { address, .. }) = self.addresses.iter().find(|listen| !listen.tls) {
             let host = reachable(*address);
             let url = if host.port() == 8080 && host.ip().is_loopback() && host.is_ipv4() {
                 String::new()
@@ -325,16 +353,19 @@ impl Workers {
 
     /// Reads the configuration again and hands it to the workers, as far as it can change; gives the time for a stop.
     /// One that cannot be used changes nothing.
-    fn reload(&self, sources: &Sources, config: &mut Config) -> Option<Duration> {
+    fn reload(&self, sources: &Sources, config: &mut Config, tls: &mut Option<Tls>) -> Option<Duration> {
         let read = || -> Result<_, Error> {
             let mut loaded = sources.load()?;
             let kept = loaded.config.keep_fixed(config);
-            Ok((loaded.resolve(&machine()?, PAGE)?, loaded, kept))
+            let mut resolved = loaded.resolve(&machine()?, PAGE)?;
+            let secured = secure(&mut resolved, &mut loaded, tls.as_ref())?;
+            Ok((resolved, loaded, kept, secured))
         };
         match read() {
-            Ok((resolved, loaded, kept)) => {
+            Ok((resolved, loaded, kept, secured)) => {
                 warn(&loaded);
                 self.budget.set_limit(resolved.memory);
+                *tls = secured;
                 self.order(&Order::Configure(Arc::new(resolved.worker)));
                 *config = loaded.config;
                 if kept.is_empty() {

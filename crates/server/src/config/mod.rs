@@ -23,7 +23,7 @@ pub use network::Network;
 pub use problem::{ConfigError, Place, Problem};
 pub use resolve::Machine;
 pub(crate) use resolve::Resolved;
-pub use settings::{Config, LISTS, Limits, ListenerTable, SECTIONS, Section, Server, Timeouts, WebSocket};
+pub use settings::{Config, LISTS, Limits, ListenerTable, SECTIONS, Section, Server, Timeouts, TlsTable, WebSocket};
 pub use show::{Flag, example, flags};
 pub use source::{FILE_VARIABLE, Loaded, Sources};
 

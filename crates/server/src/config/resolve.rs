@@ -1,6 +1,5 @@
 //! Settings with everything decided.
 
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +13,7 @@ use super::listen::{Listen, Origin};
 use super::network::Network;
 use super::problem::{ConfigError, Problem};
 use super::source::Loaded;
+use crate::tls::{CertificateFiles, ClientAuth, ClientCertificates, TlsSettings};
 
 /// Connections of one worker when the descriptor limit would allow more; each costs 8 bytes of kernel memory unused.
 const DEFAULT_CONNECTIONS: u64 = 1 << 17;
@@ -32,7 +32,9 @@ pub struct Machine {
 /// Settings with everything decided.
 #[derive(Clone, Debug)]
 pub(crate) struct Resolved {
-    pub(crate) listeners: Vec<SocketAddr>,
+    pub(crate) listeners: Vec<Listen>,
+    /// What those with TLS need, if there are any.
+    pub(crate) tls: Option<TlsSettings>,
     pub(crate) share_strategy: Strategy,
     /// The core of each worker.
     pub(crate) cores: Vec<Option<usize>>,
@@ -67,6 +69,7 @@ impl Loaded {
     pub(crate) fn resolve(&self, machine: &Machine, page: &'static str) -> Result<Resolved, ConfigError> {
         let mut problems = Vec::new();
         let doors = self.doors(&mut problems);
+        let tls = self.tls(&doors, &mut problems);
         let versions = self.versions(&mut problems);
         let max_connections = self.max_connections(machine, &mut problems);
         if !problems.is_empty() {
@@ -86,7 +89,8 @@ impl Loaded {
         let never_if_zero = |time: Duration| if time.is_zero() { Millis::NEVER } else { time.into() };
         let origins = |door: &Door| Arc::from(door.origins.as_ref().unwrap_or(&server.origins).as_slice());
         Ok(Resolved {
-            listeners: doors.iter().map(|door| door.listen.address).collect(),
+            listeners: doors.iter().map(|door| door.listen).collect(),
+            tls,
             share_strategy: server.share_strategy,
             cores: (0..workers).map(core).collect(),
             drain_timeout: timeouts.drain_timeout,
@@ -104,6 +108,7 @@ impl Loaded {
                     .map(|door| ListenerConfig {
                         origins: origins(door),
                         proxy: door.proxy,
+                        tls: None,
                     })
                     .collect(),
                 admission: Admission {
@@ -187,6 +192,48 @@ impl Loaded {
             }
         }
         doors
+    }
+
+    /// What listeners with TLS need, if there are any.
+    fn tls(&self, doors: &[Door], problems: &mut Vec<Problem>) -> Option<TlsSettings> {
+        let table = &self.config.tls;
+        let (chains, keys) = (&table.tls_cert, &table.tls_key);
+        if chains.len() != keys.len() {
+            let (chains, keys) = (chains.len(), keys.len());
+            problems.push(self.problem(
+                "tls_key",
+                format!(
+                    "there are {chains} of tls_cert and {keys} of tls_key: each certificate needs its key, in the same order \
+                     (they may be one file)"
+                ),
+            ));
+        }
+        if table.tls_client_ca.is_none() && self.place("tls_client_auth").is_some() {
+            let message = "clients are not asked for a certificate: name the authority for them in tls_client_ca";
+            problems.push(self.problem("tls_client_auth", message));
+        }
+        if !doors.iter().any(|door| door.listen.tls) {
+            if !chains.is_empty() {
+                let message = "no listener has use for it: give --listen wss://ADDR";
+                problems.push(self.problem("tls_cert", message));
+            }
+            return None;
+        }
+        Some(TlsSettings {
+            certificates: std::iter::zip(chains, keys)
+                .map(|(chain, key)| CertificateFiles {
+                    chain: chain.clone(),
+                    key: key.clone(),
+                })
+                .collect(),
+            min_version: table.tls_min_version,
+            clients: match (table.tls_client_ca.clone(), table.tls_client_auth) {
+                (None, _) => ClientCertificates::No,
+                (Some(path), ClientAuth::Required) => ClientCertificates::Required(path),
+                (Some(path), ClientAuth::Optional) => ClientCertificates::Optional(path),
+            },
+            identity: table.tls_identity,
+        })
     }
 
     fn versions(&self, problems: &mut Vec<Problem>) -> Versions {

@@ -10,9 +10,10 @@ use tidecast_broker::{SlowPolicy, Strategy};
 use tidecast_worker::ForwardedHeader;
 
 use super::field::{Fields, Meta, fields};
-use super::kind::{Bytes, Choice, Choose, List, Maybe, Number, Parsed, Switch, Time};
+use super::kind::{Bytes, Choice, Choose, File, List, Maybe, Number, Parsed, Switch, Time};
 use super::listen::{Listen, Origin};
 use super::network::Network;
+use crate::tls::{ClientAuth, IdentityField, TlsVersion};
 
 /// The largest message that can be allowed. As a JSON string it is up to six times as long, if all of it has to be
 /// escaped, and that fits with [`MOST_PENDING`] into the 32 bits in which queues count.
@@ -35,7 +36,8 @@ const EVER: Duration = Duration::from_secs(366 * 86_400);
 fields! {
     /// `[server]`: where the broker listens, and what it is made of.
     pub struct Server {
-        /// Listen on this address; give it again for more. A scheme says how: ws://ADDR is plain, as is ADDR alone
+        /// Listen on this address; give it again for more. A scheme says how: ws://ADDR is plain, as is ADDR alone, and
+        /// wss://ADDR is with TLS
         listen: List<Parsed<Listen>> = vec![Listen::plain(SocketAddr::from(([127, 0, 0, 1], 8080)))];
         /// Worker threads [default: one for each core the process may use]
         workers: Maybe<Number<usize>> = None, 1 => tidecast_broker::WorkerSet::MAX;
@@ -58,6 +60,25 @@ fields! {
         /// After messages went out to connections, how long the next ones wait for more to go out with them: less work
         /// for the system when many follow each other, and as much more latency; one that comes alone never waits
         flush_delay: Time = Duration::ZERO, Duration::ZERO => MOST_DELAY;
+    }
+}
+
+fields! {
+    /// `[tls]`: what listeners with TLS show, and ask for.
+    pub struct TlsTable {
+        /// A certificate in PEM, the server's own first, then those of the authorities between it and one that clients
+        /// know; give it again, with its key, for other names. Clients that ask for no name that is there get the first
+        [live] tls_cert: List<File> = Vec::new();
+        /// The private key of the certificate, in PEM; may be the same file
+        [live] tls_key: List<File> = Vec::new();
+        /// The oldest version of TLS that is spoken
+        [live] tls_min_version: Choice<TlsVersion> = TlsVersion::V12;
+        /// Ask clients for a certificate of an authority in this file, in PEM
+        [live] tls_client_ca: Maybe<File> = None;
+        /// What becomes of clients without one
+        [live] tls_client_auth: Choice<ClientAuth> = ClientAuth::Required;
+        /// Which part of a client's certificate is its identity
+        [live] tls_identity: Choice<IdentityField> = IdentityField::CommonName;
     }
 }
 
@@ -177,6 +198,37 @@ impl Choose for ForwardedHeader {
         ForwardedHeader::XForwardedFor,
         ForwardedHeader::Forwarded,
         ForwardedHeader::None,
+    ];
+}
+
+impl Choose for TlsVersion {
+    const NAME: &'static str = "VERSION";
+    const CHOICES: &'static [(&'static str, &'static str)] = &[("1.2", "RFC 5246"), ("1.3", "RFC 8446")];
+    const VALUES: &'static [TlsVersion] = &[TlsVersion::V12, TlsVersion::V13];
+}
+
+impl Choose for ClientAuth {
+    const NAME: &'static str = "WHETHER";
+    const CHOICES: &'static [(&'static str, &'static str)] = &[
+        ("required", "They are refused"),
+        ("optional", "They are let in without an identity"),
+    ];
+    const VALUES: &'static [ClientAuth] = &[ClientAuth::Required, ClientAuth::Optional];
+}
+
+impl Choose for IdentityField {
+    const NAME: &'static str = "FIELD";
+    const CHOICES: &'static [(&'static str, &'static str)] = &[
+        ("common-name", "The common name (CN) of the subject"),
+        ("dns", "The first DNS name among the subject's alternative names"),
+        ("uri", "The first URI there, as a SPIFFE ID is"),
+        ("email", "The first e-mail address there"),
+    ];
+    const VALUES: &'static [IdentityField] = &[
+        IdentityField::CommonName,
+        IdentityField::Dns,
+        IdentityField::Uri,
+        IdentityField::Email,
     ];
 }
 
@@ -314,6 +366,7 @@ config! {
         limits: Limits = "What clients may use";
         timeouts: Timeouts = "How long things may take";
         websocket: WebSocket = "What is negotiated with clients";
+        tls: TlsTable = "What listeners with TLS show, and ask for";
     }
     lists {
         listeners: ListenerTable = "Addresses with settings of their own, besides those of `listen`";
