@@ -1,14 +1,22 @@
 //! Clients that nobody here wrote. `tests/setup.sh` installs them. Servers that nobody here wrote meet our client in
 //! `crates/client/tests/interop.rs`.
 
+#[path = "tls/mod.rs"]
+mod secure;
 mod support;
 
 use std::path::Path;
 use std::process::Command;
 
+use secure::*;
 use support::*;
 
 fn interop(program: &str, arguments: &[&str]) {
+    interop_with(program, arguments, None);
+}
+
+/// With an authority to believe, in the variable of this name.
+fn interop_with(program: &str, arguments: &[&str], authority: Option<(&str, &str)>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop");
     let program = if program.contains('/') {
         folder.join(program)
@@ -16,7 +24,7 @@ fn interop(program: &str, arguments: &[&str]) {
         program.into()
     };
     let mut command = Command::new(&program);
-    command.args(arguments).current_dir(&folder);
+    command.args(arguments).current_dir(&folder).envs(authority);
     let output = run(command, None);
     assert!(
         output.status.success(),
@@ -44,4 +52,36 @@ fn in_chromium_one_tab_publishes_and_another_shows_it() {
     std::fs::create_dir_all(&screenshots).unwrap();
     let url = format!("http://{}", broker.address);
     interop("node", &["chromium_page.mjs", &url, screenshots.to_str().unwrap()]);
+}
+
+#[test]
+fn npm_ws_speaks_raw_and_json_over_tls() {
+    let tls = TlsBroker::start("npm-ws", &[]);
+    let authority = tls.papers.path("ca.pem");
+    let url = format!("wss://{}", tls.address);
+    interop_with(
+        "node",
+        &["ws_client.mjs", &url],
+        Some(("NODE_EXTRA_CA_CERTS", &authority)),
+    );
+}
+
+#[test]
+fn python_websockets_speaks_raw_and_json_over_tls() {
+    let tls = TlsBroker::start("python-websockets", &[]);
+    let authority = tls.papers.path("ca.pem");
+    let url = format!("wss://{}", tls.address);
+    let arguments = ["websockets_client.py", &url];
+    interop_with(".venv/bin/python", &arguments, Some(("SSL_CERT_FILE", &authority)));
+}
+
+#[test]
+fn in_chromium_the_page_works_over_tls() {
+    let tls = TlsBroker::start("chromium", &[]);
+    let screenshots = Path::new(env!("CARGO_TARGET_TMPDIR")).join("secure-page");
+    std::fs::create_dir_all(&screenshots).unwrap();
+    let url = format!("https://localhost:{}", tls.address.port());
+    let screenshots = screenshots.to_str().unwrap();
+    let option = tls.papers.chromium_option();
+    interop("node", &["chromium_page.mjs", &url, screenshots, option]);
 }

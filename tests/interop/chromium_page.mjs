@@ -1,4 +1,4 @@
-// The built-in page in Chromium: node chromium_page.mjs http://127.0.0.1:8080 <screenshot-dir>
+// The built-in page in Chromium: node chromium_page.mjs http://127.0.0.1:8080 <screenshot-dir> [<option of Chromium>…]
 //
 // Two tabs, as two people would use them. Exit status 0 if all is well, 1 at the first failure, 2 if the whole takes
 // too long. `tab-a.png` and `tab-b.png` are left in the directory in every case that gets as far as a tab.
@@ -21,9 +21,9 @@ const ARGUMENTS = [
   "--disable-sync",
 ];
 
-const [base, directory] = process.argv.slice(2);
+const [base, directory, ...options] = process.argv.slice(2);
 if (!base || !directory) {
-  console.error("usage: node chromium_page.mjs <http-base-url> <screenshot-dir>");
+  console.error("usage: node chromium_page.mjs <http-base-url> <screenshot-dir> [<option of Chromium>…]");
   process.exit(1);
 }
 
@@ -160,7 +160,7 @@ const steps = {
 };
 
 await mkdir(directory, { recursive: true });
-const browser = await chromium.launch({ executablePath: EXECUTABLE, args: ARGUMENTS, timeout: STEP_MS });
+const browser = await chromium.launch({ executablePath: EXECUTABLE, args: [...ARGUMENTS, ...options], timeout: STEP_MS });
 const tabs = {};
 let failed = false;
 try {

@@ -178,7 +178,7 @@ fn a_connection_that_cannot_be_opened_is_an_error_and_bad_urls_connect_to_nothin
         format!("ws://{address}/\u{fc}"),
         format!("ws://{address}/a b"),
         format!("http://{address}/"),
-        // There is no TLS.
+        // It was given no TLS.
         format!("wss://{address}/"),
     ] {
         let error = Client::connect(&url, &Options::default()).unwrap_err();
