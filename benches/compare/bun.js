@@ -1,9 +1,12 @@
 // What a Bun user writes: the path names the topic, `?mode=pub` publishes and anything else subscribes.
-// `bun bun.js <port> [deflate]`
-const deflate = process.argv[3] === "deflate";
+// `bun bun.js <port> [deflate] [tls <certificate> <key>]`
+const options = process.argv.slice(3);
+const deflate = options.includes("deflate");
+const files = options.includes("tls") ? options.slice(options.indexOf("tls") + 1) : [];
 const server = Bun.serve({
   hostname: "127.0.0.1",
   port: Number(process.argv[2] ?? 8081),
+  tls: files.length > 0 ? { cert: Bun.file(files[0]), key: Bun.file(files[1]) } : undefined,
   fetch(request, server) {
     const url = new URL(request.url);
     const data = { topic: decodeURIComponent(url.pathname.slice(3)), mode: url.searchParams.get("mode") };

@@ -82,7 +82,7 @@ def broker(binary: pathlib.Path | None, size: int, window: int, seconds: float) 
     row = Row("", fanout(window, size=size))
     with tempfile.NamedTemporaryFile(prefix="tidecast-ceiling-") as output:
         said = pathlib.Path(output.name)
-        with server("tidecast", peer, row, said) as pids:
+        with server(binary or TIDECAST, "tidecast", peer, row, said) as pids:
             report = load(binary or TIDECAST, peer, row, pids, seconds, None)
         totals = dict(re.findall(r"(\w+) (\d+)", said.read_text()))
     cost = report["server"]["cpu_seconds_per_million_deliveries"]

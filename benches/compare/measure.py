@@ -74,13 +74,20 @@ def process(command: list[str], **streams) -> Iterator[subprocess.Popen]:
 
 
 @contextlib.contextmanager
-def server(name: str, peer: Peer, row: Row, said: pathlib.Path | None = None) -> Iterator[list[int]]:
+def server(
+    tidecast: pathlib.Path, name: str, peer: Peer, row: Row, said: pathlib.Path | None = None
+) -> Iterator[list[int]]:
     """A server that takes connections; gives the pids of the processes that do its work. What it says is in `said`."""
     with tempfile.TemporaryDirectory(prefix="tidecast-compare-") as directory:
         # Its workers may have another user than it has.
         os.chmod(directory, 0o755)
         said = said or pathlib.Path(directory) / "output"
-        place = Place(threads=row.cores, compressed=row.compressed, directory=pathlib.Path(directory))
+        place = Place(
+            threads=row.cores, compressed=row.compressed, directory=pathlib.Path(directory), secure=row.secure
+        )
+        if row.secure:
+            make = [str(tidecast), "dev-cert", "--out", str(place.certificate.parent)]
+            subprocess.run(make, check=True, stdout=subprocess.DEVNULL)
         cores = SERVER_CORE if row.cores == 1 else f"{SERVER_CORE},{GENERATOR_CORE}"
         with (
             said.open("w") as log,
@@ -111,7 +118,10 @@ def ready(peer: Peer, pid: int, threads: int) -> list[int]:
 def load(tidecast: pathlib.Path, peer: Peer, row: Row, pids: list[int], seconds: float, rate: float | None) -> dict:
     """The report of the generator about a load on a server."""
     command = [str(tidecast), "bench", *row.load.split(), "--json", "--progress", "never"]
-    command += ["--url", f"ws://127.0.0.1:{peer.port}", "--protocol", peer.protocol]
+    scheme = "wss" if row.secure else "ws"
+    command += ["--url", f"{scheme}://127.0.0.1:{peer.port}", "--protocol", peer.protocol]
+    if row.secure:
+        command += ["--tls-insecure"]
     for pid in pids:
         command += ["--server-pid", str(pid)]
     if row.scenario == "idle":
@@ -143,8 +153,8 @@ def load(tidecast: pathlib.Path, peer: Peer, row: Row, pids: list[int], seconds:
 def numbers(row: Row, report: dict, rate: float | None) -> dict:
     """What the tables are made of."""
     used = report["server"]
-    if row.scenario == "ingest":
-        # Messages known to be taken in, and the round trips by which that is known.
+    if row.scenario in ("ingest", "connect"):
+        # Messages known to be taken in, and the round trips by which that is known; or connections, and how long each took.
         messages = report["operations"]
         done, per_second, latency = messages["count"], messages["per_second"], messages["latency_microseconds"]
     else:
@@ -184,7 +194,7 @@ def measure(
 
     Raises `Failed` where there are none.
     """
-    with server(name, peer, row) as pids:
+    with server(tidecast, name, peer, row) as pids:
         report = load(tidecast, peer, row, pids, seconds, rate)
     result = numbers(row, report, rate)
     if row.compressed and result["octets_per_delivery"] > 0.9 * report["setup"]["size"]:

@@ -34,6 +34,16 @@ class Place:
     compressed: bool
     # A directory of its own.
     directory: pathlib.Path
+    # Whether it speaks TLS, with these.
+    secure: bool = False
+
+    @property
+    def certificate(self) -> pathlib.Path:
+        return self.directory / "tls/cert.pem"
+
+    @property
+    def key(self) -> pathlib.Path:
+        return self.directory / "tls/key.pem"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +61,8 @@ class Peer:
     install: Callable[[], None] = lambda: None
     # Makes what Cargo makes, which knows itself what is old.
     build: Callable[[], None] = lambda: None
+    # Whether it speaks TLS itself.
+    secures: bool = False
     # Whether it compresses for those that ask for it.
     deflates: bool = False
     # Whether one topic can have more than one of its threads.
@@ -111,7 +123,11 @@ def tidecast(binary: pathlib.Path | None) -> Peer:
     path = binary or TIDECAST
 
     def command(place: Place) -> list[str]:
-        return [str(path), "serve", "--listen", "127.0.0.1:8080", "--workers", str(place.threads)]
+        serve = [str(path), "serve", "--workers", str(place.threads)]
+        if not place.secure:
+            return [*serve, "--listen", "127.0.0.1:8080"]
+        tls = ["--tls-cert", str(place.certificate), "--tls-key", str(place.key)]
+        return [*serve, "--listen", "wss://127.0.0.1:8080", *tls]
 
     def build() -> None:
         if binary is None:
@@ -123,13 +139,17 @@ def tidecast(binary: pathlib.Path | None) -> Peer:
         command=command,
         version=lambda: output(path, "--version").removeprefix("tidecast "),
         build=build,
+        secures=True,
         deflates=True,
         threads=True,
     )
 
 
 def bun(place: Place) -> list[str]:
-    return [str(BUN), str(HERE / "bun.js"), "8081", *(["deflate"] if place.compressed else [])]
+    options = ["deflate"] if place.compressed else []
+    if place.secure:
+        options += ["tls", str(place.certificate), str(place.key)]
+    return [str(BUN), str(HERE / "bun.js"), "8081", *options]
 
 
 def nats(place: Place) -> list[str]:
@@ -142,8 +162,16 @@ def mosquitto(place: Place) -> list[str]:
 
 
 def nchan(place: Place) -> list[str]:
+    configuration = HERE / "nchan.conf"
+    if place.secure:
+        text = configuration.read_text()
+        plain = "backlog=4096;"
+        assert plain in text
+        secure = f"ssl {plain}\n        ssl_certificate {place.certificate};\n        ssl_certificate_key {place.key};"
+        configuration = place.directory / "nchan.conf"
+        configuration.write_text(text.replace(plain, secure))
     return [
-        program("nginx"), "-e", "stderr", "-p", str(place.directory), "-c", str(HERE / "nchan.conf"),
+        program("nginx"), "-e", "stderr", "-p", str(place.directory), "-c", str(configuration),
         "-g", f"worker_processes {place.threads};",
     ]  # fmt: skip
 
@@ -163,6 +191,7 @@ def all_peers(binary: pathlib.Path | None) -> dict[str, Peer]:
             version=lambda: output(BUN, "--version"),
             is_there=BUN.exists,
             install=lambda: run("npm", "ci", "--silent", cwd=HERE),
+            secures=True,
             deflates=True,
         ),
         "nats-server": Peer(
@@ -183,6 +212,7 @@ def all_peers(binary: pathlib.Path | None) -> dict[str, Peer]:
             protocol="raw",
             port=8084,
             command=nchan,
+            secures=True,
             deflates=True,
             threads=True,
             forks=True,

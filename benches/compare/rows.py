@@ -22,13 +22,15 @@ class Row:
     cores: int = 1
     # Server and generator share both cores, in place of one each.
     shared: bool = False
+    # Over TLS.
+    secure: bool = False
 
     @property
     def key(self) -> str:
         """Rows of several groups that measure the same have the same."""
         rate = f" --rate {self.rate:g}" if self.rate else " at half" if self.half else ""
         place = f", {self.cores} of shared cores" if self.shared else ""
-        return self.load + rate + place
+        return self.load + rate + place + (", TLS" if self.secure else "")
 
     @property
     def scenario(self) -> str:
@@ -117,6 +119,27 @@ GROUPS = {
         ),
     ),
     "idle": Group("Idle connections", "connections", (Row("10,000", "idle --connections 10000", subscribers=0),)),
+    "tls": Group(
+        "Fan-out over TLS 1.3: 1,000 subscribers",
+        "payload",
+        tuple(
+            Row(f"{size:,} B, {in_flight(window)}", fanout(window, size=size), secure=True)
+            for size, window in ((128, 1), (128, 32), (1024, 32), (16384, 4))
+        ),
+    ),
+    "handshakes": Group(
+        "Connections that are opened over TLS 1.3 and closed again: a certificate with an ECDSA key on P-256",
+        "handshake",
+        tuple(
+            Row(label, f"connect --window 64{flag}", subscribers=0, secure=True)
+            for label, flag in (("full", ""), ("resumed", " --tls-resume"))
+        ),
+    ),
+    "tls-idle": Group(
+        "Idle connections over TLS 1.3",
+        "connections",
+        (Row("5,000", "idle --connections 5000", subscribers=0, secure=True),),
+    ),
     "rate": Group(
         "Latency at a common rate: 128 B, an open loop",
         "subscribers",

@@ -73,7 +73,11 @@ def rows_of(groups: list[str]) -> list[Row]:
 
 
 def can(peer: Peer, row: Row) -> bool:
-    return (peer.deflates or not row.compressed) and (peer.threads or row.cores == 1)
+    return (
+        (peer.deflates or not row.compressed)
+        and (peer.secures or not row.secure)
+        and (peer.threads or row.cores == 1)
+    )
 
 
 def cpu_name() -> str:

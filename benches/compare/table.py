@@ -37,6 +37,11 @@ class Table:
         cost = self.median(peer, row, "cpu_seconds_per_million")
         return 1 / cost if cost else None
 
+    def thousand_per_cpu_second(self, peer: str, row: Row) -> float | None:
+        """The same in thousands."""
+        millions = self.per_cpu_second(peer, row)
+        return None if millions is None else 1e3 * millions
+
     def per_second(self, peer: str, row: Row) -> float | None:
         rate = self.median(peer, row, "per_second")
         return None if rate is None else rate / 1e6
@@ -103,15 +108,23 @@ class Table:
 
     def group(self, name: str) -> Iterator[str]:
         group = GROUPS[name]
-        done = "messages" if name == "ingest" else "deliveries"
+        done = {"ingest": "messages", "handshakes": "connections"}.get(name, "deliveries")
         bytes_each = self.number("resident_bytes_per_connection", 1)
         open_loop = self.latencies("p50", "p99", "p999")
         match name:
-            case "idle":
+            case "idle" | "tls-idle":
                 text = shown(bytes_each, "{:,.0f}")
                 yield from self.matrix(
                     "Bytes of resident memory each", group, text, ratio=bytes_each, less_is_better=True
                 )
+            case "handshakes":
+                each = self.thousand_per_cpu_second
+                yield from self.matrix(
+                    f"Thousand {done} per second of server processor time", group, shown(each), ratio=each
+                )
+                rate = shown(self.number("per_second", 1e3))
+                yield from self.matrix(f"Thousand {done}/s", group, rate, of_generator=True)
+                yield from self.matrix("p50 / p99 in ms", group, self.latencies("p50", "p99"), of_generator=True)
             case "rate" | "half":
                 yield from self.matrix("p50 / p99 / p99.9 in ms", group, open_loop, of_generator=True)
                 yield from self.matrix("Thousand deliveries/s", group, shown(self.number("per_second", 1e3), "{:,.0f}"))
