@@ -30,5 +30,13 @@ step tests cargo test --locked --workspace
 step 'tests of the asynchronous client' cargo test --locked -p tidecast-client --features tokio
 step 'loom, router' "${LOOM[@]}" -p tidecast-router --test loom --test hub_loom
 step 'loom, worker' "${LOOM[@]}" -p tidecast-worker --lib sleep::
+step 'fuzz targets, a few inputs' tests/fuzz/run.sh --smoke
+step 'benchmarks, once each' cargo test --locked --bench unmask --bench decode --bench inflate --bench handshake --bench hub -- --test
+step 'the ceiling, briefly' cargo test --locked --bench ceiling -- --subscribers 10 --window 4 --seconds 0.2
+step 'ways to send, briefly' cargo test --locked -p tidecast-driver --bench sends -- --connections 8 --sizes 130,4096 --seconds 2
+# It makes a network of its own, which takes root.
+if ((EUID == 0)); then
+    step 'comparison, briefly' benches/compare/run.py --smoke --tidecast "${CARGO_TARGET_DIR:-target}/debug/tidecast"
+fi
 step documentation env RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
 printf '\n=== all passed in %d s\n' "$SECONDS"
