@@ -234,7 +234,7 @@ fn commands_that_make_no_sense_are_answered_and_the_connection_goes_on() {
         (r#"["pub","a",1,{"retain":true}]"#, "bad_message"),
         (r#"["sub","a",{"since":"all"}]"#, "bad_message"),
         (r#"["unsub","a"]"#, "not_found"),
-        (r#"["auth","secret"]"#, "bad_message"),
+        (r#"["auth","secret"]"#, "unauthorized"),
     ];
     for (command, code) in table {
         let answer = ask(&mut json, command);

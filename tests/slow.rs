@@ -13,9 +13,10 @@ const MESSAGES: usize = 20_000;
 const PADDING: usize = 1000;
 /// Silence after which it is tried again.
 const PATIENCE: Duration = Duration::from_millis(200);
+// One worker: once a reader has heard a message, what becomes of it for whoever sleeps is decided.
 const ARGUMENTS: &[&str] = &[
     "--workers",
-    "2",
+    "1",
     "--max-pending",
     "256K",
     "--max-pending-messages",

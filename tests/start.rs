@@ -44,7 +44,11 @@ fn a_start_that_cannot_work_says_what_to_change() {
     let taken = broker.address.to_string();
     let table: [(&[&str], i32, &str); 8] = [
         (&["--listen", &taken], 1, "in use"),
-        (&["--listen", "192.0.2.1:80"], 1, "not an address of this machine"),
+        (
+            &["--listen", "192.0.2.1:80", "--allow-anonymous"],
+            1,
+            "not an address of this machine",
+        ),
         (&["--listen", "localhost"], 2, "--listen"),
         (&["--workers", "0"], 2, "--workers"),
         (&["--workers", "1000", "--listen", "127.0.0.1:0"], 2, "1 to 256"),

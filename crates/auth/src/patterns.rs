@@ -70,6 +70,12 @@ impl Patterns {
         }
     }
 
+    /// Whether it is every topic.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        matches!(self.0, Kind::All)
+    }
+
     /// Whether there are none.
     #[must_use]
     pub fn is_none(&self) -> bool {

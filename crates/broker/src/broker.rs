@@ -1,9 +1,12 @@
 //! The broker of one worker.
 
+mod rights;
+
 use std::borrow::Cow;
 use std::hash::RandomState;
 use std::sync::Arc;
 
+use tidecast_auth::Grant;
 use tidecast_router::{Filter, TopicError};
 use tidecast_wire::{Code, Command, Error, Kind, Payload, Reference, SlowPolicy, binary, close, json};
 
@@ -11,6 +14,7 @@ use crate::delivery::Delivery;
 use crate::index::Index;
 use crate::message::{Kept, Message, OwnedMessage, Pick};
 use crate::routes::Routes;
+use crate::rules::Rules;
 use crate::run::Run;
 use crate::session::{Face, RawFace, Session, SessionId};
 use crate::shared::Shared;
@@ -18,6 +22,7 @@ use crate::shares::{Share, Shares};
 use crate::slow::Slow;
 use crate::target::{Mode, Target, describe};
 use crate::workers::WorkerSet;
+use rights::{not_permitted, number_of_bounds};
 
 /// Renditions there can be: the caller numbers the ways in which a message is put on the wire, from 0.
 pub const RENDITIONS: usize = 24;
@@ -37,6 +42,8 @@ pub struct Limits {
     pub message: usize,
     /// The interval of the server's pings in milliseconds, as told in `hello`.
     pub ping_ms: u64,
+    /// What holds for some topics.
+    pub rules: Arc<Rules>,
 }
 
 /// Whether a session may say more.
@@ -62,16 +69,24 @@ pub trait Output {
     fn reply(&mut self, session: SessionId, payload: &[u8], text: bool);
 
     /// Puts `message` on the wire for all sessions of `rendition`. Called at most once per message and rendition.
-    /// Where other workers get the message too, what is costly can be taken from `kept`, or left there for them.
-    fn encode(&mut self, rendition: u8, message: &Message<'_>, kept: Option<&Kept>) -> Self::Encoded;
+    /// Where other workers get the message too, what is costly can be taken from `kept`, or left there for them. Without
+    /// `compress` it is not compressed, whatever the rendition.
+    fn encode(&mut self, rendition: u8, message: &Message<'_>, kept: Option<&Kept>, compress: bool) -> Self::Encoded;
 
     /// Two messages, or more of them, as one, if they can be sent as one: `later` was encoded for the same rendition after
     /// `earlier`.
     fn join(earlier: Self::Encoded, later: Self::Encoded) -> Option<Self::Encoded>;
 
     /// Sends what [`Output::encode`] gave for the session's rendition: one message or several that were joined, `whole`. `parts`
-    /// are the messages one by one, each with what is to be done with it if the session is behind.
-    fn deliver(&mut self, session: SessionId, whole: Self::Encoded, parts: impl Iterator<Item = (Self::Encoded, Slow)>);
+    /// are the messages one by one, each with what is to be done with it if the session is behind. `bounds` says how far
+    /// behind it may be: 0 as far as any, else as far as the [rule](Rules) says whose number is one less.
+    fn deliver(
+        &mut self,
+        session: SessionId,
+        whole: Self::Encoded,
+        parts: impl Iterator<Item = (Self::Encoded, Slow)>,
+        bounds: u8,
+    );
 
     /// Hands `message` to other workers. Never called with an empty set.
     fn forward(&mut self, workers: WorkerSet, message: Arc<OwnedMessage>);
@@ -79,6 +94,9 @@ pub trait Output {
     /// Hands `message` to one other worker, unless that has no room for it: nobody can be made to wait. Tells whether it
     /// did.
     fn try_forward(&mut self, worker: u16, message: Arc<OwnedMessage>) -> bool;
+
+    /// Judges a token that a session presents; why it is refused is for the client to read.
+    fn authenticate(&mut self, session: SessionId, token: &str) -> Result<Arc<Grant>, String>;
 
     /// Closes a session with a close code.
     fn close(&mut self, session: SessionId, code: u16, reason: &str);
@@ -181,19 +199,35 @@ impl<E: Copy> Broker<E> {
         &self.limits
     }
 
-    /// Changes its limits, those of topics aside. What clients have already they keep.
-    pub fn set_limits(&mut self, limits: Limits) {
+    /// Changes its limits, those of topics aside. What clients have already they keep, but for subscriptions that the rules
+    /// do not permit any more.
+    pub fn set_limits(&mut self, limits: Limits, out: &mut impl Output<Encoded = E>) {
+        let rules_changed = limits.rules != self.limits.rules;
         self.limits = Limits {
             topics: self.limits.topics,
             ..limits
         };
+        if rules_changed {
+            self.settle(out);
+            self.routes.clear();
+            for id in 0..self.sessions.len() as u32 {
+                self.review(SessionId(id), out);
+            }
+        }
     }
 
     /// A multiplexed connection was opened. It is greeted with `hello`, which carries `name`.
     ///
     /// Sessions of equal `rendition`, a number below [`RENDITIONS`], get the same bytes for a message.
-    pub fn handle_open_json(&mut self, id: SessionId, rendition: u8, name: &str, out: &mut impl Output<Encoded = E>) {
-        self.open(id, Face::Json, rendition);
+    pub fn handle_open_json(
+        &mut self,
+        id: SessionId,
+        rendition: u8,
+        grant: Arc<Grant>,
+        name: &str,
+        out: &mut impl Output<Encoded = E>,
+    ) {
+        self.open(id, Face::Json, rendition, grant);
         self.greet(id, name, out);
     }
 
@@ -202,10 +236,11 @@ impl<E: Copy> Broker<E> {
         &mut self,
         id: SessionId,
         rendition: u8,
+        grant: Arc<Grant>,
         name: &str,
         out: &mut impl Output<Encoded = E>,
     ) {
-        self.open(id, Face::Packets, rendition);
+        self.open(id, Face::Packets, rendition, grant);
         self.greet(id, name, out);
     }
 
@@ -224,6 +259,7 @@ impl<E: Copy> Broker<E> {
         &mut self,
         id: SessionId,
         rendition: u8,
+        grant: Arc<Grant>,
         target: &Target,
         out: &mut impl Output<Encoded = E>,
     ) {
@@ -240,18 +276,18 @@ impl<E: Copy> Broker<E> {
             echo: target.echo,
             text_kind: target.text_kind,
         };
-        self.open(id, Face::Raw(Box::new(face)), rendition);
+        self.open(id, Face::Raw(Box::new(face)), rendition, grant);
         if target.mode != Mode::Publish {
             if !self.shared.begin_subscription(self.limits.all_subscriptions) {
                 self.stats.refused += 1;
                 return out.close(id, close::OVERLOADED, FULL);
             }
             let list = self.shared.directory(self.worker).list(&target.filter);
-            self.join(id, &target.filter, list, target.slow.unwrap_or(self.limits.slow), out);
+            self.join(id, &target.filter, list, target.slow, out);
         }
     }
 
-    fn open(&mut self, id: SessionId, face: Face, rendition: u8) {
+    fn open(&mut self, id: SessionId, face: Face, rendition: u8, grant: Arc<Grant>) {
         assert!(
             usize::from(rendition) < RENDITIONS,
             "rendition {rendition} of at most {RENDITIONS}"
@@ -263,6 +299,7 @@ impl<E: Copy> Broker<E> {
         debug_assert!(matches!(session.face, Face::Closed), "{id:?} is opened once");
         session.face = face;
         session.rendition = rendition;
+        session.grant = Some(grant);
     }
 
     /// The connection is gone, or about to be: its session ends and its subscriptions with it.
@@ -329,15 +366,13 @@ impl<E: Copy> Broker<E> {
             }
         }
         let message = owned.as_message();
-        let lists = if owned.is_for_lists() {
-            // The worker that forwarded it has checked the topic by the same limits.
-            let route = self
-                .routes
-                .resolve(message.topic, &self.limits.topics, &self.shared.router, self.worker);
-            route.map_or(&[][..], |route| &route.lists)
-        } else {
-            &[]
-        };
+        let Limits { topics, rules, .. } = &self.limits;
+        let route = self
+            .routes
+            .resolve(message.topic, topics, rules, &self.shared.router, self.worker);
+        // The worker that forwarded it has checked the topic by the same limits.
+        let Ok(route) = route else { return };
+        let lists = if owned.is_for_lists() { &route.lists[..] } else { &[] };
         let delivery = Delivery {
             message: &message,
             kept: Some(owned.kept()),
@@ -345,6 +380,7 @@ impl<E: Copy> Broker<E> {
             picked: &self.picked,
             except: None,
             keys: &self.keys,
+            compress: rules.get(route.rule).is_none_or(|rule| rule.compress),
         };
         self.stats.delivered += delivery.deliver(&mut self.run, &self.index, &mut self.sessions, &mut self.mark, out);
     }
@@ -511,14 +547,18 @@ impl<E: Copy> Broker<E> {
                     kind,
                     key: key.as_deref(),
                 };
-                self.publish(&message, (!echo).then_some(id), out)?;
+                self.publish(&message, id, echo, out)?;
                 self.confirm(id, reference.as_ref(), out);
                 Ok(())
             }
-            Command::Auth { .. } => Err(Refusal::new(
-                Code::BadMessage,
-                "auth is not available in this version of tidecast: every client may do everything",
-            )),
+            Command::Auth { token, reference } => {
+                match out.authenticate(id, &token) {
+                    Ok(grant) => self.set_grant(id, grant, out),
+                    Err(reason) => return Err(Refusal::new(Code::Unauthorized, reason)),
+                }
+                self.confirm(id, reference.as_ref(), out);
+                Ok(())
+            }
             Command::Ping => {
                 self.say(id, out, json::pong, binary::pong);
                 Ok(())
@@ -563,6 +603,10 @@ impl<E: Copy> Broker<E> {
                 return Ok(());
             }
         }
+        let grant = session.grant.as_deref().expect("only open sessions command");
+        if !self.limits.rules.permit_subscribe(&filter, grant) {
+            return Err(not_permitted(grant, "subscribe to", filter.as_str()));
+        }
         let list = self.shared.directory(self.worker).list(&filter);
         if let Some(place) = list.and_then(|list| self.index.membership(session, list)) {
             if let Some(slow) = slow {
@@ -581,7 +625,7 @@ impl<E: Copy> Broker<E> {
         if !self.shared.begin_subscription(self.limits.all_subscriptions) {
             return Err(Refusal::new(Code::Overloaded, FULL));
         }
-        self.join(id, &filter, list, slow.unwrap_or(self.limits.slow), out);
+        self.join(id, &filter, list, slow, out);
         Ok(())
     }
 
@@ -591,10 +635,14 @@ impl<E: Copy> Broker<E> {
         id: SessionId,
         filter: &Filter,
         list: Option<u32>,
-        slow: SlowPolicy,
+        slow: Option<SlowPolicy>,
         out: &mut impl Output<Encoded = E>,
     ) {
         self.settle(out);
+        let rules = &self.limits.rules;
+        let rule = rules.of_filter(filter);
+        let by_rule = || rules.get(rule).and_then(|rule| rule.slow);
+        let slow = slow.or_else(by_rule).unwrap_or(self.limits.slow);
         let (router, worker) = (&self.shared.router, self.worker);
         if filter.share_group().is_some() {
             self.shares
@@ -602,7 +650,8 @@ impl<E: Copy> Broker<E> {
         } else {
             let session = &mut self.sessions[id.index()];
             let directory = self.shared.directory(worker);
-            self.index.join(id, session, (filter, list), slow, directory);
+            self.index
+                .join(id, session, (filter, list), (slow, number_of_bounds(rule)), directory);
         }
         self.stats.subscriptions += 1;
     }
@@ -666,31 +715,55 @@ impl<E: Copy> Broker<E> {
                     kind,
                     key: None,
                 };
-                self.publish(&message, (!raw.echo).then_some(id), out)
+                self.publish(&message, id, raw.echo, out)
             }
-            Err(reason) => Err(Refusal::new(Code::Forbidden, *reason)),
+            Err(reason) => Err(Refusal::new(Code::BadMessage, *reason)),
         };
         self.sessions[id.index()].face = Face::Raw(raw);
         if let Err(refusal) = result {
-            self.fail(id, &refusal.text, out);
+            self.stats.refused += 1;
+            let code = match refusal.code {
+                Code::Forbidden => close::FORBIDDEN,
+                Code::Unauthorized => close::UNAUTHORIZED,
+                _ => close::BAD_REQUEST,
+            };
+            out.close(id, code, &refusal.text);
         }
     }
 
-    /// Publishes to all workers' subscribers but `except`.
+    /// Publishes to all workers' subscribers, to session `from` itself only with `echo`.
     fn publish(
         &mut self,
         message: &Message<'_>,
-        except: Option<SessionId>,
+        from: SessionId,
+        echo: bool,
         out: &mut impl Output<Encoded = E>,
     ) -> Result<(), Refusal> {
         if message.topic.starts_with('$') && is_reserved(message.topic) {
             let text = "topics below $SYS belong to the broker and $share is no topic: publish to another one";
             return Err(Refusal::new(Code::Forbidden, text));
         }
+        let Limits { topics, rules, .. } = &self.limits;
         let route = self
             .routes
-            .resolve(message.topic, &self.limits.topics, &self.shared.router, self.worker)
+            .resolve(message.topic, topics, rules, &self.shared.router, self.worker)
             .map_err(|error| Refusal::topic(message.topic, error))?;
+        let rule = rules.get(route.rule);
+        let grant = self.sessions[from.index()].grant.as_deref();
+        let grant = grant.expect("only open sessions command");
+        if !rules.permit_publish(route.rule, message.topic, topics, grant) {
+            return Err(not_permitted(grant, "publish to", message.topic));
+        }
+        if let Some(most) = rule.and_then(|rule| rule.max_payload)
+            && message.payload.len() > most
+        {
+            let text = format!(
+                "payloads for {:?} may have {most} bytes, this one has {}",
+                message.topic,
+                message.payload.len()
+            );
+            return Err(Refusal::new(Code::TooLarge, text));
+        }
         self.stats.published += 1;
         let mut others = route.workers.without(self.worker);
         self.picked.clear();
@@ -715,8 +788,9 @@ impl<E: Copy> Broker<E> {
             kept: shared.as_deref().map(OwnedMessage::kept),
             lists: &route.lists,
             picked: &self.picked,
-            except,
+            except: (!echo).then_some(from),
             keys: &self.keys,
+            compress: rule.is_none_or(|rule| rule.compress),
         };
         self.stats.delivered += delivery.deliver(&mut self.run, &self.index, &mut self.sessions, &mut self.mark, out);
         Ok(())

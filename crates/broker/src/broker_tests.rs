@@ -16,18 +16,18 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Several workers' brokers, with forwarded messages carried by hand, and everything they said.
-struct House {
-    brokers: Vec<Broker<Part>>,
-    outs: Vec<Said>,
+pub(super) struct House {
+    pub(super) brokers: Vec<Broker<Part>>,
+    pub(super) outs: Vec<Said>,
 }
 
 #[derive(Default)]
-struct Said {
+pub(super) struct Said {
     to: BTreeMap<SessionId, Vec<String>>,
-    closed: BTreeMap<SessionId, (u16, String)>,
+    pub(super) closed: BTreeMap<SessionId, (u16, String)>,
     forwarded: Vec<(WorkerSet, Arc<OwnedMessage>)>,
     /// The policy of the last delivery.
-    slow: BTreeMap<SessionId, Slow>,
+    pub(super) slow: BTreeMap<SessionId, Slow>,
     /// What was encoded, by rendition.
     encoded: [Vec<String>; 3],
     /// How often somebody was handed messages.
@@ -36,11 +36,17 @@ struct Said {
     made: usize,
     /// What is answered to those who want to say something; without an answer they may.
     allowances: VecDeque<Allowance>,
+    /// Whether the last message was to be compressed.
+    pub(super) compressed: bool,
+    /// The limits by which the last delivery was made.
+    pub(super) bounds: BTreeMap<SessionId, u8>,
+    /// What bearers of tokens may do.
+    pub(super) grants: BTreeMap<String, Arc<Grant>>,
 }
 
 /// Messages of one rendition, by their numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Part {
+pub(super) struct Part {
     rendition: u8,
     from: usize,
     to: usize,
@@ -77,7 +83,8 @@ impl Output for Said {
         self.to.entry(session).or_default().push(said);
     }
 
-    fn encode(&mut self, rendition: u8, message: &Message<'_>, kept: Option<&Kept>) -> Part {
+    fn encode(&mut self, rendition: u8, message: &Message<'_>, kept: Option<&Kept>, compress: bool) -> Part {
+        self.compressed = compress;
         let shown = |bytes: &[u8]| {
             if rendition == PACKETS {
                 hex(bytes)
@@ -108,7 +115,8 @@ impl Output for Said {
         })
     }
 
-    fn deliver(&mut self, session: SessionId, whole: Part, parts: impl Iterator<Item = (Part, Slow)>) {
+    fn deliver(&mut self, session: SessionId, whole: Part, parts: impl Iterator<Item = (Part, Slow)>, bounds: u8) {
+        self.bounds.insert(session, bounds);
         let mut at = whole.from;
         for (part, slow) in parts {
             assert_eq!(
@@ -138,12 +146,16 @@ impl Output for Said {
         true
     }
 
+    fn authenticate(&mut self, _session: SessionId, token: &str) -> Result<Arc<Grant>, String> {
+        self.grants.get(token).cloned().ok_or_else(|| "who are you?".to_owned())
+    }
+
     fn close(&mut self, session: SessionId, code: u16, reason: &str) {
         self.closed.insert(session, (code, reason.to_owned()));
     }
 }
 
-fn limits() -> Limits {
+pub(super) fn limits() -> Limits {
     Limits {
         topics: tidecast_router::Limits::default(),
         subscriptions: 3,
@@ -151,11 +163,12 @@ fn limits() -> Limits {
         slow: SlowPolicy::Close,
         message: 1000,
         ping_ms: 25_000,
+        rules: Arc::default(),
     }
 }
 
 impl House {
-    fn new(workers: u16) -> House {
+    pub(super) fn new(workers: u16) -> House {
         let shared = Arc::new(Shared::new());
         House {
             brokers: (0..workers)
@@ -166,8 +179,12 @@ impl House {
     }
 
     fn json(&mut self, worker: usize, id: u32) -> (usize, SessionId) {
+        self.json_for(worker, id, Grant::everything())
+    }
+
+    pub(super) fn json_for(&mut self, worker: usize, id: u32, grant: Grant) -> (usize, SessionId) {
         let id = SessionId(id);
-        self.brokers[worker].handle_open_json(id, JSON, "s", &mut self.outs[worker]);
+        self.brokers[worker].handle_open_json(id, JSON, Arc::new(grant), "s", &mut self.outs[worker]);
         assert_eq!(
             self.heard((worker, id)),
             [r#"["hello",{"session":"s","max_message":1000,"ping_ms":25000}]"#]
@@ -177,7 +194,8 @@ impl House {
 
     fn packets(&mut self, worker: usize, id: u32) -> (usize, SessionId) {
         let id = SessionId(id);
-        self.brokers[worker].handle_open_packets(id, PACKETS, "s", &mut self.outs[worker]);
+        let grant = Arc::new(Grant::everything());
+        self.brokers[worker].handle_open_packets(id, PACKETS, grant, "s", &mut self.outs[worker]);
         assert!(self.heard((worker, id))[0].starts_with("08"));
         (worker, id)
     }
@@ -188,17 +206,27 @@ impl House {
     }
 
     fn raw(&mut self, worker: usize, id: u32, topic: &str, query: &[(&str, &str)]) -> (usize, SessionId) {
+        self.raw_for(worker, id, (topic, query), Grant::everything())
+    }
+
+    pub(super) fn raw_for(
+        &mut self,
+        worker: usize,
+        id: u32,
+        (topic, query): (&str, &[(&str, &str)]),
+        grant: Grant,
+    ) -> (usize, SessionId) {
         let target = Target::new(topic, query.iter().copied(), &limits().topics).unwrap();
-        self.brokers[worker].handle_open_raw(SessionId(id), RAW, &target, &mut self.outs[worker]);
+        self.brokers[worker].handle_open_raw(SessionId(id), RAW, Arc::new(grant), &target, &mut self.outs[worker]);
         (worker, SessionId(id))
     }
 
-    fn says(&mut self, (worker, id): (usize, SessionId), text: &str) {
+    pub(super) fn says(&mut self, (worker, id): (usize, SessionId), text: &str) {
         self.brokers[worker].handle_text(id, text, &mut self.outs[worker]);
         self.carry();
     }
 
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         for (broker, out) in self.brokers.iter_mut().zip(&mut self.outs) {
             broker.settle(out);
         }
@@ -218,11 +246,11 @@ impl House {
         self.brokers.iter().for_each(Broker::check);
     }
 
-    fn closes(&mut self, (worker, id): (usize, SessionId)) {
+    pub(super) fn closes(&mut self, (worker, id): (usize, SessionId)) {
         self.brokers[worker].handle_close(id, &mut self.outs[worker]);
     }
 
-    fn heard(&mut self, (worker, id): (usize, SessionId)) -> Vec<String> {
+    pub(super) fn heard(&mut self, (worker, id): (usize, SessionId)) -> Vec<String> {
         self.settle();
         self.outs[worker].to.remove(&id).unwrap_or_default()
     }
@@ -445,7 +473,7 @@ fn every_bad_command_is_answered_with_its_code_and_the_session_goes_on() {
         (r#"["sub","t",{"ref":1,"since":"all"}]"#, "1", "bad_message"),
         (r#"["sub","$share/g/t",{"ref":1,"slow":"latest"}]"#, "1", "bad_message"),
         (r#"["pub","t",1,{"ref":1,"retain":true}]"#, "1", "bad_message"),
-        (r#"["auth","token",{"ref":1}]"#, "1", "bad_message"),
+        (r#"["auth","token",{"ref":1}]"#, "1", "unauthorized"),
         (r#"["unsub","t",{"ref":1}]"#, "1", "not_found"),
     ];
     let mut house = House::new(1);

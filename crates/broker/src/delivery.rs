@@ -24,6 +24,8 @@ pub(crate) struct Delivery<'a> {
     pub(crate) except: Option<SessionId>,
     /// Makes of topic and key what a message replaces.
     pub(crate) keys: &'a RandomState,
+    /// Whether it is compressed for those who asked for that.
+    pub(crate) compress: bool,
 }
 
 impl Delivery<'_> {
@@ -63,22 +65,22 @@ impl Delivery<'_> {
         let picked = self
             .picked
             .iter()
-            .map(|session| (*session, SlowPolicy::Close, u32::MAX));
+            .map(|session| (*session, (SlowPolicy::Close, 0), u32::MAX));
         let listed = self.lists.iter().flat_map(|list| {
             let entries = index.entries(*list).iter();
-            entries.map(|entry| (entry.session, entry.slow, *list))
+            entries.map(|entry| (entry.session, (entry.slow, entry.bounds), *list))
         });
         let listed = listed.filter(|(session, ..)| Some(*session) != self.except);
-        for (id, policy, list) in picked.chain(listed) {
+        for (id, (policy, bounds), list) in picked.chain(listed) {
             let session = &mut sessions[id.index()];
             if session.mark == *mark {
                 continue;
             }
             session.mark = *mark;
             let encoded = *encoded[usize::from(session.rendition)]
-                .get_or_insert_with(|| out.encode(session.rendition, self.message, self.kept));
+                .get_or_insert_with(|| out.encode(session.rendition, self.message, self.kept, self.compress));
             let slow = Slow::new(policy, list, || *key.get_or_insert_with(|| self.key()));
-            out.deliver(id, encoded, std::iter::once((encoded, slow)));
+            out.deliver(id, encoded, std::iter::once((encoded, slow)), bounds);
             delivered += 1;
         }
         delivered

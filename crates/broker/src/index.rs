@@ -15,6 +15,8 @@ pub(crate) struct Entry {
     back: u32,
     pub(crate) rendition: u8,
     pub(crate) slow: SlowPolicy,
+    /// The limits that hold for what waits: 0, or one more than the number of a rule.
+    pub(crate) bounds: u8,
 }
 
 /// The subscribers of one filter. Of most filters there is one: that needs no memory of its own.
@@ -133,6 +135,12 @@ impl Index {
         self.entries_mut(list)[position as usize].slow = slow;
     }
 
+    /// Changes the limits of a session's membership at `place`.
+    pub(crate) fn set_bounds(&mut self, session: &Session, place: usize, bounds: u8) {
+        let Membership { list, position } = session.memberships[place];
+        self.entries_mut(list)[position as usize].bounds = bounds;
+    }
+
     /// The place of `list` among the session's memberships.
     pub(crate) fn membership(&self, session: &Session, list: u32) -> Option<usize> {
         session
@@ -147,7 +155,7 @@ impl Index {
         id: SessionId,
         session: &mut Session,
         (filter, list): (&Filter, Option<u32>),
-        slow: SlowPolicy,
+        (slow, bounds): (SlowPolicy, u8),
         directory: Directory<'_>,
     ) {
         let entry = Entry {
@@ -155,6 +163,7 @@ impl Index {
             back: session.memberships.len() as u32,
             rendition: session.rendition,
             slow,
+            bounds,
         };
         let membership = match list {
             Some(list) => Membership {

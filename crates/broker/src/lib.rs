@@ -22,7 +22,7 @@
 //!
 //! | | |
 //! |---|---:|
-//! | a session | 48 |
+//! | a session | 56 |
 //! | each of its subscriptions, by steps of two | 8 to 12 |
 //! | the first subscriber of a worker to a filter: its list | 16 |
 //! | and in the router | 24, the filter's text, and 5 to 10 for its part of a leaf |
@@ -42,6 +42,7 @@ mod encode;
 mod index;
 mod message;
 mod routes;
+mod rules;
 mod run;
 mod session;
 mod shared;
@@ -55,10 +56,12 @@ mod workers;
 pub use broker::{Allowance, Broker, Limits, Output, RENDITIONS, Stats};
 pub use encode::{Encoding, encode};
 pub use message::{Kept, Message, OwnedMessage};
+pub use rules::{Access, MOST_RULES, Rule, Rules};
 pub use session::SessionId;
 pub use shared::Shared;
 pub use slow::Slow;
 pub use target::{Mode, Target, TargetError};
-pub use tidecast_router::{Limits as TopicLimits, Strategy};
+pub use tidecast_auth as auth;
+pub use tidecast_router::{Filter, Limits as TopicLimits, Strategy};
 pub use tidecast_wire::{self as wire, SlowPolicy};
 pub use workers::WorkerSet;

@@ -3,6 +3,7 @@
 use hashbrown::HashMap;
 use tidecast_router::{Group, Limits, Router, Topic, TopicError};
 
+use crate::rules::Rules;
 use crate::subscriber::Subscriber;
 use crate::workers::WorkerSet;
 
@@ -20,6 +21,8 @@ pub(crate) struct Route {
     pub(crate) workers: WorkerSet,
     /// This worker's lists.
     pub(crate) lists: Vec<u32>,
+    /// The number of the rule that holds for it.
+    pub(crate) rule: Option<u8>,
     /// Groups, of which a member each gets the message, and what sticky ones choose it by.
     pub(crate) groups: Vec<(Group<Subscriber>, u64)>,
 }
@@ -39,6 +42,11 @@ pub(crate) struct Routes {
 }
 
 impl Routes {
+    /// Forgets everything: the rules have changed.
+    pub(crate) fn clear(&mut self) {
+        self.kept.clear();
+    }
+
     /// The route of `topic` on `worker`.
     ///
     /// # Errors
@@ -47,6 +55,7 @@ impl Routes {
         &mut self,
         topic: &str,
         limits: &Limits,
+        rules: &Rules,
         router: &Router<Subscriber>,
         worker: u16,
     ) -> Result<&Route, TopicError> {
@@ -75,6 +84,7 @@ impl Routes {
                 workers,
                 groups,
                 lists,
+                rule: rules.of_topic(topic),
             })
         };
         match self.kept.entry_ref(topic) {

@@ -1,7 +1,7 @@
 //! What holds for some topics and not for others.
 
 use tidecast_auth::Grant;
-use tidecast_router::{Filter, Topic};
+use tidecast_router::{Filter, Limits, Topic};
 use tidecast_wire::SlowPolicy;
 
 /// The most rules: the limits of each have a number, which fits into a byte beside that of what holds otherwise.
@@ -68,7 +68,11 @@ impl Rules {
     /// There are more than [`MOST_RULES`].
     #[must_use]
     pub fn new(rules: Vec<Rule>) -> Rules {
-        assert!(rules.len() <= MOST_RULES, "{} rules of at most {MOST_RULES}", rules.len());
+        assert!(
+            rules.len() <= MOST_RULES,
+            "{} rules of at most {MOST_RULES}",
+            rules.len()
+        );
         Rules(rules.into())
     }
 
@@ -95,10 +99,11 @@ impl Rules {
         number.map(|number| &self.0[usize::from(number)])
     }
 
-    /// Whether `grant` is enough to publish to `topic`, for which rule number `rule` is.
-    pub(crate) fn permit_publish(&self, rule: Option<u8>, topic: Topic<'_>, grant: &Grant) -> bool {
+    /// Whether `grant` is enough to publish to `topic`, which is valid by `limits` and for which rule number `rule` is.
+    pub(crate) fn permit_publish(&self, rule: Option<u8>, topic: &str, limits: &Limits, grant: &Grant) -> bool {
         match self.get(rule).map_or(Access::Granted, |rule| rule.publish) {
-            Access::Granted => grant.publish.permits_topic(topic),
+            Access::Granted if grant.publish.is_all() => true,
+            Access::Granted => Topic::parse(topic, limits).is_ok_and(|topic| grant.publish.permits_topic(topic)),
             Access::Anyone => true,
             Access::Nobody => false,
         }
@@ -128,10 +133,8 @@ impl Rules {
 
 #[cfg(test)]
 mod tests {
-    use tidecast_auth::Patterns;
-    use tidecast_router::Limits;
-
     use super::*;
+    use tidecast_auth::Patterns;
 
     fn filter(text: &str) -> Filter {
         Filter::parse(text, &Limits::default()).expect(text)
@@ -164,7 +167,7 @@ mod tests {
         ]);
         let may = |topic: &str, grant: &Grant| {
             let topic = Topic::parse(topic, &Limits::default()).unwrap();
-            rules.permit_publish(rules.of_topic(topic), topic, grant)
+            rules.permit_publish(rules.of_topic(topic), topic.as_str(), &Limits::default(), grant)
         };
         assert!(may("public/a", &Grant::nothing()));
         assert!(!may("public/secret", &Grant::everything()));
@@ -176,7 +179,16 @@ mod tests {
     fn no_wildcard_reaches_a_topic_that_a_rule_forbids() {
         let rules = rules(&[("a/secret/#", Access::Nobody), ("a/#", Access::Anyone)]);
         let all = Grant::everything();
-        for forbidden in ["#", "a/#", "a/+", "+/secret", "a/secret", "a/secret/x", "a/+/x", "$share/g/a/#"] {
+        for forbidden in [
+            "#",
+            "a/#",
+            "a/+",
+            "+/secret",
+            "a/secret",
+            "a/secret/x",
+            "a/+/x",
+            "$share/g/a/#",
+        ] {
             assert!(!rules.permit_subscribe(&filter(forbidden), &all), "{forbidden}");
         }
         for permitted in ["a/b", "a/b/#", "a/b/+", "b/#", "$share/g/a/b"] {
@@ -188,7 +200,13 @@ mod tests {
     fn what_lies_partly_within_a_rule_has_to_be_granted_as_well() {
         let rules = rules(&[("public/#", Access::Anyone)]);
         let nothing = Grant::nothing();
-        for (text, own) in [("public/#", true), ("public/a", true), ("#", false), ("+/a", false), ("other", false)] {
+        for (text, own) in [
+            ("public/#", true),
+            ("public/a", true),
+            ("#", false),
+            ("+/a", false),
+            ("other", false),
+        ] {
             assert_eq!(rules.permit_subscribe(&filter(text), &nothing), own, "{text}");
         }
         assert!(rules.permit_subscribe(&filter("+/a"), &grant(&["+/a"])));

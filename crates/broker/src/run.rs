@@ -83,7 +83,8 @@ impl<E: Copy> Run<E> {
         }
         let before = self.parts.len();
         for &rendition in &self.renditions {
-            self.parts.push(out.encode(rendition, delivery.message, delivery.kept));
+            self.parts
+                .push(out.encode(rendition, delivery.message, delivery.kept, delivery.compress));
         }
         if !self.is_empty() && !self.join::<O>(before) {
             // Delivered without the newest, which begins anew.
@@ -143,7 +144,7 @@ impl<E: Copy> Run<E> {
             let place = usize::from(self.places[usize::from(entry.rendition)]);
             let parts = self.parts.iter().skip(place).step_by(count).enumerate();
             let parts = parts.map(|(number, part)| (*part, Slow::new(entry.slow, self.list, || self.keys[number])));
-            out.deliver(entry.session, self.whole[place], parts);
+            out.deliver(entry.session, self.whole[place], parts, entry.bounds);
             sessions += 1;
         }
         let delivered = sessions * self.messages as u64;

@@ -1,5 +1,8 @@
 //! What the broker knows of a connection.
 
+use std::sync::Arc;
+
+use tidecast_auth::Grant;
 use tidecast_wire::Kind;
 
 /// Names a session within its worker; the worker's slot of the connection serves.
@@ -45,12 +48,14 @@ pub(crate) struct RawFace {
 }
 
 // What a connection costs here, subscriptions aside; see the sum in the documentation of the crate.
-const _: () = assert!(size_of::<Session>() <= 48 && size_of::<Membership>() == 8);
+const _: () = assert!(size_of::<Session>() <= 56 && size_of::<Membership>() == 8);
 
 #[derive(Debug, Default)]
 pub(crate) struct Session {
     pub(crate) face: Face,
     pub(crate) memberships: Vec<Membership>,
+    /// What it may do; there is none if it is closed.
+    pub(crate) grant: Option<Arc<Grant>>,
     /// The last message delivered through more than one list, so that it is delivered once.
     pub(crate) mark: u32,
     pub(crate) rendition: u8,

@@ -36,6 +36,12 @@ impl Shares {
         shares.is_some_and(|shares| shares.iter().any(|share| share.filter == *filter))
     }
 
+    /// The filters of a session's shares.
+    pub(crate) fn filters(&self, session: SessionId) -> Vec<Filter> {
+        let shares = self.by_session.get(&session).into_iter().flatten();
+        shares.map(|share| share.filter.clone()).collect()
+    }
+
     /// Adds a share. `register` is given what stands for it in the router of all workers.
     pub(crate) fn join(
         &mut self,

@@ -1,7 +1,10 @@
 //! What a raw connection's address asks for: `/t/<topic>?mode=…&echo=…&kind=…`.
 
+use tidecast_auth::Grant;
 use tidecast_router::{Filter, Limits, Topic, TopicError};
 use tidecast_wire::{Kind, SlowPolicy};
+
+use crate::rules::Rules;
 
 /// The directions of a raw connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +49,32 @@ pub enum TargetError {
 }
 
 impl Target {
+    /// Whether `grant` is enough for what is asked.
+    ///
+    /// # Errors
+    /// It is not, for this reason.
+    pub fn check(&self, rules: &Rules, grant: &Grant) -> Result<(), &'static str> {
+        let limits = &Limits {
+            max_bytes: u16::MAX,
+            max_levels: u8::MAX,
+        };
+        let name = self.filter.as_str();
+        let may_subscribe = || rules.permit_subscribe(&self.filter, grant);
+        let may_publish = || {
+            let topic = Topic::parse(name, limits);
+            topic.is_ok_and(|topic| rules.permit_publish(rules.of_topic(topic), name, limits, grant))
+        };
+        match self.mode {
+            Mode::Publish if !may_publish() => Err("these credentials do not permit publishing to this topic"),
+            Mode::Subscribe if !may_subscribe() => Err("these credentials do not permit this subscription"),
+            Mode::Both if !may_subscribe() && may_publish() => {
+                Err("these credentials only permit publishing to this topic: connect with ?mode=pub")
+            }
+            Mode::Both if !may_subscribe() => Err("these credentials do not permit this subscription"),
+            _ => Ok(()),
+        }
+    }
+
     /// Reads the decoded `topic` of the path and the decoded parameters of the query. Parameters that are not the
     /// broker's are left to the application.
     ///

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidecast_broker::{Shared, SlowPolicy, TopicLimits};
+use tidecast_broker::auth::{Authenticator, Grant};
+use tidecast_broker::{Rules, Shared, SlowPolicy, TopicLimits};
 use tidecast_driver::Listener;
 use tidecast_websocket::{Limits, Timing, Versions};
 
@@ -45,6 +46,14 @@ pub struct Config {
     pub max_subscriptions: u32,
     /// The most subscriptions of all connections, over all workers.
     pub max_all_subscriptions: usize,
+    /// What holds for some topics.
+    pub rules: Arc<Rules>,
+    /// Judges credentials.
+    pub authenticator: Arc<Authenticator>,
+    /// Where requests may carry tokens, besides the Authorization header and subprotocols.
+    pub carriers: Carriers,
+    /// How long a client that came without credentials, where they are needed, has to send them.
+    pub auth_timeout: Duration,
     /// What topics and filters may be; fixed.
     pub topics: TopicLimits,
     /// The longest request head, in bytes.
@@ -75,15 +84,21 @@ impl Config {
             slow: self.slow,
             message: self.max_message as usize,
             ping_ms: self.timing.ping_interval.0,
+            rules: Arc::clone(&self.rules),
         }
     }
 
-    /// How far behind a connection may be.
-    pub(crate) fn bounds(&self) -> Bounds {
-        Bounds {
+    /// How far behind a connection may be: as a rule, then by the rules of topics.
+    pub(crate) fn bounds(&self) -> Vec<Bounds> {
+        let usual = Bounds {
             bytes: self.max_pending,
             messages: self.max_pending_messages,
-        }
+        };
+        let by_rule = self.rules.all().iter().map(|rule| Bounds {
+            bytes: rule.max_pending.unwrap_or(usual.bytes),
+            messages: rule.max_pending_messages.unwrap_or(usual.messages),
+        });
+        std::iter::once(usual).chain(by_rule).collect()
     }
 
     /// What a connection may send.
@@ -95,11 +110,22 @@ impl Config {
     }
 }
 
+/// Where requests may carry tokens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Carriers {
+    /// A cookie of this name.
+    pub cookie: Option<Arc<str>>,
+    /// A parameter of the query of this name.
+    pub query_parameter: Option<Arc<str>>,
+}
+
 /// What holds on one listener.
 #[derive(Clone, Debug)]
 pub struct ListenerConfig {
     /// The pages that may connect.
     pub origins: Arc<[Origin]>,
+    /// What clients without credentials may do; without it they are not let in.
+    pub anonymous: Option<Arc<Grant>>,
     /// Every connection begins with a PROXY header, and comes from a proxy that is trusted; fixed.
     pub proxy: bool,
     /// What TLS handshakes are held with; without it, HTTP and WebSocket are spoken in the clear. Whether there is any is fixed.

@@ -55,6 +55,10 @@ counters! {
     requests_refused,
     /// Handshakes refused because of the page that they came from.
     origins_refused,
+    /// Handshakes refused because of missing or bad credentials, or what these do not permit.
+    denied,
+    /// Connections closed because their credentials were over, or never came.
+    expired,
     /// Requests that did not arrive in time.
     requests_timed_out,
     /// TLS handshakes that were finished.

@@ -3,9 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use tidecast_broker::auth::{Authenticator, Grant};
 use tidecast_broker::{Allowance, Kept, Message, Output, OwnedMessage, SessionId, Slow, WorkerSet, encode};
 use tidecast_websocket::{Deflater, Millis, Opcode, Version, encode_compressed_header, encode_header, stored_blocks};
 
+use crate::authentication::unix_now;
 use crate::backlog::{self, Backlog, Bounds, Lag};
 use crate::gather::Volume;
 use crate::mesh::Mesh;
@@ -169,6 +171,7 @@ impl Stalled {
 /// A session that the broker wants closed.
 #[derive(Debug)]
 pub(crate) struct Closing {
+    pub(crate) slot: u32,
     pub(crate) code: u16,
     pub(crate) reason: String,
 }
@@ -178,7 +181,8 @@ pub(crate) struct Closing {
 pub(crate) struct Fanout {
     worker: u16,
     mesh: Arc<Mesh>,
-    bounds: Bounds,
+    /// How far behind connections may be: as a rule, then by the rules of topics.
+    bounds: Vec<Bounds>,
     outbox: Outbox,
     lanes: Vec<Lane>,
     /// Lanes with something to send, each once.
@@ -197,8 +201,12 @@ pub(crate) struct Fanout {
     pub(crate) to_wake: WorkerSet,
     /// Set when a message of the command at hand could not be forwarded everywhere.
     pub(crate) stalled: Option<Stalled>,
-    /// Set when the broker wants the session of the command at hand closed.
-    pub(crate) closing: Option<Closing>,
+    /// Sessions that the broker wants closed.
+    pub(crate) closing: Vec<Closing>,
+    /// Judges tokens.
+    authenticator: Arc<Authenticator>,
+    /// Set when what the session of the command at hand may do has changed.
+    pub(crate) regranted: bool,
     /// How often something was put to a queue since the last flush.
     pushes: usize,
     /// Messages that slow policies dropped.
@@ -240,7 +248,13 @@ pub(crate) enum Outcome {
 }
 
 impl Fanout {
-    pub(crate) fn new(worker: u16, mesh: Arc<Mesh>, bounds: Bounds, deflater: Deflater) -> Fanout {
+    pub(crate) fn new(
+        worker: u16,
+        mesh: Arc<Mesh>,
+        bounds: Vec<Bounds>,
+        authenticator: Arc<Authenticator>,
+        deflater: Deflater,
+    ) -> Fanout {
         Fanout {
             worker,
             mesh,
@@ -255,7 +269,9 @@ impl Fanout {
             lagging: Vec::new(),
             to_wake: WorkerSet::EMPTY,
             stalled: None,
-            closing: None,
+            closing: Vec::new(),
+            authenticator,
+            regranted: false,
             pushes: 0,
             dropped: 0,
             appended: 0,
@@ -267,9 +283,10 @@ impl Fanout {
         }
     }
 
-    /// From now on a connection may be behind by so much.
-    pub(crate) fn set_bounds(&mut self, bounds: Bounds) {
+    /// From now on connections may be behind by so much, and tokens are judged like this.
+    pub(crate) fn configure(&mut self, bounds: Vec<Bounds>, authenticator: Arc<Authenticator>) {
         self.bounds = bounds;
+        self.authenticator = authenticator;
     }
 
     pub(crate) fn lane(&self, slot: u32) -> &Lane {
@@ -327,7 +344,7 @@ impl Fanout {
     /// Whether more may be produced after a flush, which sends one piece of each queue: what is not sent yet either
     /// waits for its socket, and is watched by the limit for that, or goes first. A turn produces more pieces than one.
     pub(crate) fn has_room(&mut self, now: Millis) -> bool {
-        let beyond = |slot: &u32| self.lanes[*slot as usize].len() > self.bounds.bytes;
+        let beyond = |slot: &u32| self.lanes[*slot as usize].len() > self.bounds[0].bytes;
         let room = self.listed.is_empty() || (now - self.had_room >= CATCH_UP && !self.listed.iter().any(beyond));
         if room {
             self.had_room = now;
@@ -424,7 +441,7 @@ impl Fanout {
     /// Queues whole frames for one connection, in the form that it has.
     pub(crate) fn send_frames(&mut self, slot: u32, bytes: &[u8]) {
         let range = self.append(PRIVATE, &[bytes]);
-        self.push(slot, range, Slow::Close);
+        self.push(slot, range, Slow::Close, 0);
     }
 
     /// What was dropped from `slot` and not told yet.
@@ -447,14 +464,14 @@ impl Fanout {
     }
 
     #[inline]
-    fn push(&mut self, slot: u32, range: Range, slow: Slow) {
+    fn push(&mut self, slot: u32, range: Range, slow: Slow, bounds: u8) {
         let lane = &mut self.lanes[slot as usize];
         self.pushes += 1;
         if lane.sealed {
             return;
         }
         if lane.backlog.is_some() || (slow != Slow::Close && lane.pace == Pace::Blocked) {
-            return self.hold_back(slot, range, slow);
+            return self.hold_back(slot, range, slow, bounds);
         }
         lane.queue.push(range, &mut self.outbox);
         match lane.pace {
@@ -465,7 +482,8 @@ impl Fanout {
             }
             Pace::Blocked => {
                 // One message is always queued, however large.
-                if lane.ciphertext as usize + lane.queue.weight() > self.bounds.bytes.max(range.len()) {
+                let most = self.bounds[usize::from(bounds)].bytes.max(range.len());
+                if lane.ciphertext as usize + lane.queue.weight() > most {
                     self.overflow(slot, Behind::TooFar);
                 } else if self.excess > 0 {
                     self.overflow(slot, Behind::NoMemory);
@@ -485,19 +503,20 @@ impl Fanout {
 
     /// Adds to what waits behind the queue, where messages can be dropped.
     #[cold]
-    fn hold_back(&mut self, slot: u32, range: Range, slow: Slow) {
+    fn hold_back(&mut self, slot: u32, range: Range, slow: Slow, bounds: u8) {
         let lane = &mut self.lanes[slot as usize];
         let queued = lane.queued();
         let backlog = lane.backlog.get_or_insert_default();
+        let bounds = self.bounds[usize::from(bounds)];
         let (bounds, behind) = if self.excess > 0 {
             // Something has to go for everything that comes.
             let within = Bounds {
-                bytes: self.bounds.bytes.min(queued + backlog.len()),
-                ..self.bounds
+                bytes: bounds.bytes.min(queued + backlog.len()),
+                ..bounds
             };
             (within, Behind::NoMemory)
         } else {
-            (self.bounds, Behind::TooFar)
+            (bounds, Behind::TooFar)
         };
         match backlog.push(range, slow, queued, bounds, &mut self.outbox) {
             backlog::Kept::Within(dropped) => self.dropped += dropped,
@@ -714,10 +733,10 @@ impl Output for Fanout {
             self.outbox.append(PRIVATE, &[&header, payload])
         };
         self.appended += range.len();
-        self.push(session.0, range, Slow::Close);
+        self.push(session.0, range, Slow::Close, 0);
     }
 
-    fn encode(&mut self, rendition: u8, message: &Message<'_>, kept: Option<&Kept>) -> Range {
+    fn encode(&mut self, rendition: u8, message: &Message<'_>, kept: Option<&Kept>, compress: bool) -> Range {
         let (form, encoding) = Form::of_rendition(rendition);
         let log = usize::from(rendition);
         // Another worker has deflated it already.
@@ -729,14 +748,18 @@ impl Output for Fanout {
         let header = encode_header(form.version(), opcode, true, payload.len(), None);
         self.deflated.clear();
         let range = match form {
-            Form::PerMessage(bits) if self.deflater.message(payload, bits, &mut self.deflated) => {
+            Form::PerMessage(bits) if compress && self.deflater.message(payload, bits, &mut self.deflated) => {
                 let header = encode_compressed_header(form.version(), opcode, true, self.deflated.len(), None);
                 self.outbox.append(log, &[&header, &self.deflated])
             }
             Form::Plain(_) | Form::PerMessage(_) => self.outbox.append(log, &[&header, payload]),
             Form::Stream(_) => {
                 join(&mut self.frame, &header, payload);
-                self.deflater.stream(&self.frame, &mut self.deflated);
+                if compress {
+                    self.deflater.stream(&self.frame, &mut self.deflated);
+                } else {
+                    stored_blocks(&self.frame, &mut self.deflated);
+                }
                 self.outbox.append(log, &[&self.deflated])
             }
         };
@@ -752,15 +775,15 @@ impl Output for Fanout {
     }
 
     #[inline]
-    fn deliver(&mut self, session: SessionId, whole: Range, parts: impl Iterator<Item = (Range, Slow)>) {
+    fn deliver(&mut self, session: SessionId, whole: Range, parts: impl Iterator<Item = (Range, Slow)>, bounds: u8) {
         let lane = &mut self.lanes[session.0 as usize];
         if lane.pace == Pace::Blocked || lane.backlog.is_some() {
             for (range, slow) in parts {
-                self.push(session.0, range, slow);
+                self.push(session.0, range, slow, bounds);
             }
         } else {
             // It reads fast enough for messages to be nothing but bytes.
-            self.push(session.0, whole, Slow::Close);
+            self.push(session.0, whole, Slow::Close, bounds);
         }
     }
 
@@ -780,8 +803,18 @@ impl Output for Fanout {
         self.send_to(worker, message)
     }
 
-    fn close(&mut self, _session: SessionId, code: u16, reason: &str) {
-        self.closing = Some(Closing {
+    fn authenticate(&mut self, _session: SessionId, token: &str) -> Result<Arc<Grant>, String> {
+        if !self.authenticator.takes_tokens() {
+            return Err("no tokens are taken here: what a client may do does not depend on them".to_owned());
+        }
+        let grant = self.authenticator.authenticate(token, unix_now());
+        self.regranted |= grant.is_ok();
+        grant.map_err(|denied| denied.to_string())
+    }
+
+    fn close(&mut self, session: SessionId, code: u16, reason: &str) {
+        self.closing.push(Closing {
+            slot: session.0,
             code,
             reason: reason.to_owned(),
         });
@@ -797,6 +830,8 @@ fn join(frame: &mut Vec<u8>, header: &[u8], payload: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use tidecast_broker::auth::Settings;
+
     use super::*;
     use crate::mesh::MailboxLimits;
 
@@ -806,7 +841,14 @@ mod tests {
             bytes: 1024,
             messages: 100,
         };
-        Fanout::new(0, Arc::new(Mesh::new(1, limits)), bounds, Deflater::default())
+        let authenticator = Authenticator::new(&Settings::default()).unwrap();
+        Fanout::new(
+            0,
+            Arc::new(Mesh::new(1, limits)),
+            vec![bounds],
+            Arc::new(authenticator),
+            Deflater::default(),
+        )
     }
 
     /// One flush in which every send goes out whole: what was sent from which slot.

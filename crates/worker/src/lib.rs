@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod authentication;
 mod backlog;
 mod budget;
 mod census;
@@ -42,7 +43,7 @@ mod worker;
 pub use admission::Admission;
 pub use budget::Budget;
 pub use census::Census;
-pub use config::{Compression, Config, ListenerConfig, Parts};
+pub use config::{Carriers, Compression, Config, ListenerConfig, Parts};
 pub use counters::{Counter, Counters, Totals};
 pub use forwarded::ForwardedHeader;
 pub use mesh::{MailboxLimits, Mesh, Order};

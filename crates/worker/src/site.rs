@@ -1,10 +1,14 @@
 //! What is answered to an HTTP request: a page, a refusal, or the switch to WebSocket.
 
-use tidecast_broker::wire::{binary, json};
+use std::sync::Arc;
+
+use tidecast_broker::auth::Grant;
+use tidecast_broker::wire::{binary, close, json};
 use tidecast_broker::{Encoding, Target, TopicLimits};
 use tidecast_websocket::http::{Request, Response, percent_decode};
 use tidecast_websocket::{Accept, Extension, Upgrade, Version, Versions};
 
+use crate::authentication::{Authentication, Denial, Visitor, is_credentials};
 use crate::config::Config;
 use crate::origin::Origin;
 
@@ -13,9 +17,6 @@ const MULTIPLEXED: [(&str, Encoding); 2] = [
     (json::SUBPROTOCOL, Encoding::Json),
     (binary::SUBPROTOCOL, Encoding::Binary),
 ];
-/// What a subprotocol item that carries credentials begins with. It is never echoed.
-const BEARER: &str = "bearer.";
-
 /// What the built-in page may do: it is one file, and connects back to where it came from.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
      img-src data:; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -31,6 +32,7 @@ pub(crate) struct Site {
     pub(crate) versions: Versions,
     pub(crate) extensions: Accept,
     pub(crate) topics: TopicLimits,
+    pub(crate) authentication: Authentication,
 }
 
 /// What a request was answered with. The answer itself is in the output.
@@ -42,10 +44,14 @@ pub(crate) enum Answer {
     Refused,
     /// A refusal because of the page that asks.
     Foreign,
+    /// A refusal because of who asks.
+    Denied,
+    /// The switch to a WebSocket that is to be closed with this code and reason: a browser tells its page nothing else.
+    Closed(Switch, Denial),
     /// The switch to a multiplexed WebSocket that is spoken to in this encoding.
-    Multiplexed(Switch, Encoding),
+    Multiplexed(Switch, Encoding, Arc<Grant>),
     /// The switch to a WebSocket on one topic or filter.
-    Raw(Switch, Target),
+    Raw(Switch, Target, Arc<Grant>),
 }
 
 /// What was agreed on.
@@ -65,18 +71,19 @@ impl Site {
                 ..Accept::default()
             }),
             topics: config.topics,
+            authentication: Authentication::new(config),
         }
     }
 
-    /// Answers `request`, where pages of `origins` may connect.
-    pub(crate) fn answer(&self, request: &Request<'_>, origins: &[Origin], out: &mut Vec<u8>) -> Answer {
+    /// Answers the request of a visitor.
+    pub(crate) fn answer(&self, request: &Request<'_>, visitor: Visitor<'_>, out: &mut Vec<u8>) -> Answer {
         let path = request.path();
         if path == "/" {
             self.root(request, out)
         } else if path == "/ws" {
-            self.multiplexed(request, origins, out)
+            self.multiplexed(request, visitor, out)
         } else if let Some(topic) = path.strip_prefix("/t/") {
-            self.raw(request, topic, origins, out)
+            self.raw(request, topic, visitor, out)
         } else {
             let hint = "Nothing is here. The page is at /, WebSockets are at /ws and /t/<topic>.";
             //= RFC 6455#section-4.2.2
@@ -117,25 +124,31 @@ impl Site {
         Answer::Page
     }
 
-    fn multiplexed(&self, request: &Request<'_>, origins: &[Origin], out: &mut Vec<u8>) -> Answer {
-        let (upgrade, switch) = match self.switch(request, origins, out) {
+    fn multiplexed(&self, request: &Request<'_>, visitor: Visitor<'_>, out: &mut Vec<u8>) -> Answer {
+        let (upgrade, switch) = match self.switch(request, &visitor.door.origins, out) {
             Ok(agreed) => agreed,
             Err(refused) => return refused,
         };
         let mut offered = upgrade.protocols().filter(|item| !is_credentials(item)).peekable();
-        if offered.peek().is_none() {
-            upgrade.write_response_with(None, switch.extension, out);
-            return Answer::Multiplexed(switch, Encoding::Json);
-        }
-        // The client's order of preference decides.
-        let known = offered.find_map(|item| MULTIPLEXED.into_iter().find(|(name, _)| *name == item));
-        let Some((name, encoding)) = known else {
-            let [(json, _), (binary, _)] = MULTIPLEXED;
-            let hint = format!("Offer the subprotocol {json} or {binary}, or none, which means {json}.");
-            return refuse(400, &hint, out);
+        let (protocol, encoding) = if offered.peek().is_none() {
+            (None, Encoding::Json)
+        } else {
+            // The client's order of preference decides.
+            let known = offered.find_map(|item| MULTIPLEXED.into_iter().find(|(name, _)| *name == item));
+            let Some((name, encoding)) = known else {
+                let [(json, _), (binary, _)] = MULTIPLEXED;
+                let hint = format!("Offer the subprotocol {json} or {binary}, or none, which means {json}.");
+                return refuse(400, &hint, out);
+            };
+            (Some(name), encoding)
         };
-        upgrade.write_response_with(Some(name), switch.extension, out);
-        Answer::Multiplexed(switch, encoding)
+        match self.authentication.admit(request, &upgrade, visitor) {
+            Ok(grant) => {
+                upgrade.write_response_with(protocol, switch.extension, out);
+                Answer::Multiplexed(switch, encoding, grant)
+            }
+            Err(denial) => deny(denial, &upgrade, switch, protocol, out),
+        }
     }
 
     /// Checks the handshake and chooses among the extensions that are offered; otherwise refuses.
@@ -178,7 +191,7 @@ impl Site {
         Ok((upgrade, switch))
     }
 
-    fn raw(&self, request: &Request<'_>, topic: &str, origins: &[Origin], out: &mut Vec<u8>) -> Answer {
+    fn raw(&self, request: &Request<'_>, topic: &str, visitor: Visitor<'_>, out: &mut Vec<u8>) -> Answer {
         let upgrading = request.wants_websocket();
         if !upgrading && request.method() == "POST" {
             let hint =
@@ -191,7 +204,7 @@ impl Site {
                 "Server-sent events are not available in this version of tidecast: open a WebSocket on this address.";
             return refuse(501, hint, out);
         }
-        let (upgrade, switch) = match self.switch(request, origins, out) {
+        let (upgrade, switch) = match self.switch(request, &visitor.door.origins, out) {
             Ok(agreed) => agreed,
             Err(refused) => return refused,
         };
@@ -211,15 +224,19 @@ impl Site {
             );
         };
         let parameters = query.iter().map(|(name, value)| (&**name, &**value));
-        match Target::new(&topic, parameters, &self.topics) {
-            Ok(target) => {
-                // The payloads are the application's own, so its first subprotocol is as good as any: browsers fail a
-                // connection whose offer is not answered.
-                let protocol = upgrade.protocols().find(|item| !is_credentials(item));
+        let target = match Target::new(&topic, parameters, &self.topics) {
+            Ok(target) => target,
+            Err(error) => return refuse(400, &error.to_string(), out),
+        };
+        // The payloads are the application's own, so its first subprotocol is as good as any: browsers fail a connection
+        // whose offer is not answered.
+        let protocol = upgrade.protocols().find(|item| !is_credentials(item));
+        match self.authentication.admit_to(&target, request, &upgrade, visitor) {
+            Ok(grant) => {
                 upgrade.write_response_with(protocol, switch.extension, out);
-                Answer::Raw(switch, target)
+                Answer::Raw(switch, target, grant)
             }
-            Err(error) => refuse(400, &error.to_string(), out),
+            Err(denial) => deny(denial, &upgrade, switch, protocol, out),
         }
     }
 }
@@ -231,8 +248,25 @@ pub(crate) fn ends_head(bytes: &[u8]) -> bool {
     (0..bytes.len()).any(|index| bytes[index] == b'\n' && after_newline(index))
 }
 
-fn is_credentials(item: &str) -> bool {
-    item.starts_with(BEARER)
+/// Tells a browser's page by a close code, which is all that it gets to see, and others by a status.
+fn deny(
+    denial: Denial,
+    upgrade: &Upgrade<'_, '_>,
+    switch: Switch,
+    protocol: Option<&str>,
+    out: &mut Vec<u8>,
+) -> Answer {
+    if upgrade.origin().is_some() {
+        upgrade.write_response_with(protocol, switch.extension, out);
+        return Answer::Closed(switch, denial);
+    }
+    let response = if denial.code == close::FORBIDDEN {
+        Response::new(out, 403)
+    } else {
+        Response::new(out, 401).header("WWW-Authenticate", "Bearer")
+    };
+    response.header("Connection", "close").text(denial.text);
+    Answer::Denied
 }
 
 fn refuse(status: u16, hint: &str, out: &mut Vec<u8>) -> Answer {
@@ -242,7 +276,12 @@ fn refuse(status: u16, hint: &str, out: &mut Vec<u8>) -> Answer {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tidecast_broker::auth::{Authenticator, Settings, TokenSettings, UnixSeconds, hash_line};
+
     use super::*;
+    use crate::config::{Carriers, ListenerConfig};
 
     const UPGRADE: &str = "Host: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
@@ -252,8 +291,21 @@ mod tests {
         extension: None,
     };
 
-    fn answer(line: &str, headers: &str) -> (Answer, String) {
+    /// Answered where tokens are `tokens`, and anonymous clients may do what `anonymous` says.
+    fn answer_with(line: &str, headers: &str, settings: &Settings, anonymous: Option<Grant>) -> (Answer, String) {
+        let carriers = Carriers {
+            cookie: Some("session".into()),
+            query_parameter: Some("token".into()),
+        };
+        let authenticator = Arc::new(Authenticator::new(settings).unwrap());
+        let door = ListenerConfig {
+            origins: [Origin::Same].into(),
+            anonymous: anonymous.map(Arc::new),
+            proxy: false,
+            tls: None,
+        };
         let site = Site {
+            authentication: Authentication::of(authenticator, carriers, Arc::default(), Duration::from_secs(10)),
             page: "<!doctype html>",
             versions: Versions::ALL,
             extensions: Accept::default(),
@@ -262,8 +314,127 @@ mod tests {
         let bytes = format!("{line} HTTP/1.1\r\n{headers}\r\n");
         let (request, _) = Request::parse(bytes.as_bytes(), 8192).unwrap().expect("a whole head");
         let mut out = Vec::new();
-        let answer = site.answer(&request, &[Origin::Same], &mut out);
+        let visitor = Visitor {
+            door: &door,
+            certificate: None,
+            now: UnixSeconds(1000),
+        };
+        let answer = site.answer(&request, visitor, &mut out);
         (answer, String::from_utf8(out).unwrap())
+    }
+
+    fn answer(line: &str, headers: &str) -> (Answer, String) {
+        answer_with(line, headers, &Settings::default(), Some(Grant::everything()))
+    }
+
+    /// Who may do what, by a token that is known.
+    fn known(token: &str, publish: &str, expires: Option<u64>) -> Settings {
+        Settings {
+            tokens: vec![TokenSettings {
+                hash: hash_line(token),
+                identity: Some("alice".to_owned()),
+                publish: vec![publish.to_owned()],
+                subscribe: vec!["news/#".to_owned()],
+                expires: expires.map(UnixSeconds),
+            }],
+            ..Settings::default()
+        }
+    }
+
+    #[test]
+    fn a_token_is_found_wherever_a_client_can_put_it() {
+        let settings = known("secret", "a", None);
+        for (line, header) in [
+            ("GET /ws", "Authorization: Bearer secret"),
+            ("GET /ws", "authorization: bearer  secret "),
+            ("GET /ws", "Sec-WebSocket-Protocol: bearer.secret, tidecast.json.v1"),
+            ("GET /ws", "Cookie: a=b; session=secret"),
+            ("GET /ws", "Cookie: session=\"secret\""),
+            ("GET /ws?token=secret", "X: y"),
+            ("GET /ws?a=b&token=%73ecret", "X: y"),
+        ] {
+            let (answer, text) = answer_with(line, &format!("{UPGRADE}{header}\r\n"), &settings, None);
+            assert!(text.starts_with("HTTP/1.1 101 "), "{line}, {header}: {text}");
+            assert!(!text.contains("secret"), "{text}");
+            let Answer::Multiplexed(_, _, grant) = answer else {
+                panic!("{line}")
+            };
+            assert_eq!(grant.identity.as_deref(), Some("alice"), "{line}, {header}");
+        }
+        for header in ["Cookie: other=secret", "Authorization: Basic secret", "X: y"] {
+            let (answer, _) = answer_with("GET /ws", &format!("{UPGRADE}{header}\r\n"), &settings, None);
+            let Answer::Multiplexed(_, _, grant) = answer else {
+                panic!("{header}")
+            };
+            assert_eq!(
+                *grant,
+                Grant {
+                    expires: Some(UnixSeconds(1011)),
+                    ..Grant::nothing()
+                },
+                "it may send one yet"
+            );
+        }
+    }
+
+    #[test]
+    fn who_is_not_let_in_is_told_by_a_status_and_a_page_by_a_close_code() {
+        const TOKEN: &str = "Authorization: Bearer secret\r\n";
+        const WRONG: &str = "Authorization: Bearer secreT\r\n";
+        let (fresh, over) = (known("secret", "a", None), known("secret", "a", Some(900)));
+        for (line, header, settings, status, code, word) in [
+            ("GET /ws", WRONG, &fresh, "401", 4100, "not known"),
+            ("GET /ws", TOKEN, &over, "401", 4103, "expired"),
+            ("GET /t/news%2Fa", WRONG, &fresh, "401", 4100, "not known"),
+            ("GET /t/news%2Fa", "", &fresh, "401", 4100, "credentials are needed"),
+            (
+                "GET /t/other",
+                TOKEN,
+                &fresh,
+                "403",
+                4101,
+                "do not permit this subscription",
+            ),
+            (
+                "GET /t/%23",
+                TOKEN,
+                &fresh,
+                "403",
+                4101,
+                "do not permit this subscription",
+            ),
+            ("GET /t/a", TOKEN, &fresh, "403", 4101, "?mode=pub"),
+            ("GET /t/b?mode=pub", TOKEN, &fresh, "403", 4101, "publishing"),
+        ] {
+            let (answer, text) = answer_with(line, &format!("{UPGRADE}{header}"), settings, None);
+            assert!(matches!(answer, Answer::Denied), "{line}: {text}");
+            assert!(
+                text.starts_with(&format!("HTTP/1.1 {status} ")) && text.contains(word),
+                "{line}: {text}"
+            );
+            assert_eq!(text.contains("WWW-Authenticate: Bearer"), status == "401", "{text}");
+            assert!(!text.contains("secre"), "{text}");
+            let page = format!("{UPGRADE}{header}Origin: http://h\r\n");
+            let (answer, text) = answer_with(line, &page, settings, None);
+            assert!(text.starts_with("HTTP/1.1 101 "), "{line}: {text}");
+            let Answer::Closed(_, denial) = answer else {
+                panic!("{line}: {answer:?}")
+            };
+            assert!(denial.code == code && denial.text.contains(word), "{line}: {denial:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_permitted_is_opened_and_tokens_that_nobody_looks_at_are_ignored() {
+        const TOKEN: &str = "Authorization: Bearer secret\r\n";
+        let settings = known("secret", "a", None);
+        for line in ["GET /t/news%2Fa", "GET /t/news%2F%23", "GET /t/a?mode=pub"] {
+            let (answer, text) = answer_with(line, &format!("{UPGRADE}{TOKEN}"), &settings, None);
+            assert!(matches!(answer, Answer::Raw(..)), "{line}: {text}");
+        }
+        let (answer, _) = answer("GET /t/x", &format!("{UPGRADE}{TOKEN}"));
+        let Answer::Raw(_, _, grant) = answer else { panic!() };
+        assert_eq!(*grant, Grant::everything());
     }
 
     #[test]
@@ -342,7 +513,7 @@ mod tests {
                 "{text}"
             );
             assert!(!text.contains("abc"));
-            assert!(matches!(accepted, Answer::Multiplexed(PLAIN, as_chosen) if as_chosen == encoding));
+            assert!(matches!(accepted, Answer::Multiplexed(PLAIN, as_chosen, _) if as_chosen == encoding));
         }
 
         let (_, text) = answer("GET /ws", &format!("{UPGRADE}Sec-WebSocket-Protocol: mqtt\r\n"));
@@ -352,14 +523,17 @@ mod tests {
         );
 
         let (accepted, text) = answer("GET /ws", &format!("{UPGRADE}Sec-WebSocket-Protocol: bearer.abc\r\n"));
-        assert!(matches!(accepted, Answer::Multiplexed(PLAIN, Encoding::Json)), "{text}");
+        assert!(
+            matches!(accepted, Answer::Multiplexed(PLAIN, Encoding::Json, _)),
+            "{text}"
+        );
         assert!(!text.contains("Sec-WebSocket-Protocol"), "{text}");
 
         let (accepted, text) = answer(
             "GET /t/a/b",
             &format!("{UPGRADE}Sec-WebSocket-Protocol: bearer.abc, my.own, other\r\n"),
         );
-        assert!(matches!(accepted, Answer::Raw(PLAIN, _)), "{text}");
+        assert!(matches!(accepted, Answer::Raw(PLAIN, ..)), "{text}");
         assert!(text.contains("Sec-WebSocket-Protocol: my.own\r\n"), "{text}");
     }
 

@@ -23,6 +23,7 @@ use tidecast_websocket::http::Request;
 use tidecast_websocket::{Connection, Deflater, Error, Event, InflatePool, Input, Limits, Millis};
 
 use crate::admission::Gate;
+use crate::authentication::{Visitor, unix_now};
 use crate::budget::Share;
 use crate::config::{Config, Parts};
 use crate::connection::{Paused, Phase, Slot};
@@ -165,7 +166,13 @@ impl Worker {
             None => (Deflater::default(), InflatePool::new(0, 0)),
         };
         let now = Millis(0);
-        let mut fanout = Fanout::new(number, Arc::clone(&mesh), config.bounds(), deflater);
+        let mut fanout = Fanout::new(
+            number,
+            Arc::clone(&mesh),
+            config.bounds(),
+            Arc::clone(&config.authenticator),
+            deflater,
+        );
         fanout.set_rates(config.rates);
         Ok(Worker {
             number,
@@ -222,7 +229,7 @@ impl Worker {
             }
             while let Some(order) = self.mesh.receive_order(self.number.into()) {
                 match order {
-                    Order::Configure(config) => self.configure(&config),
+                    Order::Configure(config) => self.configure(&config)?,
                     Order::Drain(time) => self.drain(time)?,
                     Order::Stop => return Ok(()),
                 }
@@ -240,7 +247,7 @@ impl Worker {
     }
 
     /// Takes new settings over.
-    fn configure(&mut self, config: &Config) {
+    fn configure(&mut self, config: &Config) -> io::Result<()> {
         self.config = Config {
             listeners: config.listeners.clone(),
             admission: config.admission.clone(),
@@ -252,21 +259,28 @@ impl Worker {
             max_pending_messages: config.max_pending_messages,
             slow: config.slow,
             max_subscriptions: config.max_subscriptions,
+            rules: Arc::clone(&config.rules),
+            authenticator: Arc::clone(&config.authenticator),
+            carriers: config.carriers.clone(),
+            auth_timeout: config.auth_timeout,
             max_head: config.max_head,
             handshake_timeout: config.handshake_timeout,
             versions: config.versions,
             timing: config.timing,
             ..self.config.clone()
         };
-        self.broker.set_limits(self.config.broker_limits());
-        self.fanout.set_bounds(self.config.bounds());
+        self.fanout
+            .configure(self.config.bounds(), Arc::clone(&self.config.authenticator));
         self.fanout.set_rates(self.config.rates);
+        self.broker.set_limits(self.config.broker_limits(), &mut self.fanout);
+        self.close_as_wanted()?;
         self.site = Site::new(&self.config);
         self.limits = self.config.message_limits();
         // A deadline may have come closer.
         for slot in 0..self.slots.len() as u32 {
             self.arm_by_state(slot);
         }
+        Ok(())
     }
 
     // Flushing and sleeping
@@ -574,8 +588,12 @@ impl Worker {
                 if let Err(cause) = self.admit_client(slot, peer, &request) {
                     return self.refuse(slot, cause);
                 }
-                let origins = &self.config.listeners[usize::from(listener)].origins;
-                Some((self.site.answer(&request, origins, &mut self.scratch), length))
+                let visitor = Visitor {
+                    door: &self.config.listeners[usize::from(listener)],
+                    certificate: self.tls.session(slot).and_then(|session| session.identity()),
+                    now: unix_now(),
+                };
+                Some((self.site.answer(&request, visitor, &mut self.scratch), length))
             }
             Err(error) => {
                 error.write_response(&mut self.scratch);
@@ -603,7 +621,13 @@ impl Worker {
                 self.counters.origins_refused.add(1);
                 return self.respond(slot);
             }
-            Some((Answer::Multiplexed(switch, _) | Answer::Raw(switch, _), length)) => (*switch, *length),
+            Some((Answer::Denied, _)) => {
+                self.counters.denied.add(1);
+                return self.respond(slot);
+            }
+            Some((Answer::Multiplexed(switch, ..) | Answer::Raw(switch, ..) | Answer::Closed(switch, _), length)) => {
+                (*switch, *length)
+            }
         };
         self.fanout
             .send_response(slot, &self.scratch, !switch.version.frames_may_follow_101());
@@ -614,17 +638,24 @@ impl Worker {
         self.counters.opened.add(1);
         self.set_expiry(slot);
         match answered {
-            Some((Answer::Raw(_, target), _)) => {
-                self.broker
-                    .handle_open_raw(id, form.rendition(Encoding::Raw), &target, &mut self.fanout);
+            Some((Answer::Closed(_, denial), _)) => {
+                self.counters.denied.add(1);
+                self.close(slot, denial.code, &denial.text);
             }
-            Some((Answer::Multiplexed(_, encoding), _)) => {
+            Some((Answer::Raw(_, target, grant), _)) => {
+                let rendition = form.rendition(Encoding::Raw);
+                self.broker
+                    .handle_open_raw(id, rendition, grant, &target, &mut self.fanout);
+            }
+            Some((Answer::Multiplexed(_, encoding, grant), _)) => {
                 let name = format!("{:x}-{slot:x}-{:08x}", self.number, self.random.u32(..));
                 let rendition = form.rendition(encoding);
                 if encoding == Encoding::Binary {
-                    self.broker.handle_open_packets(id, rendition, &name, &mut self.fanout);
+                    self.broker
+                        .handle_open_packets(id, rendition, grant, &name, &mut self.fanout);
                 } else {
-                    self.broker.handle_open_json(id, rendition, &name, &mut self.fanout);
+                    self.broker
+                        .handle_open_json(id, rendition, grant, &name, &mut self.fanout);
                 }
             }
             _ => {}
@@ -679,12 +710,9 @@ impl Worker {
                 self.arm_by_state(slot);
                 return self.finish(slot);
             }
-            if let Some(closing) = self.fanout.closing.take() {
-                if closing.code == wire::close::RATE_LIMITED {
-                    self.counters.flooders.add(1);
-                    return self.abandon(slot, closing.code);
-                }
-                self.close(slot, closing.code, &closing.reason);
+            self.close_as_wanted()?;
+            if std::mem::take(&mut self.fanout.regranted) {
+                self.arm_by_state(slot);
             }
             if let Some(stalled) = self.fanout.stalled.take() {
                 break stalled;
@@ -704,6 +732,19 @@ impl Worker {
         // What the kernel has received already still comes, and is kept with the rest.
         if state.receiving {
             self.ring.cancel(self.token(Op::Receive, slot))?;
+        }
+        Ok(())
+    }
+
+    /// Closes the sessions that the broker wants closed.
+    fn close_as_wanted(&mut self) -> io::Result<()> {
+        while let Some(closing) = self.fanout.closing.pop() {
+            if closing.code == wire::close::RATE_LIMITED {
+                self.counters.flooders.add(1);
+                self.abandon(closing.slot, closing.code)?;
+            } else {
+                self.close(closing.slot, closing.code, &closing.reason);
+            }
         }
         Ok(())
     }

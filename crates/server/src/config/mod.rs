@@ -6,6 +6,7 @@
 //!   file ◀ environment ◀ flags ──▶ Loaded: values, and where each was written ──▶ Resolved: all is decided
 //! ```
 
+mod admission;
 pub(crate) mod field;
 pub mod kind;
 mod listen;
@@ -23,7 +24,10 @@ pub use network::Network;
 pub use problem::{ConfigError, Place, Problem};
 pub use resolve::Machine;
 pub(crate) use resolve::Resolved;
-pub use settings::{Config, LISTS, Limits, ListenerTable, SECTIONS, Section, Server, Timeouts, TlsTable, WebSocket};
+pub use settings::{
+    Auth, ClientTable, Config, LISTS, Limits, ListenerTable, SECTIONS, Section, Server, Timeouts, TlsTable, TokenTable,
+    TopicTable, WebSocket,
+};
 pub use show::{Flag, example, flags};
 pub use source::{FILE_VARIABLE, Loaded, Sources};
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use tidecast_broker::auth::Authenticator;
 use tidecast_broker::{Strategy, TopicLimits, WorkerSet};
 use tidecast_websocket::{Millis, Timing, Version, Versions};
-use tidecast_worker::{Admission, Compression, ListenerConfig, MailboxLimits, MessageRates, Rate};
+use tidecast_worker::{Admission, Carriers, Compression, ListenerConfig, MailboxLimits, MessageRates, Rate};
 
 use super::listen::{Listen, Origin};
 use super::network::Network;
@@ -59,6 +60,14 @@ struct Door {
     listen: Listen,
     origins: Option<Vec<Origin>>,
     proxy: bool,
+    allow_anonymous: Option<bool>,
+}
+
+impl Door {
+    /// Only this machine can reach it.
+    fn is_local(&self) -> bool {
+        self.listen.address.ip().is_loopback()
+    }
 }
 
 impl Loaded {
@@ -72,6 +81,14 @@ impl Loaded {
         let tls = self.tls(&doors, &mut problems);
         let versions = self.versions(&mut problems);
         let max_connections = self.max_connections(machine, &mut problems);
+        let topics = TopicLimits {
+            max_bytes: self.config.limits.max_topic,
+            max_levels: self.config.limits.max_levels,
+        };
+        let authenticator = self.authenticator(topics, &mut problems);
+        let anonymous = self.anonymous(topics, &mut problems);
+        let rules = self.rules(topics, &mut problems);
+        self.check_openness(&doors, &authenticator, &mut problems);
         if !problems.is_empty() {
             return Err(ConfigError(problems));
         }
@@ -80,6 +97,7 @@ impl Loaded {
             limits,
             timeouts,
             websocket,
+            auth,
             ..
         } = &self.config;
         let workers = server.workers.unwrap_or(machine.cores.len().clamp(1, WorkerSet::MAX));
@@ -87,6 +105,11 @@ impl Loaded {
         let cores = &machine.cores;
         let core = |worker: usize| (server.pin && !cores.is_empty()).then(|| cores[worker % cores.len()]);
         let never_if_zero = |time: Duration| if time.is_zero() { Millis::NEVER } else { time.into() };
+        let closed = self.has_credentials(&authenticator);
+        let is_open = |door: &Door| {
+            let open = auth.allow_anonymous || (door.is_local() && !closed);
+            door.allow_anonymous.unwrap_or(open)
+        };
         let origins = |door: &Door| Arc::from(door.origins.as_ref().unwrap_or(&server.origins).as_slice());
         Ok(Resolved {
             listeners: doors.iter().map(|door| door.listen).collect(),
@@ -107,6 +130,7 @@ impl Loaded {
                     .iter()
                     .map(|door| ListenerConfig {
                         origins: origins(door),
+                        anonymous: is_open(door).then(|| Arc::clone(&anonymous)),
                         proxy: door.proxy,
                         tls: None,
                     })
@@ -125,6 +149,13 @@ impl Loaded {
                     bytes: rate(limits.byte_rate as u32, limits.byte_burst as u32),
                 },
                 max_age: (!timeouts.max_age.is_zero()).then_some(timeouts.max_age),
+                rules: Arc::new(rules),
+                authenticator: Arc::new(authenticator),
+                carriers: Carriers {
+                    cookie: auth.cookie.as_deref().map(Arc::from),
+                    query_parameter: auth.query_parameter.as_deref().map(Arc::from),
+                },
+                auth_timeout: auth.auth_timeout,
                 max_message: limits.max_message as u32,
                 max_pending: limits.max_pending,
                 max_pending_messages: limits.max_pending_messages,
@@ -132,10 +163,7 @@ impl Loaded {
                 max_connections,
                 max_subscriptions: limits.max_subscriptions,
                 max_all_subscriptions: limits.max_all_subscriptions,
-                topics: TopicLimits {
-                    max_bytes: limits.max_topic,
-                    max_levels: limits.max_levels,
-                },
+                topics,
                 max_head: limits.max_head,
                 handshake_timeout: timeouts.handshake_timeout,
                 versions,
@@ -167,12 +195,14 @@ impl Loaded {
             listen: *listen,
             origins: None,
             proxy: false,
+            allow_anonymous: None,
         });
         let tables = config.listeners.iter().filter_map(|table| {
             Some(Door {
                 listen: table.address?,
                 origins: table.origins.clone(),
                 proxy: table.proxy,
+                allow_anonymous: table.allow_anonymous,
             })
         });
         let doors: Vec<_> = simple.chain(tables).collect();
@@ -234,6 +264,29 @@ impl Loaded {
             },
             identity: table.tls_identity,
         })
+    }
+
+    /// Whether anything says who may do what.
+    fn has_credentials(&self, authenticator: &Authenticator) -> bool {
+        authenticator.takes_tokens() || !self.config.clients.is_empty()
+    }
+
+    /// Nobody is to find out later that all the world could publish.
+    fn check_openness(&self, doors: &[Door], authenticator: &Authenticator, problems: &mut Vec<Problem>) {
+        if self.config.auth.allow_anonymous || self.has_credentials(authenticator) {
+            return;
+        }
+        if let Some(door) = doors
+            .iter()
+            .find(|door| !door.is_local() && door.allow_anonymous.is_none())
+        {
+            let message = format!(
+                "other machines can reach {}, and nothing says who may do what: give keys or tokens ([auth], [[tokens]]; `tidecast \
+                 config example` explains them), or say --allow-anonymous",
+                door.listen.address
+            );
+            problems.push(self.problem("listen", message));
+        }
     }
 
     fn versions(&self, problems: &mut Vec<Problem>) -> Versions {

@@ -6,11 +6,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tidecast_broker::{SlowPolicy, Strategy};
+use tidecast_broker::{Access, SlowPolicy, Strategy};
 use tidecast_worker::ForwardedHeader;
 
 use super::field::{Fields, Meta, fields};
-use super::kind::{Bytes, Choice, Choose, File, List, Maybe, Number, Parsed, Switch, Time};
+use super::kind::{Bytes, Choice, Choose, File, List, Maybe, Number, Parsed, Secret, Switch, Text, Time};
 use super::listen::{Listen, Origin};
 use super::network::Network;
 use crate::tls::{ClientAuth, IdentityField, TlsVersion};
@@ -172,6 +172,114 @@ fields! {
         /// How long a stop waits for closing handshakes
         [live] drain_timeout: Time = Duration::from_secs(5), Duration::ZERO => EVER;
     }
+}
+
+fields! {
+    /// `[auth]`: who is let in, and what they may do.
+    pub struct Auth {
+        /// Let clients without credentials in. If this is off they are only where nothing says who may do what, and only
+        /// on loopback addresses
+        [live] allow_anonymous: Switch = false;
+        /// What clients without credentials may publish to
+        [live] anonymous_publish: List<Text> = vec!["#".to_owned()];
+        /// What clients without credentials may subscribe to
+        [live] anonymous_subscribe: List<Text> = vec!["#".to_owned()];
+        /// How long a client that came without credentials, where they are needed, has to send them with auth
+        [live] auth_timeout: Time = Duration::from_secs(10), INSTANT => EVER;
+        /// A file with the secret of HS256 tokens, at least 32 bytes; a line break at its end is not part of it
+        [live] jwt_secret_file: Maybe<File> = None;
+        /// The secret itself; better in the environment than in a file, and never on the command line
+        [live] jwt_secret: Maybe<Secret> = None;
+        /// Files with public keys in PEM, for RS256, ES256 and EdDSA: what kind of key it is decides
+        [live] jwt_keys: List<File> = Vec::new();
+        /// A file with a JSON Web Key Set
+        [live] jwt_key_set: Maybe<File> = None;
+        /// Audiences, one of which a token has to name (aud); with none, only tokens that name none are taken
+        [live] jwt_audience: List<Text> = Vec::new();
+        /// Issuers, one of which a token has to be from (iss); any, if there is none
+        [live] jwt_issuer: List<Text> = Vec::new();
+        /// Take tokens without an end (exp)
+        [live] jwt_allow_endless: Switch = false;
+        /// How much the clocks of issuers and this machine may differ
+        [live] jwt_leeway: Time = Duration::from_secs(30), Duration::ZERO => Duration::from_secs(3600);
+        /// The claim that says who it is
+        [live] jwt_identity_claim: Text = "sub".to_owned();
+        /// The claim that says what may be published to: a pattern or a list of them; a.b is the b in the object a
+        [live] jwt_publish_claim: Text = "publish".to_owned();
+        /// The claim that says what may be subscribed to
+        [live] jwt_subscribe_claim: Text = "subscribe".to_owned();
+        /// What tokens without that claim may publish to; {sub} is the identity
+        [live] jwt_publish: List<Text> = Vec::new();
+        /// What tokens without that claim may subscribe to; {sub} is the identity
+        [live] jwt_subscribe: List<Text> = Vec::new();
+        /// A cookie that may carry the token
+        [live] cookie: Maybe<Text> = None;
+        /// A parameter of the query that may carry the token, as in ?token=...; others read addresses in logs and histories
+        [live] query_parameter: Maybe<Text> = None;
+        /// The longest token
+        [live] max_token: Bytes = 8 << 10, 64 => 1 << 20;
+    }
+}
+
+fields! {
+    /// `[[tokens]]`: a token that was handed out.
+    pub struct TokenTable {
+        /// The hash of the token, as `tidecast token random` prints it
+        [live] [required] hash: Text = String::new();
+        /// Whose it is
+        [live] identity: Maybe<Text> = None;
+        /// What its bearer may publish to; {sub} is the identity
+        [live] publish: List<Text> = Vec::new();
+        /// What its bearer may subscribe to
+        [live] subscribe: List<Text> = Vec::new();
+        /// When it ends: seconds since 1970, in UTC
+        [live] expires: Maybe<Number<u64>> = None;
+    }
+}
+
+fields! {
+    /// `[[clients]]`: what the holders of client certificates may do.
+    pub struct ClientTable {
+        /// Their names; one * stands for any characters. The first table that fits counts
+        [live] [required] name: Text = String::new();
+        /// What they may publish to; {sub} is the name
+        [live] publish: List<Text> = Vec::new();
+        /// What they may subscribe to
+        [live] subscribe: List<Text> = Vec::new();
+    }
+}
+
+fields! {
+    /// `[[topics]]`: what holds for topics of a pattern.
+    pub struct TopicTable {
+        /// The topics, as a filter: + is one level, # is the rest
+        [live] [required] pattern: Text = String::new();
+        /// Who may publish
+        [live] publish: Choice<Access> = Access::Granted;
+        /// Who may subscribe; a subscription that reaches topics of several tables needs the permission of each
+        [live] subscribe: Choice<Access> = Access::Granted;
+        /// The largest payload
+        [live] max_payload: Maybe<Bytes> = None;
+        /// What is done when a subscriber reads too slowly and did not say what it wants; holds for subscriptions that lie
+        /// wholly within the pattern, and so do the next two
+        [live] slow: Maybe<Choice<SlowPolicy>> = None;
+        /// Bytes that may wait for such a subscriber
+        [live] max_pending: Maybe<Bytes> = None, 1 => MOST_PENDING;
+        /// Messages that may wait for it, if its slow policy drops messages
+        [live] max_pending_messages: Maybe<Number<usize>> = None;
+        /// Compress messages for clients that offer it
+        [live] compress: Switch = true;
+    }
+}
+
+impl Choose for Access {
+    const NAME: &'static str = "WHO";
+    const CHOICES: &'static [(&'static str, &'static str)] = &[
+        ("granted", "Whose credentials permit it"),
+        ("anyone", "Everybody who may connect"),
+        ("nobody", "Nobody"),
+    ];
+    const VALUES: &'static [Access] = &[Access::Granted, Access::Anyone, Access::Nobody];
 }
 
 impl Choose for Strategy {
@@ -357,6 +465,8 @@ fields! {
         /// Every connection here begins with a PROXY header (version 1 or 2), and comes from one of trusted_proxies; others
         /// are closed
         [live] proxy: Switch = false;
+        /// Let clients without credentials in here, instead of what `[auth]` says
+        [live] allow_anonymous: Maybe<Switch> = None;
     }
 }
 
@@ -367,8 +477,12 @@ config! {
         timeouts: Timeouts = "How long things may take";
         websocket: WebSocket = "What is negotiated with clients";
         tls: TlsTable = "What listeners with TLS show, and ask for";
+        auth: Auth = "Who is let in, and what they may do: topics are given as filters, + for one level and # for the rest";
     }
     lists {
         listeners: ListenerTable = "Addresses with settings of their own, besides those of `listen`";
+        tokens: TokenTable = "Tokens that were handed out";
+        clients: ClientTable = "What holders of client certificates may do";
+        topics: TopicTable = "What holds for some topics: of the tables whose pattern matches, the first counts, and no other";
     }
 }

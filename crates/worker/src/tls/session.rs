@@ -152,7 +152,6 @@ impl Session {
     }
 
     /// Who the client is, by the certificate that it has shown.
-    #[cfg_attr(not(test), expect(dead_code, reason = "what judges requests is to ask for it"))]
     pub(crate) fn identity(&self) -> Option<&str> {
         self.identity.as_deref()
     }

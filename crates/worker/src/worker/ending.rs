@@ -8,6 +8,7 @@ use tidecast_driver::Op;
 use tidecast_websocket::{Millis, State, TimedOut, Timing};
 
 use super::{Accepting, Worker};
+use crate::authentication::unix_now;
 use crate::connection::{Phase, Slot};
 use crate::fanout::Behind;
 use crate::timers::Due;
@@ -209,6 +210,11 @@ impl Worker {
             let mut deadline = connection.poll_timeout(&self.timing(slot));
             if connection.state() == State::Open {
                 deadline = deadline.min(self.expiry(slot));
+                let grant = self.broker.grant(SessionId(slot));
+                if let Some(expires) = grant.and_then(|grant| grant.expires) {
+                    let left = expires.0.saturating_sub(unix_now().0);
+                    deadline = deadline.min(self.now + Millis::from_secs(left));
+                }
             }
             self.arm(slot, deadline);
         }
@@ -251,6 +257,28 @@ impl Worker {
         }
     }
 
+    /// Ends a session whose credentials are over, or have not come; tells whether it did.
+    fn end_expired(&mut self, slot: u32) -> bool {
+        let id = SessionId(slot);
+        let Some(grant) = self.broker.grant(id).filter(|grant| grant.expires.is_some()) else {
+            return false;
+        };
+        if !grant.is_expired(unix_now()) || self.fanout.lane(slot).is_sealed() {
+            return false;
+        }
+        let never_came = grant.identity.is_none() && grant.publish.is_none() && grant.subscribe.is_none();
+        let (code, reason) = if never_came {
+            (wire::close::UNAUTHORIZED, "no credentials came in time")
+        } else {
+            let code = wire::close::TOKEN_EXPIRED;
+            (code, wire::close::reason(code).expect("one of our codes"))
+        };
+        self.counters.expired.add(1);
+        self.broker.say_bye(id, code, reason, 0, &mut self.fanout);
+        self.close(slot, code, reason);
+        true
+    }
+
     pub(super) fn handle_deadlines(&mut self) -> io::Result<()> {
         if matches!(self.accepting, Accepting::Retry(at) if self.now >= at) {
             self.accepting = Accepting::Yes;
@@ -278,7 +306,10 @@ impl Worker {
             self.arm(slot, now + Millis::from_secs(1));
             return Ok(());
         }
-        match &mut state.phase {
+        if matches!(state.phase, Phase::Open(_)) && self.end_expired(slot) {
+            return Ok(());
+        }
+        match &mut self.slots[slot as usize].phase {
             Phase::Free | Phase::Dying => {}
             Phase::Proxy { deadline, .. } if now >= *deadline => {
                 self.counters.requests_timed_out.add(1);

@@ -1,0 +1,187 @@
+use tidecast_auth::{Grant, Patterns};
+use tidecast_router::Limits as TopicLimits;
+use tidecast_wire::SlowPolicy;
+
+use super::super::tests::{House, limits};
+use super::*;
+use crate::rules::{Access, Rule, Rules};
+use crate::slow::Slow;
+
+fn filter(text: &str) -> Filter {
+    Filter::parse(text, &TopicLimits::default()).expect(text)
+}
+
+fn patterns(texts: &[&str]) -> Patterns {
+    texts.iter().map(|text| filter(text)).collect()
+}
+
+fn grant(publish: &[&str], subscribe: &[&str]) -> Grant {
+    Grant {
+        identity: Some("alice".into()),
+        publish: patterns(publish),
+        subscribe: patterns(subscribe),
+        expires: None,
+    }
+}
+
+/// The broker of the first worker gets these rules.
+fn set_rules(house: &mut House, rules: Vec<Rule>) {
+    let limits = super::super::Limits {
+        rules: Arc::new(Rules::new(rules)),
+        ..limits()
+    };
+    house.brokers[0].set_limits(limits, &mut house.outs[0]);
+}
+
+#[test]
+fn a_client_may_do_what_its_grant_says_and_is_told_what_not() {
+    let mut house = House::new(1);
+    let alice = house.json_for(0, 0, grant(&["up/+"], &["down/#"]));
+    let all = house.json_for(0, 1, Grant::everything());
+    house.says(all, r##"["sub","#"]"##);
+    house.says(alice, r##"["sub","down/#",{"ref":1}]"##);
+    house.says(alice, r#"["pub","up/1",1,{"ref":2}]"#);
+    assert_eq!(house.heard(alice), [r#"["ok",1,{}]"#, r#"["ok",2,{}]"#]);
+    for (command, text) in [
+        (
+            r##"["sub","#",{"ref":3}]"##,
+            r##"\"alice\" may not subscribe to \"#\""##,
+        ),
+        (
+            r#"["sub","up/1",{"ref":3}]"#,
+            r#"\"alice\" may not subscribe to \"up/1\""#,
+        ),
+        (
+            r##"["sub","$share/g/#",{"ref":3}]"##,
+            r##"\"alice\" may not subscribe to \"$share/g/#\""##,
+        ),
+        (
+            r#"["pub","down/1",1,{"ref":3}]"#,
+            r#"\"alice\" may not publish to \"down/1\""#,
+        ),
+    ] {
+        house.says(alice, command);
+        assert_eq!(house.heard(alice), [format!(r#"["err",3,"forbidden","{text}"]"#)]);
+    }
+    assert_eq!(house.heard(all), [r#"["msg","up/1",1]"#]);
+}
+
+#[test]
+fn without_credentials_nothing_is_done_until_they_are_sent() {
+    let mut house = House::new(1);
+    let newcomer = house.json_for(0, 0, Grant::nothing());
+    house.says(newcomer, r#"["sub","a",{"ref":1}]"#);
+    assert!(house.heard(newcomer)[0].starts_with(r#"["err",1,"unauthorized","credentials are needed to subscribe"#));
+    house.says(newcomer, r#"["auth","guess",{"ref":2}]"#);
+    assert_eq!(house.heard(newcomer), [r#"["err",2,"unauthorized","who are you?"]"#]);
+    house.outs[0]
+        .grants
+        .insert("secret".to_owned(), Arc::new(Grant::everything()));
+    house.says(newcomer, r#"["auth","secret",{"ref":3}]"#);
+    house.says(newcomer, r#"["sub","a",{"ref":4}]"#);
+    assert_eq!(house.heard(newcomer), [r#"["ok",3,{}]"#, r#"["ok",4,{}]"#]);
+}
+
+#[test]
+fn other_credentials_end_the_subscriptions_that_they_do_not_permit() {
+    let mut house = House::new(1);
+    let client = house.json_for(0, 0, Grant::everything());
+    for topic in ["a", "b", "$share/g/b"] {
+        house.says(client, &format!(r#"["sub","{topic}"]"#));
+    }
+    house.outs[0]
+        .grants
+        .insert("less".to_owned(), Arc::new(grant(&["#"], &["a"])));
+    house.says(client, r#"["auth","less",{"ref":1}]"#);
+    let ended = |filter: &str| {
+        format!(
+            r#"["err",null,"forbidden","the subscription to \"{filter}\" has ended: it is not permitted any more"]"#
+        )
+    };
+    assert_eq!(
+        house.heard(client),
+        [ended("b"), ended("$share/g/b"), r#"["ok",1,{}]"#.to_owned()]
+    );
+    for topic in ["a", "b"] {
+        house.says(client, &format!(r#"["pub","{topic}",1]"#));
+    }
+    assert_eq!(house.heard(client), [r#"["msg","a",1]"#]);
+    assert_eq!(house.brokers[0].stats().subscriptions, 1);
+}
+
+#[test]
+fn a_raw_connection_that_may_not_publish_is_closed_when_it_does() {
+    let mut house = House::new(1);
+    let reader = house.raw_for(0, 0, ("a", &[]), grant(&[], &["a"]));
+    house.says(reader, "x");
+    assert_eq!(house.outs[0].closed[&reader.1].0, close::FORBIDDEN);
+    assert_eq!(house.heard(reader), [] as [&str; 0]);
+}
+
+#[test]
+fn rules_come_before_grants_and_hold_from_the_next_command_on() {
+    let mut house = House::new(1);
+    let nobody = house.json_for(0, 0, Grant::nothing());
+    let all = house.json_for(0, 1, Grant::everything());
+    house.says(all, r##"["sub","#",{"ref":1}]"##);
+    set_rules(
+        &mut house,
+        vec![
+            Rule {
+                publish: Access::Nobody,
+                subscribe: Access::Nobody,
+                ..Rule::new(filter("internal/#"))
+            },
+            Rule {
+                publish: Access::Anyone,
+                subscribe: Access::Anyone,
+                max_payload: Some(3),
+                ..Rule::new(filter("public/#"))
+            },
+        ],
+    );
+    let heard = house.heard(all);
+    assert!(
+        heard[1].contains(r##"subscription to \"#\" has ended"##),
+        "it reached what is forbidden now: {heard:?}"
+    );
+    house.says(nobody, r#"["sub","public/1",{"ref":1}]"#);
+    house.says(nobody, r#"["pub","public/1",123,{"ref":2}]"#);
+    assert_eq!(
+        house.heard(nobody),
+        [r#"["ok",1,{}]"#, r#"["msg","public/1",123]"#, r#"["ok",2,{}]"#]
+    );
+    house.says(nobody, r#"["pub","public/1",1234,{"ref":3}]"#);
+    assert!(house.heard(nobody)[0].starts_with(r#"["err",3,"too_large","payloads for \"public/1\" may have 3 bytes"#));
+    house.says(all, r#"["pub","internal/1",1,{"ref":2}]"#);
+    assert!(house.heard(all)[0].starts_with(r#"["err",2,"forbidden""#));
+}
+
+#[test]
+fn a_subscription_has_the_policy_and_the_limits_of_its_rule_unless_it_says_otherwise() {
+    let mut house = House::new(1);
+    let prices = Rule {
+        slow: Some(SlowPolicy::DropOld),
+        compress: false,
+        ..Rule::new(filter("prices/#"))
+    };
+    set_rules(&mut house, vec![Rule::new(filter("first")), prices.clone()]);
+    let client = house.json_for(0, 0, Grant::everything());
+    house.says(client, r#"["sub","prices/+"]"#);
+    house.says(client, r#"["pub","prices/1",1]"#);
+    house.settle();
+    assert!(matches!(house.outs[0].slow[&client.1], Slow::DropOld { .. }));
+    assert_eq!(house.outs[0].bounds[&client.1], 2);
+    assert!(!house.outs[0].compressed);
+    // The rule has another number now, and the subscription its limits.
+    set_rules(&mut house, vec![prices]);
+    house.says(client, r#"["sub","other",{"slow":"drop-new"}]"#);
+    house.says(client, r#"["pub","prices/1",1]"#);
+    house.settle();
+    assert_eq!(house.outs[0].bounds[&client.1], 1);
+    house.says(client, r#"["pub","other",1]"#);
+    house.settle();
+    assert!(matches!(house.outs[0].slow[&client.1], Slow::DropNew { .. }));
+    assert_eq!(house.outs[0].bounds[&client.1], 0);
+    assert!(house.outs[0].compressed);
+}

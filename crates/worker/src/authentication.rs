@@ -1,0 +1,182 @@
+//! Whether a client is let in, and what it may do then.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tidecast_broker::auth::{Authenticator, Denied, Grant, UnixSeconds};
+use tidecast_broker::wire::close;
+use tidecast_broker::{Rules, Target};
+use tidecast_websocket::Upgrade;
+use tidecast_websocket::http::{Request, percent_decode};
+
+use crate::config::{Carriers, Config, ListenerConfig};
+
+/// What a subprotocol item that carries credentials begins with. It is never echoed.
+const BEARER: &str = "bearer.";
+
+/// Somebody who asks to be let in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Visitor<'a> {
+    /// Where it came in.
+    pub(crate) door: &'a ListenerConfig,
+    /// Whose its certificate is, if it showed one.
+    pub(crate) certificate: Option<&'a str>,
+    pub(crate) now: UnixSeconds,
+}
+
+/// Why somebody is not let in, or not for what it asked.
+#[derive(Debug)]
+pub(crate) struct Denial {
+    /// The close code that says so.
+    pub(crate) code: u16,
+    pub(crate) text: String,
+}
+
+/// The rules by which clients are let in.
+#[derive(Clone, Debug)]
+pub(crate) struct Authentication {
+    authenticator: Arc<Authenticator>,
+    carriers: Carriers,
+    rules: Arc<Rules>,
+    auth_timeout: Duration,
+}
+
+/// The time, as tokens count it.
+pub(crate) fn unix_now() -> UnixSeconds {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    UnixSeconds(since.map_or(0, |since| since.as_secs()))
+}
+
+/// Whether an item of the offered subprotocols is a token.
+pub(crate) fn is_credentials(item: &str) -> bool {
+    item.starts_with(BEARER)
+}
+
+impl Authentication {
+    pub(crate) fn new(config: &Config) -> Authentication {
+        let (authenticator, rules) = (Arc::clone(&config.authenticator), Arc::clone(&config.rules));
+        Authentication::of(authenticator, config.carriers.clone(), rules, config.auth_timeout)
+    }
+
+    pub(crate) fn of(
+        authenticator: Arc<Authenticator>,
+        carriers: Carriers,
+        rules: Arc<Rules>,
+        auth_timeout: Duration,
+    ) -> Authentication {
+        Authentication {
+            authenticator,
+            carriers,
+            rules,
+            auth_timeout,
+        }
+    }
+
+    /// What a visitor may do on a connection with many topics. One that came without credentials, where they are needed,
+    /// may do nothing but send them, and not for long.
+    pub(crate) fn admit(
+        &self,
+        request: &Request<'_>,
+        upgrade: &Upgrade<'_, '_>,
+        visitor: Visitor<'_>,
+    ) -> Result<Arc<Grant>, Denial> {
+        Ok(self.judge(request, upgrade, visitor)?.unwrap_or_else(|| {
+            Arc::new(Grant {
+                // The present second has begun already.
+                expires: Some(visitor.now.plus(self.auth_timeout.as_secs() + 1)),
+                ..Grant::nothing()
+            })
+        }))
+    }
+
+    /// What a visitor may do on a connection for one topic or filter, if it may use that.
+    pub(crate) fn admit_to(
+        &self,
+        target: &Target,
+        request: &Request<'_>,
+        upgrade: &Upgrade<'_, '_>,
+        visitor: Visitor<'_>,
+    ) -> Result<Arc<Grant>, Denial> {
+        let judged = self.judge(request, upgrade, visitor)?;
+        let had_any = judged.as_ref().is_some_and(|grant| grant.identity.is_some());
+        let grant = judged.unwrap_or_else(|| Arc::new(Grant::nothing()));
+        match target.check(&self.rules, &grant) {
+            Ok(()) => Ok(grant),
+            Err(reason) if had_any => Err(Denial {
+                code: close::FORBIDDEN,
+                text: reason.to_owned(),
+            }),
+            Err(_) => Err(Denial {
+                code: close::UNAUTHORIZED,
+                text: "credentials are needed: send Authorization: Bearer, or offer the subprotocol bearer.<token>"
+                    .to_owned(),
+            }),
+        }
+    }
+
+    /// The grant of a visitor; none, if it has shown no credentials where they are needed.
+    fn judge(
+        &self,
+        request: &Request<'_>,
+        upgrade: &Upgrade<'_, '_>,
+        visitor: Visitor<'_>,
+    ) -> Result<Option<Arc<Grant>>, Denial> {
+        let denial = |denied: Denied| Denial {
+            code: match denied {
+                Denied::Expired { .. } => close::TOKEN_EXPIRED,
+                _ => close::UNAUTHORIZED,
+            },
+            text: denied.to_string(),
+        };
+        // A token that nobody looks at here is not held against whoever brings it.
+        if self.authenticator.takes_tokens()
+            && let Some(token) = self.token(request, upgrade)
+        {
+            return self
+                .authenticator
+                .authenticate(&token, visitor.now)
+                .map(Some)
+                .map_err(denial);
+        }
+        if let Some(name) = visitor.certificate {
+            match self.authenticator.certificate(name) {
+                Ok(grant) => return Ok(Some(grant)),
+                Err(denied) if visitor.door.anonymous.is_none() => return Err(denial(denied)),
+                Err(_) => {}
+            }
+        }
+        Ok(visitor.door.anonymous.clone())
+    }
+
+    /// The token that a request carries.
+    fn token<'r>(&self, request: &'r Request<'_>, upgrade: &Upgrade<'r, '_>) -> Option<Cow<'r, str>> {
+        let header = || {
+            let (scheme, token) = request.header("Authorization")?.split_once(' ')?;
+            scheme
+                .eq_ignore_ascii_case("bearer")
+                .then_some(Cow::Borrowed(token.trim()))
+        };
+        let subprotocol = || {
+            upgrade
+                .protocols()
+                .find_map(|item| item.strip_prefix(BEARER))
+                .map(Cow::Borrowed)
+        };
+        let cookie = || {
+            let wanted = self.carriers.cookie.as_deref()?;
+            let mut pairs = request
+                .header("Cookie")?
+                .split(';')
+                .filter_map(|pair| pair.split_once('='));
+            let (_, value) = pairs.find(|(name, _)| name.trim() == wanted)?;
+            Some(Cow::Borrowed(value.trim().trim_matches('"')))
+        };
+        let query = || {
+            let wanted = self.carriers.query_parameter.as_deref()?;
+            let (_, value) = request.query().find(|(name, _)| *name == wanted)?;
+            percent_decode(value)
+        };
+        header().or_else(subprotocol).or_else(cookie).or_else(query)
+    }
+}

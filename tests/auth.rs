@@ -1,0 +1,334 @@
+//! Who is let in, and what they may do, on every way in.
+
+mod support;
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use support::*;
+use tidecast_client::{Client, Error, Message, Options};
+
+/// A directory that is gone at the end of the test.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Directory {
+        let path = std::env::temp_dir().join(format!("tidecast-auth-{}-{name}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Directory(path)
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.0.join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef\n";
+
+/// A broker that takes tokens signed with the secret, and what else the file says.
+fn broker(directory: &Directory, more: &str) -> Broker {
+    let secret = directory.file("secret", SECRET);
+    let text = format!("[auth]\njwt_secret_file = {secret:?}\njwt_leeway = 0\n{more}");
+    let file = directory.file("tidecast.toml", &text);
+    Broker::start(&["--config", &file])
+}
+
+/// A token made by the tool that operators use.
+fn token(directory: &Directory, arguments: &[&str]) -> String {
+    let secret = directory.file("secret", SECRET);
+    let mut command = tidecast(&["token", "make", "--secret-file", &secret]);
+    command.args(arguments);
+    let output = run(command, None);
+    assert!(output.status.success(), "{}", said(&output));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn connect(broker: &Broker, path: &str, token: &str) -> Result<Client, Error> {
+    Client::connect(&broker.ws(path), &bearer(token))
+}
+
+fn bearer(token: &str) -> Options {
+    Options {
+        headers: vec![("Authorization".to_owned(), format!("Bearer {token}"))],
+        ..Options::default()
+    }
+}
+
+/// A JSON connection of whoever has `token`, greeted.
+fn json_with(broker: &Broker, token: &str) -> Client {
+    let mut client = connect(broker, "/ws", token).unwrap();
+    assert!(text(&mut client).starts_with(r#"["hello","#));
+    client
+}
+
+/// The code with which the broker closes, whatever it says before.
+fn closed(client: &mut Client) -> u16 {
+    loop {
+        match client.receive(Some(Instant::now() + DEADLINE)) {
+            Ok(Some(_)) => {}
+            Err(Error::Closed { code, .. }) => return code.unwrap_or(1005),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_open_broker_on_an_address_for_all_does_not_start_by_mistake() {
+    let output = run(tidecast(&["serve", "--listen", "0.0.0.0:0"]), None);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        error.contains("--listen 0.0.0.0:0: other machines can reach") && error.contains("--allow-anonymous"),
+        "{error}"
+    );
+    let broker = Broker::start(&["--listen", "0.0.0.0:0", "--allow-anonymous"]);
+    broker.line("listening on http://0.0.0.0:");
+}
+
+#[test]
+fn what_a_token_permits_is_done_and_nothing_else_on_any_way_in() {
+    let directory = Directory::new("rights");
+    let broker = broker(&directory, "");
+    let alice = token(
+        &directory,
+        &["--sub", "alice", "--publish", "up/{sub}", "--subscribe", "down/#"],
+    );
+    let admin = token(&directory, &["--sub", "admin", "--publish", "#", "--subscribe", "#"]);
+
+    let mut all = json_with(&broker, &admin);
+    assert_eq!(ask(&mut all, r##"["sub","#",{"ref":1}]"##), r#"["ok",1,{}]"#);
+    let mut json = json_with(&broker, &alice);
+    assert_eq!(ask(&mut json, r##"["sub","down/#",{"ref":1}]"##), r#"["ok",1,{}]"#);
+    for command in [
+        r##"["sub","#"]"##,
+        r#"["sub","+/alice"]"#,
+        r#"["sub","up/alice"]"#,
+        r##"["sub","$share/g/#"]"##,
+        r#"["pub","up/bob",1]"#,
+        r#"["pub","down/1",1]"#,
+    ] {
+        let answer = ask(&mut json, command);
+        assert!(
+            answer.starts_with(r#"["err",null,"forbidden","\"alice\" may not "#),
+            "{command}: {answer}"
+        );
+    }
+
+    // The same in packets: SUB # with ref 1, PUB down/1 with ref 2.
+    let options = Options {
+        protocols: vec!["tidecast.bin.v1".to_owned()],
+        ..bearer(&alice)
+    };
+    let mut packets = Client::connect(&broker.ws("/ws"), &options).unwrap();
+    let hears = |client: &mut Client| match client.receive(Some(Instant::now() + DEADLINE)) {
+        Ok(Some(Message::Binary(bytes))) => bytes,
+        other => panic!("{other:?}"),
+    };
+    hears(&mut packets);
+    for packet in [&b"\x03\x04\x01\x00\x01#"[..], b"\x02\x0b\x02\x00\x06down/1\x007"] {
+        packets.send_binary(packet).unwrap();
+        let answer = hears(&mut packets);
+        assert!(
+            answer[0] == 6 && String::from_utf8_lossy(&answer).contains("forbidden"),
+            "{answer:?}"
+        );
+    }
+
+    for (path, status) in [
+        ("/t/down%2F1", None),
+        ("/t/up%2Falice?mode=pub", None),
+        ("/t/up%2Falice", Some(403)),
+        ("/t/up%2Fbob?mode=pub", Some(403)),
+        ("/t/%23", Some(403)),
+        ("/t/down%2F1?mode=pub", Some(403)),
+    ] {
+        match (connect(&broker, path, &alice), status) {
+            (Ok(_), None) => {}
+            (Err(Error::Refused { status, .. }), Some(expected)) if status == expected => {}
+            (result, _) => panic!("{path}: {:?}", result.err()),
+        }
+    }
+    // It may receive here, and what it sends closes it.
+    let mut raw = connect(&broker, "/t/down%2F1", &alice).unwrap();
+    raw.send_text("1").unwrap();
+    assert_eq!(closed(&mut raw), 4101);
+
+    connect(&broker, "/t/up%2Falice?mode=pub", &alice)
+        .unwrap()
+        .send_text("2")
+        .unwrap();
+    assert_eq!(
+        text(&mut all),
+        r#"["msg","up/alice","2"]"#,
+        "of all that was published only this was permitted"
+    );
+}
+
+#[test]
+fn bad_tokens_are_refused_and_a_page_learns_why_by_the_close_code() {
+    let directory = Directory::new("bad");
+    let broker = broker(&directory, "");
+    let good = token(&directory, &["--sub", "a", "--subscribe", "#"]);
+    let (head, _) = good.rsplit_once('.').unwrap();
+    let other = directory.file("other", "another secret, which is as long as need be");
+    let forged = run(
+        tidecast(&["token", "make", "--secret-file", &other, "--subscribe", "#"]),
+        None,
+    );
+    let forged = String::from_utf8(forged.stdout).unwrap().trim().to_owned();
+    let tokens = [
+        forged,
+        format!("{head}."),
+        // {"alg":"none"}
+        format!("eyJhbGciOiJub25lIn0.{}.", head.split_once('.').unwrap().1),
+        "garbage".to_owned(),
+        token(&directory, &["--sub", "a", "--aud", "elsewhere"]),
+    ];
+    for bad in &tokens {
+        match connect(&broker, "/ws", bad) {
+            Err(Error::Unauthorized { .. }) => {}
+            other => panic!("{bad}: {:?}", other.err()),
+        }
+        // A page offers it as a subprotocol, and is told in the only way that reaches it.
+        let options = Options {
+            protocols: vec![format!("bearer.{bad}"), "tidecast.json.v1".to_owned()],
+            origin: Some("http://localhost:3000".to_owned()),
+            ..Options::default()
+        };
+        let mut page = Client::connect(&broker.ws("/ws"), &options).unwrap();
+        assert_eq!(closed(&mut page), 4100, "{bad}");
+    }
+    assert_eq!(broker.stop().get("denied"), 2 * tokens.len() as u64);
+}
+
+#[test]
+fn a_session_ends_with_its_token_unless_a_new_one_came() {
+    let directory = Directory::new("expiry");
+    let broker = broker(&directory, "");
+    let brief = token(&directory, &["--sub", "a", "--subscribe", "#", "--expires-in", "2s"]);
+    let lasting = token(&directory, &["--sub", "a", "--subscribe", "#", "--publish", "#"]);
+    let mut ends = json_with(&broker, &brief);
+    let mut raw = connect(&broker, "/t/a?mode=sub", &brief).unwrap();
+    let mut renewed = json_with(&broker, &brief);
+    assert_eq!(ask(&mut renewed, r#"["sub","a",{"ref":1}]"#), r#"["ok",1,{}]"#);
+    let answer = ask(&mut renewed, &format!(r#"["auth",{lasting:?},{{"ref":2}}]"#));
+    assert_eq!(answer, r#"["ok",2,{}]"#);
+    let bye = text(&mut ends);
+    assert!(bye.starts_with(r#"["bye",4103,"token expired""#), "{bye}");
+    assert_eq!(closed(&mut ends), 4103);
+    assert_eq!(closed(&mut raw), 4103);
+    assert_eq!(ask(&mut renewed, r#"["pub","a",1]"#), r#"["msg","a",1]"#);
+    match connect(&broker, "/ws", &brief) {
+        Err(Error::Unauthorized { .. }) => {}
+        other => panic!("{:?}", other.err()),
+    }
+}
+
+#[test]
+fn whoever_comes_without_credentials_has_a_moment_to_send_them() {
+    let directory = Directory::new("later");
+    let broker = broker(&directory, "auth_timeout = 1\n");
+    let mut late = json_client(&broker);
+    let mut good = json_client(&broker);
+    let refused = ask(&mut good, r#"["sub","a"]"#);
+    assert!(refused.starts_with(r#"["err",null,"unauthorized""#), "{refused}");
+    let token = token(&directory, &["--sub", "a", "--subscribe", "#"]);
+    assert_eq!(
+        ask(&mut good, &format!(r#"["auth",{token:?},{{"ref":1}}]"#)),
+        r#"["ok",1,{}]"#
+    );
+    assert_eq!(closed(&mut late), 4100);
+    assert_eq!(ask(&mut good, r#"["sub","a",{"ref":2}]"#), r#"["ok",2,{}]"#);
+    match Client::connect(&broker.ws("/t/a"), &Options::default()) {
+        Err(Error::Unauthorized { .. }) => {}
+        other => panic!("{:?}", other.err()),
+    }
+}
+
+#[test]
+fn tokens_and_rules_are_taken_over_while_clients_stay() {
+    let directory = Directory::new("reload");
+    let output = run(tidecast(&["token", "random"]), None);
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let mut lines = printed.lines();
+    let (secret, hash) = (lines.next().unwrap(), lines.next().unwrap());
+    let hash = hash.split('"').nth(1).unwrap_or(hash);
+    let broker = broker(&directory, "");
+    let admin = token(&directory, &["--sub", "admin", "--publish", "#", "--subscribe", "#"]);
+    let mut stays = json_with(&broker, &admin);
+    assert_eq!(ask(&mut stays, r#"["sub","news/1",{"ref":1}]"#), r#"["ok",1,{}]"#);
+    assert_eq!(ask(&mut stays, r#"["sub","staff/1",{"ref":2}]"#), r#"["ok",2,{}]"#);
+    assert!(connect(&broker, "/ws", secret).is_err());
+
+    let path = directory.0.join("secret");
+    let more = format!(
+        "[auth]\njwt_secret_file = {path:?}\n[[tokens]]\nhash = \"{hash}\"\nidentity = \"device\"\nsubscribe = [\"news/#\"]\n\
+         [[topics]]\npattern = \"staff/#\"\npublish = \"nobody\"\nsubscribe = \"nobody\"\n"
+    );
+    directory.file("tidecast.toml", &more);
+    broker.signal("HUP");
+    let ended = text(&mut stays);
+    assert!(
+        ended.contains(r#"the subscription to \"staff/1\" has ended"#),
+        "{ended}"
+    );
+    let mut device = json_with(&broker, secret);
+    assert_eq!(ask(&mut device, r#"["sub","news/1",{"ref":1}]"#), r#"["ok",1,{}]"#);
+    stays.send_text(r#"["pub","news/1",7]"#).unwrap();
+    for subscriber in [&mut stays, &mut device] {
+        assert_eq!(text(subscriber), r#"["msg","news/1",7]"#);
+    }
+
+    // What is bad is told by its place, and changes nothing.
+    directory.file("tidecast.toml", &more.replace("staff/#", "staff/#/x"));
+    broker.signal("HUP");
+    let error = broker.error("topics.pattern");
+    assert!(
+        error.contains("tidecast.toml:8:11: topics.pattern: \"staff/#/x\" is no pattern"),
+        "{error}"
+    );
+    assert!(ask(&mut stays, r#"["sub","staff/1"]"#).contains("forbidden"));
+}
+
+#[test]
+fn a_rule_says_how_slow_subscribers_of_its_topics_are_treated() {
+    let directory = Directory::new("slow");
+    let file = directory.file(
+        "tidecast.toml",
+        "[[topics]]\npattern = \"prices/#\"\nslow = \"drop-old\"\nmax_pending = \"64K\"\nmax_payload = \"8K\"\n",
+    );
+    let broker = Broker::start(&["--config", &file]);
+    let mut slow = json_client(&broker);
+    assert_eq!(ask(&mut slow, r##"["sub","prices/#",{"ref":1}]"##), r#"["ok",1,{}]"#);
+    let mut publisher = json_client(&broker);
+    let large = "x".repeat(9000);
+    let refused = ask(&mut publisher, &format!(r#"["pub","prices/1",{large:?}]"#));
+    assert!(refused.contains("too_large") && refused.contains("8192"), "{refused}");
+    // More than any socket holds, so that some of it has to be dropped.
+    let payload = "x".repeat(8000);
+    for number in 0..2000 {
+        publisher
+            .send_text(&format!(r#"["pub","prices/1",["{number}",{payload:?}]]"#))
+            .unwrap();
+    }
+    assert_eq!(ask(&mut publisher, r#"["pub","other",1,{"ref":1}]"#), r#"["ok",1,{}]"#);
+    let mut lags = 0;
+    loop {
+        let said = text(&mut slow);
+        lags += usize::from(said.starts_with(r##"["lag","prices/#","##));
+        if said.starts_with(r#"["msg","prices/1",["1999""#) {
+            break;
+        }
+    }
+    assert!(lags >= 1, "it was told what it missed");
+    assert!(broker.stop().get("dropped") > 100);
+}
