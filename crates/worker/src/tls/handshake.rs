@@ -35,9 +35,10 @@ pub(super) struct Handshake {
 }
 
 impl Handshake {
-    pub(super) fn new(terms: TlsTerms) -> Result<Handshake, Fault> {
+    /// For a client whose first record is this, which is taken in by [`Handshake::receive`].
+    pub(super) fn new(terms: TlsTerms, record: &[u8]) -> Result<Handshake, Fault> {
         Ok(Handshake {
-            connection: UnbufferedServerConnection::new(terms.config()).map_err(|_| Fault::Refused)?,
+            connection: UnbufferedServerConnection::new(terms.config(record)).map_err(|_| Fault::Refused)?,
             terms,
             incoming: Vec::new(),
         })

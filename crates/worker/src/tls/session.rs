@@ -203,7 +203,7 @@ impl Session {
 
     fn take(&mut self, record: &mut [u8]) -> Result<Received, Fault> {
         if let State::Expected(terms) = &self.state {
-            self.state = State::Shaking(Box::new(Handshake::new(terms.clone())?));
+            self.state = State::Shaking(Box::new(Handshake::new(terms.clone(), record)?));
         }
         match &mut self.state {
             State::Expected(_) | State::Over => Ok(Received::Nothing),

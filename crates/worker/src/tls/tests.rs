@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::client::ClientConnection;
+use rustls::crypto::aws_lc_rs::cipher_suite as suite;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
@@ -228,6 +229,38 @@ fn every_cipher_suite_carries_any_length_both_ways() {
         seen.push(suite.suite());
     }
     assert_eq!(seen.len(), 6, "{seen:?}");
+}
+
+#[test]
+fn the_servers_order_of_suites_holds_unless_the_client_prefers_chacha() {
+    let paper = Paper::new();
+    let ours = [
+        suite::TLS13_AES_128_GCM_SHA256,
+        suite::TLS13_AES_256_GCM_SHA384,
+        suite::TLS13_CHACHA20_POLY1305_SHA256,
+    ];
+    let terms = paper.terms(CryptoProvider {
+        cipher_suites: ours.to_vec(),
+        ..aws_lc_rs::default_provider()
+    });
+    let [aes_128, aes_256, chacha] = ours;
+    for (theirs, agreed) in [
+        (vec![aes_256, aes_128, chacha], aes_128),
+        (vec![aes_256, chacha], aes_256),
+        (vec![chacha, aes_256, aes_128], chacha),
+    ] {
+        let provider = CryptoProvider {
+            cipher_suites: theirs,
+            ..aws_lc_rs::default_provider()
+        };
+        let config = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(ONLY_13)
+            .unwrap()
+            .with_root_certificates(paper.roots())
+            .with_no_client_auth();
+        let pair = Pair::open(&terms, config);
+        assert_eq!(pair.client.negotiated_cipher_suite(), Some(agreed));
+    }
 }
 
 #[test]
