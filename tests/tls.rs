@@ -301,6 +301,40 @@ fn clients_without_a_certificate_are_refused_where_one_is_required() {
     }
 }
 
+#[test]
+fn whose_certificate_it_is_says_what_a_client_may_do() {
+    let papers = Papers::make("identity", &[]);
+    let (authority, chain, key) = client_papers("sensor-7");
+    let authority = papers.write("clients.pem", &authority);
+    let config = papers.write(
+        "tidecast.toml",
+        "[[clients]]\nname = \"sensor-*\"\npublish = [\"readings/{sub}\"]\nsubscribe = [\"orders/{sub}/#\"]\n",
+    );
+    let arguments = ["--config", &config, "--tls-client-ca", &authority, "--tls-client-auth", "optional"];
+    let tls = TlsBroker::with(papers, &arguments);
+    let own = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(tls.papers.roots())
+        .with_client_auth_cert(chain, key)
+        .unwrap();
+    let own = Arc::new(own);
+    let ask = |config: &Arc<ClientConfig>, path: &str| {
+        let mut peer = TlsPeer::connect(tls.address, Arc::clone(config));
+        peer.say(upgrade(path, "Sec-WebSocket-Version: 13\r\n").as_bytes());
+        peer.head().split(' ').nth(1).unwrap().to_owned()
+    };
+    // The second of each is a session that is resumed: who it is comes with the ticket.
+    for _ in 0..2 {
+        assert_eq!(ask(&own, "/t/readings%2Fsensor-7?mode=pub"), "101");
+        assert_eq!(ask(&own, "/t/orders%2Fsensor-7%2F%23"), "101");
+        assert_eq!(ask(&own, "/t/readings%2Fsensor-8?mode=pub"), "403");
+        assert_eq!(ask(&own, "/t/%23"), "403");
+    }
+    let nobody = Arc::new(tls.config());
+    assert_eq!(ask(&nobody, "/t/orders%2Fsensor-7%2F%23"), "401");
+}
+
 /// A client of our library that trusts the authority in this file.
 fn trusting(authority: &str) -> Options {
     let tls = Tls {

@@ -10,6 +10,42 @@ use tidecast_server::config::parse_time;
 
 use crate::exit::{self, Failure};
 
+/// The variable that a token is taken from.
+const TOKEN_VARIABLE: &str = "TIDECAST_TOKEN";
+
+/// What the broker knows a client by. Other users see command lines, so a token is not given there.
+#[derive(Debug, Args)]
+pub(crate) struct TokenFile {
+    /// A file with the token that the broker wants; without it, that of TIDECAST_TOKEN, if there is one
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+impl TokenFile {
+    /// The token, if there is any.
+    pub(crate) fn read(&self) -> Result<Option<String>, Failure> {
+        let token = match &self.token_file {
+            Some(path) => {
+                let text = std::fs::read_to_string(path).map_err(|error| Failure {
+                    code: exit::USAGE,
+                    error: anyhow::anyhow!("--token-file {}: {error}", path.display()),
+                })?;
+                Some(text.trim().to_owned())
+            }
+            None => std::env::var(TOKEN_VARIABLE).ok().map(|token| token.trim().to_owned()),
+        };
+        match token {
+            Some(token) if token.is_empty() || token.contains(|c: char| c.is_whitespace() || c.is_control()) => {
+                Err(Failure {
+                    code: exit::USAGE,
+                    error: anyhow::anyhow!("the token is none: it is empty, or has spaces in it"),
+                })
+            }
+            token => Ok(token),
+        }
+    }
+}
+
 /// Where the broker is, and how much is said about it.
 #[derive(Debug, Args)]
 pub(crate) struct BrokerArgs {
@@ -27,6 +63,8 @@ pub(crate) struct BrokerArgs {
     /// Believe any certificate: whoever is on the way can read and change what is said
     #[arg(long)]
     pub(crate) tls_insecure: bool,
+    #[command(flatten)]
+    pub(crate) token: TokenFile,
     /// How long connecting and closing may take
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_time)]
     pub(crate) connect_timeout: Duration,
@@ -44,6 +82,10 @@ impl BrokerArgs {
         Ok(Options {
             timeout: self.connect_timeout,
             tls: self.tls(url)?,
+            headers: match self.token.read()? {
+                Some(token) => vec![("Authorization".to_owned(), format!("Bearer {token}"))],
+                None => Vec::new(),
+            },
             ..Options::default()
         })
     }

@@ -73,7 +73,7 @@ pub use file::{FileError, ScenarioFile, Setting, nearest};
 pub use gate::Gate;
 pub use load::{Load, Segment};
 pub use machine::Machine;
-pub use plan::{Extent, Plan, PlanError};
+pub use plan::{Extent, Plan, PlanError, Token};
 pub use progress::Bar;
 pub use protocol::Protocol;
 pub use report::{

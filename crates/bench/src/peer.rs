@@ -154,7 +154,7 @@ impl Peer {
             records: session.as_ref().map(|_| Vec::new()),
             ..Outgoing::default()
         };
-        target.handshake(key).write_request(&mut out.bytes)?;
+        target.handshake(key, &target.headers()).write_request(&mut out.bytes)?;
         let Purpose {
             role,
             number,
@@ -203,7 +203,7 @@ impl Peer {
         now: Millis,
     ) -> Result<Answer, ClientHandshakeError> {
         self.head.extend_from_slice(bytes);
-        match target.handshake(self.key).check_response(&self.head)? {
+        match target.handshake(self.key, &[]).check_response(&self.head)? {
             None => Ok(Answer::Incomplete),
             Some((accepted, _)) if accepted.extension.is_none() && !target.extensions.is_empty() => {
                 Ok(Answer::Declined)
@@ -299,7 +299,7 @@ fn limits() -> Limits {
 }
 
 /// Who we are; servers of deflate-stream may want to know whom they trust with it.
-const USER_AGENT: &[(&str, &str)] = &[("User-Agent", concat!("tidecast-bench/", env!("CARGO_PKG_VERSION")))];
+const USER_AGENT: (&str, &str) = ("User-Agent", concat!("tidecast-bench/", env!("CARGO_PKG_VERSION")));
 
 /// What a connection asks for.
 #[derive(Debug)]
@@ -309,6 +309,8 @@ pub(crate) struct Target {
     protocols: &'static [&'static str],
     /// What is offered, and has to be accepted.
     extensions: &'static [Offer],
+    /// The value of the Authorization header, if there is one.
+    authorization: Option<String>,
     /// A message is one packet.
     is_single: bool,
 }
@@ -327,11 +329,18 @@ impl Target {
                     plan.compression.offers()
                 }
             },
+            authorization: plan.token.as_ref().map(|token| format!("Bearer {}", token.0)),
             is_single: matches!(plan.protocol.framing(), Framing::Single),
         }
     }
 
-    fn handshake(&self, key: [u8; 16]) -> ClientHandshake<'_> {
+    /// Header fields of the request, besides those of the handshake.
+    fn headers(&self) -> Vec<(&str, &str)> {
+        let authorization = self.authorization.as_deref().map(|value| ("Authorization", value));
+        [USER_AGENT].into_iter().chain(authorization).collect()
+    }
+
+    fn handshake<'a>(&'a self, key: [u8; 16], headers: &'a [(&'a str, &'a str)]) -> ClientHandshake<'a> {
         ClientHandshake {
             url: &self.url,
             version: self.version,
@@ -339,7 +348,7 @@ impl Target {
             protocols: self.protocols,
             extensions: self.extensions,
             origin: None,
-            headers: USER_AGENT,
+            headers,
         }
     }
 }

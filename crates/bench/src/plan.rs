@@ -1,5 +1,6 @@
 //! What to run: as asked for, then checked.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -39,6 +40,8 @@ pub struct Plan {
     pub url: String,
     /// How TLS is spoken, if it is.
     pub tls: Tls,
+    /// What the broker knows us by, if it wants to.
+    pub token: Option<Token>,
     /// The request path: with `%s` where the topic goes, if the URL names it. The paths that are usual for the protocol if
     /// not given.
     pub path: Option<String>,
@@ -74,6 +77,16 @@ pub struct Plan {
     pub open_timeout: Duration,
 }
 
+/// A token, sent with every handshake (`Authorization: Bearer`) and never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(pub String);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
 impl Default for Plan {
     fn default() -> Plan {
         Plan {
@@ -83,6 +96,7 @@ impl Default for Plan {
             },
             url: "ws://127.0.0.1:8080".to_owned(),
             tls: Tls::default(),
+            token: None,
             path: None,
             topic: "bench".to_owned(),
             protocol: Protocol::Raw,

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use clap::Args;
 use tidecast_bench::{
-    Beside, Compression, Extent, Gate, Load, Plan, Protocol, Scenario, SlowPolicy, Tls, TlsVersion, Trust, Version,
+    Beside, Compression, Extent, Gate, Load, Plan, Protocol, Scenario, SlowPolicy, Tls, TlsVersion, Token, Trust,
+    Version,
 };
 use tidecast_server::config::{parse_bytes, parse_time};
 
 use super::ShowProgress;
+use crate::broker::TokenFile;
 
 /// What is the same for all scenarios.
 #[derive(Debug, Args)]
@@ -36,6 +38,8 @@ pub(super) struct Common {
     /// Resume TLS sessions of earlier connections, instead of a full handshake for each
     #[arg(long)]
     tls_resume: bool,
+    #[command(flatten)]
+    token: TokenFile,
     /// The request path, with %s where the topic goes if the URL names it; the usual one of the protocol if not given
     #[arg(long, value_name = "PATH")]
     path: Option<String>,
@@ -288,8 +292,10 @@ pub(super) struct RunArgs {
 type Planned<'a> = Result<(Plan, &'a Output), String>;
 
 impl Common {
-    fn plan(&self, scenario: Scenario, protocol: Protocol) -> Plan {
-        Plan {
+    fn plan(&self, scenario: Scenario, protocol: Protocol) -> Result<Plan, String> {
+        let token = self.token.read().map_err(|failure| failure.error.to_string())?;
+        Ok(Plan {
+            token: token.map(Token),
             scenario,
             url: self.url.clone(),
             tls: Tls {
@@ -312,7 +318,7 @@ impl Common {
             cores: self.core.clone(),
             server_pids: self.server_pid.clone(),
             ..Plan::default()
-        }
+        })
     }
 }
 
@@ -336,7 +342,7 @@ impl Timing {
 impl Sending {
     /// The plan of a scenario, with what protocol and window are if none is given.
     fn plan(&self, scenario: Scenario, protocol: Protocol, window: u32) -> Planned<'_> {
-        let mut plan = self.common.plan(scenario, protocol);
+        let mut plan = self.common.plan(scenario, protocol)?;
         plan.size = self.payload.size;
         self.timing.apply(window, &mut plan)?;
         Ok((plan, &self.common.output))
@@ -430,7 +436,7 @@ impl ChurnArgs {
 
 impl ConnectArgs {
     pub(super) fn plan(&self) -> Planned<'_> {
-        let mut plan = self.common.plan(Scenario::Connect, Protocol::Raw);
+        let mut plan = self.common.plan(Scenario::Connect, Protocol::Raw)?;
         self.timing.apply(64, &mut plan)?;
         Ok((plan, &self.common.output))
     }
@@ -442,7 +448,7 @@ impl IdleArgs {
             connections: self.connections,
             subscriptions: self.subscriptions,
         };
-        let mut plan = self.common.plan(scenario, Protocol::Raw);
+        let mut plan = self.common.plan(scenario, Protocol::Raw)?;
         plan.extent = Extent::Time {
             warmup: Duration::ZERO,
             measured: self.duration,

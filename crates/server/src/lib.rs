@@ -13,6 +13,8 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+#[doc(hidden)]
+pub mod fuzzing;
 mod memory;
 mod run;
 mod tls;

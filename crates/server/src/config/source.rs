@@ -18,6 +18,8 @@ use super::settings::{Config, LISTS, SECTIONS, Section};
 const PREFIX: &str = "TIDECAST_";
 /// The variable that names the file.
 pub const FILE_VARIABLE: &str = "TIDECAST_CONFIG";
+/// Variables by which our clients know their broker.
+const CLIENT_VARIABLES: [&str; 3] = ["TIDECAST_URL", "TIDECAST_TLS_CA", "TIDECAST_TOKEN"];
 /// The largest file that is read, in bytes: nobody writes more settings than that.
 const MOST_FILE: u64 = 4 << 20;
 
@@ -77,14 +79,7 @@ impl Sources {
         let mut loaded = Loaded::default();
         let mut problems = Vec::new();
         if let Some(path) = &self.file {
-            let text = read_file(path)?;
-            File {
-                path,
-                text: &text,
-                loaded: &mut loaded,
-                problems: &mut problems,
-            }
-            .read();
+            loaded.read_file(path, &read_file(path)?, &mut problems);
         }
         self.read_environment(&mut loaded, &mut problems);
         self.read_flags(&mut loaded, &mut problems);
@@ -100,7 +95,7 @@ impl Sources {
             let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else {
                 continue;
             };
-            if name == FILE_VARIABLE {
+            if name == FILE_VARIABLE || CLIENT_VARIABLES.contains(&name) {
                 continue;
             }
             let place = Some(Place::Variable(name.to_owned()));
@@ -147,6 +142,31 @@ impl Sources {
 }
 
 impl Loaded {
+    /// Reads the text of a file, which is called `path` in errors.
+    ///
+    /// # Errors
+    /// As for [`Sources::load`].
+    pub fn parse(path: &Path, text: &str) -> Result<Loaded, ConfigError> {
+        let (mut loaded, mut problems) = (Loaded::default(), Vec::new());
+        loaded.read_file(path, text, &mut problems);
+        if problems.is_empty() {
+            Ok(loaded)
+        } else {
+            Err(ConfigError(problems))
+        }
+    }
+
+    fn read_file(&mut self, path: &Path, text: &str, problems: &mut Vec<Problem>) {
+        let loaded = self;
+        File {
+            path,
+            text,
+            loaded,
+            problems,
+        }
+        .read();
+    }
+
     /// Remembers where a setting was read, or what was wrong with it.
     fn note(
         &mut self,

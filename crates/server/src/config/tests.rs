@@ -350,6 +350,22 @@ fn a_reload_keeps_what_cannot_change_and_names_it() {
 proptest! {
     #[test]
     fn no_file_makes_the_reader_panic(text in "([a-z_]{1,12}|\\[\\[?[a-z]{1,10}\\]\\]?|[ =\"\\n,.0-9{}\\[\\]#é]){0,60}") {
-        let _ = load(&text);
+        crate::fuzzing::config(text.as_bytes());
+    }
+
+    #[test]
+    fn what_is_read_is_written_so_that_it_is_read_again(
+        message in 1usize..1 << 28,
+        pending in 1usize..1 << 30,
+        seconds in 0u64..100_000,
+        topic in "[a-z/\"\\\\é]{1,20}",
+        switch in any::<bool>(),
+    ) {
+        let topic = super::kind::quoted(&topic);
+        let text = format!(
+            "[limits]\nmax_message = {message}\nmax_pending = {pending}\n[timeouts]\nidle_timeout = {seconds}\n[server]\n\
+             pin = {switch}\n[[topics]]\npattern = {topic}\ncompress = {switch}\n"
+        );
+        crate::fuzzing::config(text.as_bytes());
     }
 }
