@@ -300,6 +300,32 @@ fn tokens_and_rules_are_taken_over_while_clients_stay() {
 }
 
 #[test]
+fn topics_for_anyone_are_open_to_those_without_credentials_and_to_no_others() {
+    let directory = Directory::new("anyone");
+    let broker = broker(
+        &directory,
+        "auth_timeout = 1\n[[topics]]\npattern = \"public/#\"\nsubscribe = \"anyone\"\n",
+    );
+    let mut json = json_client(&broker);
+    assert_eq!(ask(&mut json, r##"["sub","public/#",{"ref":1}]"##), r#"["ok",1,{}]"#);
+    assert!(ask(&mut json, r#"["pub","public/1",1]"#).contains("unauthorized"));
+    let mut raw = client(&broker.ws("/t/public%2F1"));
+    assert!(Client::connect(&broker.ws("/t/private"), &Options::default()).is_err());
+    let editor = token(
+        &directory,
+        &["--sub", "editor", "--publish", "public/#", "--expires-in", "3s"],
+    );
+    let mut editor = json_with(&broker, &editor);
+    assert!(ask(&mut editor, r#"["pub","public/1",1,{"ref":2}]"#).contains("ok"));
+    // It stays when whoever had to show something has gone.
+    assert_eq!(closed(&mut editor), 4103);
+    for subscriber in [&mut json, &mut raw] {
+        assert!(text(subscriber).contains('1'));
+    }
+    assert_eq!(ask(&mut json, r#"["ping"]"#), r#"["pong"]"#);
+}
+
+#[test]
 fn a_rule_says_how_slow_subscribers_of_its_topics_are_treated() {
     let directory = Directory::new("slow");
     let file = directory.file(

@@ -64,6 +64,29 @@ fn the_example_that_is_deployed_is_the_one_that_is_printed_and_it_is_good() {
 }
 
 #[test]
+fn the_configuration_that_the_readme_gives_to_operators_is_good() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let block = readme
+        .split("```toml\n")
+        .nth(1)
+        .expect("there is one")
+        .split("```")
+        .next()
+        .unwrap();
+    let lines = block.lines().filter(|line| !line.trim().is_empty()).count();
+    assert!(lines <= 15, "{lines} lines");
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("readme");
+    let folder = folder.to_str().unwrap();
+    let output = run(tidecast(&["dev-cert", "--force", "--out", folder]), None);
+    assert!(output.status.success(), "{}", said(&output));
+    let key = rcgen::KeyPair::generate().unwrap();
+    fs::write(format!("{folder}/issuer.pem"), key.public_key_pem()).unwrap();
+    let file = File::new("readme", &block.replace("/etc/tidecast", folder));
+    let output = run(tidecast(&["config", "check", file.path()]), None);
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+#[test]
 fn a_bad_file_is_refused_at_the_start_with_every_place_that_is_wrong() {
     let file = File::new("bad", "[limits]\nmax_mesage = 1\nmax_topic = 0\n");
     for mut command in [

@@ -310,7 +310,14 @@ fn whose_certificate_it_is_says_what_a_client_may_do() {
         "tidecast.toml",
         "[[clients]]\nname = \"sensor-*\"\npublish = [\"readings/{sub}\"]\nsubscribe = [\"orders/{sub}/#\"]\n",
     );
-    let arguments = ["--config", &config, "--tls-client-ca", &authority, "--tls-client-auth", "optional"];
+    let arguments = [
+        "--config",
+        &config,
+        "--tls-client-ca",
+        &authority,
+        "--tls-client-auth",
+        "optional",
+    ];
     let tls = TlsBroker::with(papers, &arguments);
     let own = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()

@@ -82,6 +82,13 @@ impl Rules {
         &self.0
     }
 
+    /// Whether there is anything that clients may do without credentials.
+    #[must_use]
+    pub fn permit_anyone(&self) -> bool {
+        let is_open = |rule: &Rule| [rule.publish, rule.subscribe].contains(&Access::Anyone);
+        self.0.iter().any(is_open)
+    }
+
     /// The number of the rule for `topic`.
     pub(crate) fn of_topic(&self, topic: Topic<'_>) -> Option<u8> {
         let number = self.0.iter().position(|rule| rule.pattern.matches(topic))?;

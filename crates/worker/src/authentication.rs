@@ -74,7 +74,7 @@ impl Authentication {
     }
 
     /// What a visitor may do on a connection with many topics. One that came without credentials, where they are needed,
-    /// may do nothing but send them, and not for long.
+    /// may do nothing but send them, and not for long; unless there are topics that are for anyone.
     pub(crate) fn admit(
         &self,
         request: &Request<'_>,
@@ -84,7 +84,7 @@ impl Authentication {
         Ok(self.judge(request, upgrade, visitor)?.unwrap_or_else(|| {
             Arc::new(Grant {
                 // The present second has begun already.
-                expires: Some(visitor.now.plus(self.auth_timeout.as_secs() + 1)),
+                expires: (!self.rules.permit_anyone()).then(|| visitor.now.plus(self.auth_timeout.as_secs() + 1)),
                 ..Grant::nothing()
             })
         }))
