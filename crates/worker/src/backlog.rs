@@ -245,6 +245,12 @@ impl Backlog {
         *self = Backlog::default();
     }
 
+    /// Bytes that lie in the sealed segment `victim`.
+    pub(crate) fn bytes_in(&self, victim: SegmentId) -> usize {
+        let there = self.entries.iter().filter(|entry| entry.range.is_in(victim));
+        there.map(|entry| entry.range.len()).sum()
+    }
+
     /// Copies out what lies in the sealed segment `victim`.
     pub(crate) fn detach(&mut self, victim: SegmentId, outbox: &mut Outbox) {
         let is_there = |entry: &&Waiting| entry.range.is_in(victim);

@@ -49,6 +49,7 @@ pub(crate) struct Share {
     budget: Arc<Budget>,
     mine: usize,
     excess: usize,
+    room: usize,
     is_short: bool,
 }
 
@@ -58,6 +59,7 @@ impl Share {
             budget,
             mine: 0,
             excess: 0,
+            room: usize::MAX,
             is_short: false,
         }
     }
@@ -76,7 +78,9 @@ impl Share {
         };
         let limit = limit.load(Ordering::Relaxed);
         self.is_short = held > limit;
-        self.excess = match held.saturating_sub(limit - limit / 8) {
+        let for_queues = limit - limit / 8;
+        self.room = for_queues.saturating_sub(held);
+        self.excess = match held.saturating_sub(for_queues) {
             0 => 0,
             // Each worker gives up as much of what is too much as it has of all.
             excess => (excess as u128 * mine as u128 / held as u128) as usize + 1,
@@ -91,6 +95,11 @@ impl Share {
     /// Whether anything is refused.
     pub(crate) fn is_pressed(&self) -> bool {
         self.is_short || self.excess > 0
+    }
+
+    /// Octets that may wait for those who do not read besides what does.
+    pub(crate) fn room(&self) -> usize {
+        self.room
     }
 
     /// Octets that this worker has to give up of what waits for those who do not read; none as long as more may wait.

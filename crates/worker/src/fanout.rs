@@ -12,7 +12,7 @@ use crate::backlog::{self, Backlog, Bounds, Lag};
 use crate::gather::Volume;
 use crate::mesh::Mesh;
 use crate::meter::{MessageRates, Meter};
-use crate::outbox::{Outbox, Queue, Range};
+use crate::outbox::{Outbox, Queue, Range, SegmentId};
 use crate::rendition::{Form, RENDITIONS};
 
 /// Logs of the outbox: one per rendition, then what is for one connection, then what was gathered from several logs.
@@ -102,6 +102,11 @@ impl Lane {
     /// Bytes that wait and cannot be dropped any more.
     fn queued(&self) -> usize {
         self.ciphertext as usize + self.queue.len()
+    }
+
+    /// Bytes that wait in the segment `victim`.
+    fn bytes_in(&self, victim: SegmentId) -> usize {
+        self.queue.bytes_in(victim) + self.backlog.as_deref().map_or(0, |backlog| backlog.bytes_in(victim))
     }
 
     fn clear(&mut self, outbox: &mut Outbox) {
@@ -537,12 +542,18 @@ impl Fanout {
             let lane = &mut self.lanes[slot as usize];
             // Not noted any more: the connection that was noted is gone, and this is another one.
             if lane.overflowing && !lane.sealed {
-                lane.queue.cut(&mut self.outbox);
-                lane.clear_backlog(&mut self.outbox);
+                self.cut(slot);
                 return Some((slot, behind));
             }
         }
         None
+    }
+
+    /// Drops what `slot` has not begun to be sent.
+    fn cut(&mut self, slot: u32) {
+        let lane = &mut self.lanes[slot as usize];
+        lane.queue.cut(&mut self.outbox);
+        lane.clear_backlog(&mut self.outbox);
     }
 
     /// Begins a flush: what is to be sent, one piece per connection.
@@ -663,19 +674,30 @@ impl Fanout {
     }
 
     /// Gives memory back: segments that nobody refers to, and, when logs hold more than `limit` bytes, old segments
-    /// from which connections that are behind are copied out.
-    pub(crate) fn reclaim(&mut self, limit: usize) {
+    /// from which connections that are behind are copied out. The copies may take `room` bytes: a connection for which none is
+    /// left is cut.
+    pub(crate) fn reclaim(&mut self, limit: usize, mut room: usize) {
         self.outbox.reclaim();
         while self.outbox.log_bytes() > limit {
             let Some(oldest) = self.outbox.oldest_sealed() else {
                 return;
             };
-            for lane in &mut self.lanes {
-                if !lane.is_empty() {
-                    lane.queue.detach(oldest, &mut self.outbox);
-                    if let Some(backlog) = &mut lane.backlog {
-                        backlog.detach(oldest, &mut self.outbox);
-                    }
+            for slot in 0..self.lanes.len() as u32 {
+                let lane = &mut self.lanes[slot as usize];
+                if lane.is_empty() {
+                    continue;
+                }
+                let needed = lane.bytes_in(oldest);
+                if needed > room {
+                    self.overflow(slot, Behind::NoMemory);
+                    self.cut(slot);
+                } else {
+                    room -= needed;
+                }
+                let lane = &mut self.lanes[slot as usize];
+                lane.queue.detach(oldest, &mut self.outbox);
+                if let Some(backlog) = &mut lane.backlog {
+                    backlog.detach(oldest, &mut self.outbox);
                 }
             }
             self.outbox.reclaim();
@@ -829,90 +851,5 @@ fn join(frame: &mut Vec<u8>, header: &[u8], payload: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use tidecast_broker::auth::Settings;
-
-    use super::*;
-    use crate::mesh::MailboxLimits;
-
-    fn fanout() -> Fanout {
-        let limits = MailboxLimits { messages: 1, bytes: 1 };
-        let bounds = Bounds {
-            bytes: 1024,
-            messages: 100,
-        };
-        let authenticator = Authenticator::new(&Settings::default()).unwrap();
-        Fanout::new(
-            0,
-            Arc::new(Mesh::new(1, limits)),
-            vec![bounds],
-            Arc::new(authenticator),
-            Deflater::default(),
-        )
-    }
-
-    /// One flush in which every send goes out whole: what was sent from which slot.
-    fn flush(fanout: &mut Fanout) -> Vec<(u32, Vec<u8>)> {
-        fanout.begin_flush();
-        let sent = fanout
-            .sending()
-            .iter()
-            .map(|slot| (*slot, fanout.piece(*slot).to_vec()));
-        let sent = sent.filter(|(_, bytes)| !bytes.is_empty()).collect();
-        fanout.end_flush(|_, _, _| {});
-        fanout.reclaim(usize::MAX);
-        sent
-    }
-
-    #[test]
-    fn what_follows_a_response_that_goes_alone_waits_to_be_let_out() {
-        let mut fanout = fanout();
-        fanout.open(0, false);
-        fanout.send_response(0, b"101", true);
-        fanout.send_frames(0, b"\x81\x01a");
-        assert_eq!(flush(&mut fanout), [(0, b"101".to_vec())]);
-        assert_eq!(flush(&mut fanout), []);
-        fanout.unblock(0);
-        assert_eq!(flush(&mut fanout), [(0, b"\x81\x01a".to_vec())]);
-    }
-
-    #[test]
-    fn nothing_is_produced_before_what_was_is_sent_unless_that_takes_too_long() {
-        let mut fanout = fanout();
-        let frame = [&[0x82, 126, 0x01, 0x00][..], &[7; 256]].concat();
-        (0..2).for_each(|slot| fanout.open(slot, false));
-        assert!(fanout.has_room(Millis(0)));
-        // Taking turns in one log, no two of a queue's ranges touch; large ones are not gathered either.
-        let large = [&[0x82, 126, 0x80, 0x00][..], &[7; 0x8000]].concat();
-        for _ in 0..4 {
-            (0..2).for_each(|slot| fanout.send_frames(slot, &large));
-        }
-        for pieces_left in (0..4).rev() {
-            assert_eq!(flush(&mut fanout).len(), 2);
-            assert_eq!(fanout.has_room(Millis(1)), pieces_left == 0);
-        }
-        // Within the limit of what may wait for a socket, patience ends.
-        for _ in 0..3 {
-            (0..2).for_each(|slot| fanout.send_frames(slot, &frame));
-        }
-        assert!(!fanout.has_room(CATCH_UP));
-        assert!(fanout.has_room(CATCH_UP + Millis(1)));
-        // Beyond it, it does not.
-        (0..2).for_each(|slot| fanout.send_frames(slot, &large));
-        assert!(!fanout.has_room(CATCH_UP + CATCH_UP + CATCH_UP));
-    }
-
-    #[test]
-    fn a_connection_that_closes_before_its_response_goes_out_alone_is_sent_nothing() {
-        let mut fanout = fanout();
-        fanout.open(0, false);
-        fanout.send_response(0, b"101", true);
-        fanout.close(0);
-        assert_eq!(flush(&mut fanout), []);
-        // Neither does the next connection of that slot inherit the pause.
-        fanout.open(0, false);
-        fanout.send_response(0, b"101", false);
-        fanout.send_frames(0, b"\x81\x01a");
-        assert_eq!(flush(&mut fanout), [(0, b"101\x81\x01a".to_vec())]);
-    }
-}
+#[path = "fanout_tests.rs"]
+mod tests;

@@ -9,6 +9,27 @@
 //! A [`Worker`] owns its connections from accept to close. Workers share the router (inside
 //! [`Shared`](tidecast_broker::Shared)) and meet only in the [`Mesh`], by bounded lock-free mailboxes.
 //!
+//! # What clients can make it hold
+//!
+//! Everything that grows with what clients do, and what bounds it:
+//!
+//! | | bounded by |
+//! |---|---|
+//! | connections: slot, lane, session | `max_connections`, of all and of one worker |
+//! | request heads and PROXY headers that are incomplete | `max_head` and 4 KiB each, `handshake_timeout`; [`Budget`] in all |
+//! | messages that are incomplete, inflated as far as they came | `max_message` each; [`Budget`] in all |
+//! | what a deflated stream was inflated to and not read | 16 KiB each; [`Budget`] in all |
+//! | inflaters | `inflate_memory` of each worker |
+//! | a publisher that waits for other workers: its last message, and what it had sent before it was stopped | `max_message` and the receive buffers; counts in [`Budget`] |
+//! | queues and backlogs: bytes, and lists of them | `max_pending`, `max_pending_messages` each; [`Budget`] in all |
+//! | mailboxes | [`MailboxLimits`] of each worker |
+//! | subscriptions: lists, the router | `max_subscriptions` each, `max_all_subscriptions` in all |
+//! | answers of the router that are kept | 65,536 topics and a million lists of each worker |
+//! | who has how many connections | 32 bytes for each connection there may be, 16 MiB at most |
+//!
+//! A budget is looked at when something has grown, so it can be overdrawn by what one read or one turn brings: a message for each
+//! worker, and a megabyte of logs. What does not depend on clients comes on top: receive buffers, and the end of each log.
+//!
 //! What it is not: it knows nothing of configuration files, signals or metrics formats; the server crate does.
 //!
 //! Start reading at [`Worker::run`].

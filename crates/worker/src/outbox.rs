@@ -501,6 +501,16 @@ impl Queue {
         self.bytes = keep;
     }
 
+    /// Bytes that lie in the sealed segment `victim`.
+    pub(crate) fn bytes_in(&self, victim: SegmentId) -> usize {
+        let rest = self.rest.iter().flat_map(|rest| rest.iter());
+        let ranges = std::iter::once(&self.first).chain(rest);
+        ranges
+            .filter(|range| range.is_in(victim))
+            .map(|range| range.len())
+            .sum()
+    }
+
     /// Copies out what lies in the sealed segment `victim`, so that this connection no longer pins it.
     pub(crate) fn detach(&mut self, victim: SegmentId, outbox: &mut Outbox) {
         if self.first.is_empty() {

@@ -7,6 +7,18 @@ const TICK: u64 = 50;
 /// Ticks of one turn of the wheel, 51 seconds; a later deadline is put in again when it comes by.
 const TICKS: usize = 1024;
 
+/// Multiplied with numbers that follow each other, it gives others that do not: 2^32 by the golden ratio.
+const GOLDEN: u32 = 0x9e37_79b9;
+
+/// An interval that is up to a quarter shorter, by the slot: connections that came together are not to be pinged together.
+pub(crate) fn spread(interval: Millis, slot: u32) -> Millis {
+    if interval == Millis::NEVER {
+        return interval;
+    }
+    let share = u64::from(slot.wrapping_mul(GOLDEN) >> 16);
+    Millis(interval.0 - interval.0.saturating_mul(share) / (4 << 16))
+}
+
 /// A place in the wheel, kept by the connection: an entry that is not where the connection says is out of date. It is a tick in
 /// 32 bits, which come again after seven years.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +104,21 @@ mod tests {
         let mut expired = Vec::new();
         timers.advance(Millis(now), &mut expired);
         expired.into_iter().map(|(slot, _)| slot).collect()
+    }
+
+    #[test]
+    fn thirty_thousand_that_came_together_are_pinged_one_after_the_other() {
+        let interval = Millis::from_secs(24);
+        let mut ticks = std::collections::HashMap::new();
+        for slot in 0..30_000 {
+            let Millis(after) = spread(interval, slot);
+            assert!((18_000..=24_000).contains(&after), "{after}");
+            *ticks.entry(after / TICK).or_insert(0) += 1;
+        }
+        // 120 ticks of 250 each.
+        let most = ticks.values().max().unwrap();
+        assert!(*most <= 300, "{most} in one tick");
+        assert_eq!(spread(Millis::NEVER, 7), Millis::NEVER);
     }
 
     #[test]

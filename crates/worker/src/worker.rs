@@ -322,7 +322,8 @@ impl Worker {
             }
         });
         self.counters.bytes_out.add(bytes);
-        self.fanout.reclaim(LOG_SLACK + 2 * self.config.max_pending);
+        self.fanout
+            .reclaim(LOG_SLACK + 2 * self.config.max_pending, self.memory.room());
         self.settle_memory();
         for (slot, outcome) in notable.drain(..) {
             match outcome {

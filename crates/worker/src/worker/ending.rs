@@ -11,12 +11,10 @@ use super::{Accepting, Worker};
 use crate::authentication::unix_now;
 use crate::connection::{Phase, Slot};
 use crate::fanout::Behind;
-use crate::timers::Due;
+use crate::timers::{Due, spread};
 
 /// How long a client is told to stay away when the broker stops, from and to: spread, so that not all return at once.
 const RETRY_MS: std::ops::Range<u64> = 1_000..6_000;
-/// Multiplied with numbers that follow each other, it gives others that do not: 2^32 by the golden ratio.
-const GOLDEN: u32 = 0x9e37_79b9;
 /// The close code and words for a connection that may not be older.
 const TOO_OLD: (u16, &str) = (1001, "connect again: this connection is as old as it may be");
 /// The close code and words of a stop.
@@ -220,16 +218,11 @@ impl Worker {
         }
     }
 
-    /// When the connection in `slot` is pinged: after up to a quarter less silence than is set, each after another time, for
-    /// those that came together are not to be pinged together.
+    /// The pings and the patience of the connection in `slot`.
     fn timing(&self, slot: u32) -> Timing {
         let timing = self.config.timing;
-        let share = u64::from(slot.wrapping_mul(GOLDEN) >> 24);
         Timing {
-            ping_interval: match timing.ping_interval {
-                Millis::NEVER => Millis::NEVER,
-                Millis(interval) => Millis(interval - interval.saturating_mul(share) / 1024),
-            },
+            ping_interval: spread(timing.ping_interval, slot),
             ..timing
         }
     }
