@@ -313,6 +313,71 @@ fn a_client_that_says_too_much_is_refused_then_closed_and_one_that_pauses_is_hea
 }
 
 #[test]
+fn an_identity_is_limited_wherever_it_connects_from() {
+    // The hashes are those of `alice-token` and `bob-token`.
+    let settings = Settings::new(
+        "identity",
+        r##"
+        [limits]
+        max_connections_per_identity = 2
+        identity_message_rate = 20
+        [[tokens]]
+        hash = "sha256:9c220f200955d76c0a38d308225e0ef10c5f971acaf2f8d1d8f732affa5bd1dc"
+        identity = "alice"
+        publish = ["#"]
+        subscribe = ["#"]
+        [[tokens]]
+        hash = "sha256:97dd3707015dcf069cf73022ed7173b1165db6eff24b441cb57fd069a8c4e525"
+        identity = "bob"
+        publish = ["#"]
+        subscribe = ["#"]
+        "##,
+    );
+    let broker = Broker::start(&["--config", settings.0.to_str().unwrap()]);
+    let connect = |source: &str, token: &str| {
+        let header = format!("Authorization: Bearer {token}\r\n");
+        ask_head(connect_from(source, broker.address), "/ws", &header).expect("it is answered")
+    };
+    let open = |source: &str, token: &str| {
+        let (mut peer, head) = connect(source, token);
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        let (_, hello) = peer.frame();
+        assert!(hello.starts_with(b"[\"hello\""));
+        peer
+    };
+    let mut alice = [open("127.0.0.2", "alice-token"), open("127.0.0.3", "alice-token")];
+    let (_, head) = connect("127.0.0.4", "alice-token");
+    assert!(head.starts_with("HTTP/1.1 429 "), "{head}");
+    let mut bob = open("127.0.0.4", "bob-token");
+
+    // What one says leaves less for the other.
+    let ping = masked(0x81, br#"["ping"]"#);
+    let mut pongs = 0;
+    for peer in &mut alice {
+        peer.say(&ping.repeat(20));
+        for _ in 0..20 {
+            pongs += usize::from(peer.frame().1 == br#"["pong"]"#);
+        }
+    }
+    assert!((20..40).contains(&pongs), "{pongs} of a burst of 20");
+    bob.say(&ping);
+    assert_eq!(bob.frame().1, br#"["pong"]"#);
+
+    // Nor can a connection become one of somebody who has enough of them; whose own it is may have a new token.
+    bob.say(&masked(0x81, br#"["auth","alice-token",{"ref":1}]"#));
+    let refused = String::from_utf8(bob.frame().1).unwrap();
+    assert!(refused.contains("as many connections"), "{refused}");
+    bob.say(&masked(0x81, br#"["auth","bob-token",{"ref":2}]"#));
+    assert_eq!(bob.frame().1, br#"["ok",2,{}]"#);
+    drop(alice);
+    eventually("there is room", || {
+        bob.say(&masked(0x81, br#"["auth","alice-token",{"ref":3}]"#));
+        (bob.frame().1 == br#"["ok",3,{}]"#).then_some(())
+    });
+    assert_eq!(broker.stop().get("refused_identity"), 1);
+}
+
+#[test]
 fn octets_are_limited_as_messages_are() {
     let broker = Broker::start(&["--byte-rate", "100K", "--workers", "1"]);
     let mut client = json_client(&broker);

@@ -29,7 +29,7 @@ step lints cargo clippy --locked --workspace --all-targets -- -D warnings
 step tests cargo test --locked --workspace
 step 'tests of the asynchronous client' cargo test --locked -p tidecast-client --features tokio
 step 'loom, router' "${LOOM[@]}" -p tidecast-router --test loom --test hub_loom
-step 'loom, worker' "${LOOM[@]}" -p tidecast-worker --lib -- sleep:: census::
+step 'loom, worker' "${LOOM[@]}" -p tidecast-worker --lib -- sleep:: tally::
 step 'fuzz targets, a few inputs' tests/fuzz/run.sh --smoke
 step 'benchmarks, once each' cargo test --locked --bench unmask --bench decode --bench inflate --bench handshake --bench hub -- --test
 step 'the ceiling, briefly' cargo test --locked --bench ceiling -- --subscribers 10 --window 4 --seconds 0.2

@@ -19,10 +19,11 @@ use ipnet::IpNet;
 use tidecast_websocket::Millis;
 use tidecast_websocket::http::Response;
 
-use crate::census::{Census, Place, Refused};
+use crate::census::Census;
 use crate::counters::Counters;
 use crate::forwarded::{ForwardedHeader, is_among};
 use crate::rate::Rate;
+use crate::tally::{Place, Refused};
 
 /// Who may connect.
 #[derive(Clone, Debug)]
@@ -79,6 +80,8 @@ pub(crate) enum Cause {
     Proxy,
     /// There is no memory for it.
     Memory,
+    /// Its identity has as many as it may have.
+    Identity,
 }
 
 impl Cause {
@@ -90,6 +93,7 @@ impl Cause {
             Cause::Rate(_) => &counters.refused_rate,
             Cause::Proxy => &counters.refused_proxy,
             Cause::Memory => &counters.refused_memory,
+            Cause::Identity => &counters.refused_identity,
         };
         counter.add(1);
     }
@@ -106,6 +110,7 @@ impl Cause {
             Cause::Rate(wait) => (429, wait, "Your address opens connections too fast."),
             Cause::Proxy => (403, retry, "This address is for proxies."),
             Cause::Memory => (503, retry, "The broker is short of memory."),
+            Cause::Identity => (429, retry, "You have as many connections as you may have: close some."),
         };
         Response::new(out, status)
             .header("Connection", "close")
@@ -130,6 +135,11 @@ impl Gate {
         }
     }
 
+    /// What all workers count in.
+    pub(crate) fn census(&self) -> &Arc<Census> {
+        &self.census
+    }
+
     /// A connection was accepted. It counts among all until [`Gate::close`].
     pub(crate) fn open(&self, admission: &Admission) -> Result<(), Cause> {
         let let_in = self.census.connect(admission.connections);
@@ -148,10 +158,10 @@ impl Gate {
         if !admission.is_limited(address) {
             return Ok(());
         }
-        let key = self.census.address(address, admission.ipv6_prefix);
+        let (most, rate) = (admission.per_address, admission.rate.as_ref());
         let place = self
             .census
-            .enter(key, admission.per_address, admission.rate.as_ref(), now)
+            .enter_address(address, admission.ipv6_prefix, most, rate, now)
             .map_err(|refused| match refused {
                 Refused::Count => Cause::Address,
                 Refused::Rate(wait) => Cause::Rate(wait),
@@ -169,7 +179,7 @@ impl Gate {
     pub(crate) fn close(&mut self, slot: u32) {
         self.census.disconnect();
         if let Some(place) = self.places.get_mut(slot as usize) {
-            self.census.leave(std::mem::replace(place, Place::NONE));
+            self.census.leave_address(std::mem::replace(place, Place::NONE));
         }
     }
 }

@@ -1,109 +1,34 @@
-//! Who has how many connections: one table for all workers, without locks.
-//!
-//! ```text
-//!   hash of a key ──▶ │ entry │ entry │ entry │ …        its window: the entry of a key is in here, or there is none
-//!                         │
-//!          ┌──────────────┴─────────────┬─────────────────────────────────┐
-//!          │ word:  tag 40 │ c │ count  │ paid off: rate of newcomers     │
-//!          └────────────────────────────┴─────────────────────────────────┘
-//! ```
-//!
-//! A word changes by compare-and-swap only, so that no count is lost. The entry of a key whose connections are all gone stays
-//! until it is needed for another one: it remembers how fast they came.
-//!
-//! # One entry for each key
-//! Two workers may meet a new key at one time and choose different entries. So an entry is *claimed* first (`c`, with a
-//! ticket in the place of the count) and counts only after its window was searched once more:
-//!
-//! ```text
-//!   free ──claim──▶ claimed ──nobody else has the tag──▶ 1 connection
-//!     ▲                │ an entry that counts has the tag: withdraw, and begin again
-//!     └────────────────┘ another claim has it: void that one, then go on
-//! ```
-//!
-//! Of two claims each is written before the other's window is searched, with a fence between, so at least one sees the other. One
-//! that was voided cannot go on, for its ticket is gone; and nobody waits for a claim whose worker was put to sleep by the
-//! system. That is modelled with loom below.
+//! Who has how many connections, by address and by identity: shared by all workers.
 
-use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
-use std::time::{Duration, Instant};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use tidecast_websocket::Millis;
 
-use crate::rate::{Rate, nanos};
-use crate::sync::{AtomicU64, fence};
+use crate::meter::MessageRates;
+use crate::rate::Rate;
+use crate::tally::{Place, Refused, Tally};
 
-/// Entries that are searched for a key. In a table that is half full, four keys of a million find no room in so many.
-#[cfg(not(loom))]
-const WINDOW: usize = 64;
-#[cfg(loom)]
-const WINDOW: usize = 2;
-/// The most entries of a table, of 16 bytes each.
-const MOST_ENTRIES: usize = 1 << 20;
-/// How often an entry is looked for, which another worker's claim may thwart each time.
-const ATTEMPTS: usize = 16;
-
-const TAG: u32 = 24;
-const CLAIMED: u64 = 1 << 23;
-const COUNT: u64 = CLAIMED - 1;
-/// The word of an entry that was in use and has no key any more. One that never was is 0; keys have other tags than these.
-const FREED: u64 = 1 << TAG;
-
-/// A key by its hash, which nobody outside can predict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Key(u64);
-
-/// The entry that a connection is counted in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place(u32);
-
-impl Place {
-    /// It is not counted.
-    pub(crate) const NONE: Place = Place(u32::MAX);
-}
-
-/// Why one more is not let in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
-    /// There are as many as may be.
-    Count,
-    /// They come too fast; the next may come after so long.
-    Rate(Duration),
-}
-
-struct Entry {
-    word: AtomicU64,
-    /// See [`Rate::next`].
-    paid_off: AtomicU64,
-}
-
-/// Counts connections, in all and by key. Workers share it.
-///
-/// Invariant: in the window of a key at most one entry has its tag and is not claimed.
+/// Counts connections: in all, by address, by identity. Workers share it.
 pub struct Census {
-    entries: Box<[Entry]>,
-    keys: RandomState,
-    tickets: AtomicU64,
     connections: AtomicU64,
+    addresses: Tally<1>,
+    /// Made when identities are limited for the first time.
+    identities: OnceLock<Tally<2>>,
+    room: usize,
     epoch: Instant,
 }
 
 impl Census {
-    /// Room to count `connections`, each with a key of its own.
+    /// Room to count `connections`, each of another address and identity.
     pub fn new(connections: usize) -> Census {
-        let entries = (2 * connections).clamp(WINDOW, MOST_ENTRIES).next_power_of_two();
         Census {
-            entries: (0..entries)
-                .map(|_| Entry {
-                    word: AtomicU64::new(0),
-                    paid_off: AtomicU64::new(0),
-                })
-                .collect(),
-            keys: RandomState::new(),
-            tickets: AtomicU64::new(0),
             connections: AtomicU64::new(0),
+            addresses: Tally::new(connections),
+            identities: OnceLock::new(),
+            room: connections,
             epoch: Instant::now(),
         }
     }
@@ -115,7 +40,7 @@ impl Census {
 
     /// Counts one more connection, unless there are `most` already.
     pub(crate) fn connect(&self, most: u32) -> bool {
-        let let_in = self.connections.fetch_add(1, Relaxed) < u64::from(most);
+        let let_in = self.connections.fetch_add(1, Ordering::Relaxed) < u64::from(most);
         if !let_in {
             self.disconnect();
         }
@@ -124,243 +49,101 @@ impl Census {
 
     /// A connection that was counted is gone.
     pub(crate) fn disconnect(&self) {
-        self.connections.fetch_sub(1, Relaxed);
+        self.connections.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// The key of an address: of IPv6 the first `prefix` bits, for that is what one customer has.
-    pub(crate) fn address(&self, address: IpAddr, prefix: u8) -> Key {
-        Key(match address.to_canonical() {
-            IpAddr::V4(address) => self.keys.hash_one(address.to_bits()),
-            IpAddr::V6(address) => {
-                let mask = u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0);
-                self.keys
-                    .hash_one(Ipv6Addr::from_bits(address.to_bits() & mask).to_bits())
-            }
-        })
-    }
-
-    /// Counts one more connection of `key`, of which there may be `most`, and new ones at `rate`; it counts until
-    /// [`Census::leave`]. When a window holds nothing but keys that are in use, one that is not is let in uncounted: those who are
-    /// many have an entry.
+    /// Counts one more connection from `address`, of which there may be `most`, and new ones at `rate`. Of an IPv6 address the
+    /// first `prefix` bits count: that is what one customer has.
     ///
     /// # Errors
     /// It is one too many, or too soon.
-    pub(crate) fn enter(&self, key: Key, most: u32, rate: Option<&Rate>, now: Millis) -> Result<Place, Refused> {
-        for _ in 0..ATTEMPTS {
-            let index = match self.find(key) {
-                Some(index) => match self.add(index, key, most) {
-                    Some(added) => added.map(|()| index)?,
-                    None => continue,
-                },
-                None => match self.vacant(key, now) {
-                    None => return Ok(Place::NONE),
-                    Some(_) if most == 0 => return Err(Refused::Count),
-                    Some((index, word)) if self.claim(index, word, key) => index,
-                    Some(_) => continue,
-                },
-            };
-            let place = Place(index as u32);
-            if let Some(rate) = rate
-                && let Err(wait) = self.spend(index, rate, now)
-            {
-                self.leave(place);
-                return Err(Refused::Rate(wait));
-            }
+    pub(crate) fn enter_address(
+        &self,
+        address: IpAddr,
+        prefix: u8,
+        most: u32,
+        rate: Option<&Rate>,
+        now: Millis,
+    ) -> Result<Place, Refused> {
+        let key = self.addresses.key(customer(address, prefix));
+        self.addresses.enter(key, most, rate, now)
+    }
+
+    /// A connection that was counted there is gone.
+    pub(crate) fn leave_address(&self, place: Place) {
+        self.addresses.leave(place);
+    }
+
+    /// Counts a connection that is counted in `place` as one of `identity` instead, of which there may be `most`.
+    ///
+    /// # Errors
+    /// It is one too many; it counts as before.
+    pub(crate) fn move_to_identity(
+        &self,
+        place: Place,
+        identity: &str,
+        most: u32,
+        now: Millis,
+    ) -> Result<Place, Refused> {
+        let identities = self.identities.get_or_init(|| Tally::new(self.room));
+        let key = identities.key(identity);
+        if identities.holds(place, key) {
             return Ok(place);
         }
-        Ok(Place::NONE)
+        let other = identities.enter(key, most, None, now)?;
+        identities.leave(place);
+        Ok(other)
     }
 
-    /// A connection that was counted is gone.
-    pub(crate) fn leave(&self, place: Place) {
-        if place != Place::NONE {
-            let before = self.entries[place.0 as usize].word.fetch_sub(1, AcqRel);
-            debug_assert!(
-                before & CLAIMED == 0 && before & COUNT > 0,
-                "it was counted: {before:x}"
-            );
+    /// A connection that was counted there is gone.
+    pub(crate) fn leave_identity(&self, place: Place) {
+        if let Some(identities) = self.identities.get() {
+            identities.leave(place);
         }
     }
 
-    /// Entries in the window of `key`, up to the first that was never used: behind that there is none of it.
-    fn window(&self, key: Key) -> impl Iterator<Item = (usize, u64)> {
-        let mask = self.entries.len() - 1;
-        (0..WINDOW)
-            .map(move |offset| (key.0 as usize).wrapping_add(offset) & mask)
-            .map(|index| (index, self.entries[index].word.load(Acquire)))
+    /// Whether the identity that is counted in `place` may say something of so many octets.
+    pub(crate) fn spend_identity(&self, place: Place, rates: &MessageRates, octets: u64, now: Millis) -> bool {
+        let Some(identities) = self.identities.get() else {
+            return true;
+        };
+        let units = [(rates.messages.as_ref(), 1), (rates.bytes.as_ref(), octets)];
+        identities.spend(place, units, now).is_ok()
     }
+}
 
-    fn find(&self, key: Key) -> Option<usize> {
-        self.window(key)
-            .take_while(|(_, word)| *word != 0)
-            .find(|(_, word)| word & !COUNT == key.tag())
-            .map(|(index, _)| index)
-    }
-
-    /// Counts one more in the entry `index`; `None` if that is not the key's any more.
-    fn add(&self, index: usize, key: Key, most: u32) -> Option<Result<(), Refused>> {
-        let entry = &self.entries[index].word;
-        let mut word = entry.load(Acquire);
-        loop {
-            if word & !COUNT != key.tag() {
-                return None;
-            }
-            if word & COUNT >= u64::from(most).min(COUNT) {
-                return Some(Err(Refused::Count));
-            }
-            match entry.compare_exchange_weak(word, word + 1, AcqRel, Acquire) {
-                Ok(_) => return Some(Ok(())),
-                Err(now) => word = now,
-            }
+/// What an address has in common with all of its customer.
+fn customer(address: IpAddr, prefix: u8) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0);
+            Ipv6Addr::from_bits(address.to_bits() & mask).into()
         }
-    }
-
-    /// The entry in the window of `key` to be claimed, with its word: the first that nobody needs, else the one that will be
-    /// recovered first.
-    fn vacant(&self, key: Key, now: Millis) -> Option<(usize, u64)> {
-        let mut first = None;
-        for (index, word) in self.window(key).filter(|(_, word)| word & (CLAIMED | COUNT) == 0) {
-            let paid_off = self.entries[index].paid_off.load(Relaxed);
-            if paid_off <= nanos(now) {
-                return Some((index, word));
-            }
-            if first.is_none_or(|(earliest, _)| paid_off < earliest) {
-                first = Some((paid_off, (index, word)));
-            }
-        }
-        first.map(|(_, vacant)| vacant)
-    }
-
-    /// Makes the entry `index`, whose word is `vacant`, one of `key` with one connection, unless somebody else was first.
-    fn claim(&self, index: usize, vacant: u64, key: Key) -> bool {
-        let entry = &self.entries[index];
-        let claim = key.tag() | CLAIMED | (self.tickets.fetch_add(1, Relaxed) & COUNT);
-        if entry.word.compare_exchange(vacant, claim, AcqRel, Relaxed).is_err() {
-            return false;
-        }
-        // Nobody who has the old key can be here: they have to be counted first.
-        entry.paid_off.store(0, Relaxed);
-        fence(SeqCst);
-        for (other, word) in self.window(key).take_while(|(_, word)| *word != 0) {
-            if other == index || word & !(CLAIMED | COUNT) != key.tag() {
-                continue;
-            }
-            let voided = word & CLAIMED != 0
-                && self.entries[other]
-                    .word
-                    .compare_exchange(word, FREED, AcqRel, Relaxed)
-                    .is_ok();
-            if !voided {
-                // It may be free already, voided by that other one.
-                let _ = entry.word.compare_exchange(claim, FREED, AcqRel, Relaxed);
-                return false;
-            }
-        }
-        entry
-            .word
-            .compare_exchange(claim, key.tag() | 1, AcqRel, Relaxed)
-            .is_ok()
-    }
-
-    fn spend(&self, index: usize, rate: &Rate, now: Millis) -> Result<(), Duration> {
-        let entry = &self.entries[index].paid_off;
-        let mut paid_off = entry.load(Relaxed);
-        loop {
-            let next = rate.next(paid_off, 1, now)?;
-            match entry.compare_exchange_weak(paid_off, next, Relaxed, Relaxed) {
-                Ok(_) => return Ok(()),
-                Err(now) => paid_off = now,
-            }
-        }
-    }
-
-    /// Connections that are counted.
-    #[cfg(test)]
-    fn total(&self) -> u64 {
-        let words = self.entries.iter().map(|entry| entry.word.load(Acquire));
-        words
-            .inspect(|word| assert_eq!(word & CLAIMED, 0))
-            .map(|word| word & COUNT)
-            .sum()
+        address => address,
     }
 }
 
 impl std::fmt::Debug for Census {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Census({} connections)", self.connections.load(Relaxed))
+        write!(f, "Census({} connections)", self.connections.load(Ordering::Relaxed))
     }
 }
 
-impl Key {
-    /// Its high bits, in their place in a word; the low ones say where its window begins.
-    fn tag(self) -> u64 {
-        // Not one of the two that mean no key.
-        (self.0 >> TAG).max(2) << TAG
-    }
-}
-
-#[cfg(all(test, not(loom)))]
-#[path = "census_tests.rs"]
-mod tests;
-
-#[cfg(all(test, loom))]
-mod model {
-    use loom::sync::Arc;
-    use loom::thread;
-
+#[cfg(test)]
+mod tests {
     use super::*;
 
-    /// Keys of one window, which is all of the table.
-    const KEYS: [Key; 2] = [Key(2 << TAG), Key(3 << TAG)];
-
-    fn check(model: impl Fn() + Sync + Send + 'static) {
-        let mut builder = loom::model::Builder::new();
-        builder.preemption_bound = Some(3);
-        builder.check(model);
-    }
-
-    fn enter(census: &Census, key: Key) -> Option<Place> {
-        census.enter(key, 1, None, Millis(0)).ok()
-    }
-
-    /// Two workers meet a new key at one time, in a window that has room for two: one of them is counted, the other refused.
     #[test]
-    fn a_new_key_is_counted_in_one_entry() {
-        check(|| {
-            let census = Arc::new(Census::new(1));
-            let other = {
-                let census = Arc::clone(&census);
-                thread::spawn(move || enter(&census, KEYS[0]))
-            };
-            let places = [enter(&census, KEYS[0]), other.join().unwrap()];
-            let counted: Vec<Place> = places.into_iter().flatten().collect();
-            assert!(counted.len() == 1 && counted[0] != Place::NONE, "{places:?}");
-            census.leave(counted[0]);
-            assert_eq!(census.total(), 0);
-        });
-    }
-
-    /// The same while a third makes the entry before theirs vacant, or takes it.
-    #[test]
-    fn a_key_has_one_entry_while_others_come_and_go() {
-        check(|| {
-            let census = Arc::new(Census::new(1));
-            let guest = enter(&census, KEYS[1]).expect("there is room");
-            let others: Vec<_> = (0..2)
-                .map(|i| {
-                    let census = Arc::clone(&census);
-                    thread::spawn(move || {
-                        if i == 0 {
-                            census.leave(guest);
-                        }
-                        enter(&census, KEYS[0])
-                    })
-                })
-                .collect();
-            let places: Vec<_> = others.into_iter().map(|other| other.join().unwrap()).collect();
-            let counted = places.iter().flatten().filter(|place| **place != Place::NONE);
-            assert_eq!(counted.count(), 1, "{places:?}");
-            assert_eq!(census.total(), 1);
-        });
+    fn addresses_are_told_apart_by_what_one_customer_has() {
+        let same = |one: &str, other: &str, prefix| {
+            customer(one.parse().unwrap(), prefix) == customer(other.parse().unwrap(), prefix)
+        };
+        assert!(same("2001:db8::1", "2001:db8::ffff:1", 64));
+        assert!(!same("2001:db8::1", "2001:db8:0:1::1", 64));
+        assert!(same("2001:db8::1", "2001:db8:0:1::1", 56));
+        assert!(!same("2001:db8::1", "2001:db8::2", 128));
+        assert!(same("2001:db8::1", "fe80::1", 0));
+        assert!(!same("192.0.2.1", "192.0.2.2", 0));
+        assert!(same("192.0.2.1", "::ffff:192.0.2.1", 64));
     }
 }

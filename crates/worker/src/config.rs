@@ -13,6 +13,7 @@ use crate::backlog::Bounds;
 use crate::budget::Budget;
 use crate::census::Census;
 use crate::counters::Counters;
+use crate::identities::IdentityLimits;
 use crate::mesh::Mesh;
 use crate::meter::MessageRates;
 use crate::origin::Origin;
@@ -30,6 +31,8 @@ pub struct Config {
     pub admission: Admission,
     /// How much a connection may say.
     pub rates: MessageRates,
+    /// What one identity may do, over all its connections.
+    pub identity: IdentityLimits,
     /// How long a WebSocket may be open, give or take a tenth; for ever, if there is none.
     pub max_age: Option<Duration>,
     /// The largest message accepted, in bytes.

@@ -45,6 +45,8 @@ counters! {
     refused_rate,
     /// Connections refused because they came by a listener for proxies and did not come from one.
     refused_proxy,
+    /// Requests refused because their identity had as many connections as it may have.
+    refused_identity,
     /// Connections and requests refused because memory was short.
     refused_memory,
     /// WebSockets opened.

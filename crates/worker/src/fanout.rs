@@ -9,7 +9,9 @@ use tidecast_websocket::{Deflater, Millis, Opcode, Version, encode_compressed_he
 
 use crate::authentication::unix_now;
 use crate::backlog::{self, Backlog, Bounds, Lag};
+use crate::census::Census;
 use crate::gather::Volume;
+use crate::identities::IdentityLimits;
 use crate::mesh::Mesh;
 use crate::meter::{MessageRates, Meter};
 use crate::outbox::{Outbox, Queue, Range, SegmentId};
@@ -308,12 +310,18 @@ impl Fanout {
         self.excess = excess;
     }
 
-    /// What connections say is limited to these rates.
-    pub(crate) fn set_rates(&mut self, rates: MessageRates) {
+    /// What connections say is limited to these rates, and what identities may do to those.
+    pub(crate) fn set_rates(&mut self, rates: MessageRates, identity: IdentityLimits, census: &Arc<Census>) {
         match &mut self.meter {
-            Some(meter) => meter.set_rates(rates),
-            None => self.meter = Meter::new(rates),
+            Some(meter) => meter.set_limits(rates, identity),
+            None => self.meter = Meter::new(rates, identity, census),
         }
+    }
+
+    /// The connection in `slot` is of `identity` from now on, unless that one has as many as it may have.
+    pub(crate) fn identify(&mut self, slot: u32, identity: Option<&str>) -> bool {
+        let meter = self.meter.as_deref_mut();
+        meter.is_none_or(|meter| meter.identify(slot, identity))
     }
 
     /// It is `now`.
@@ -405,6 +413,9 @@ impl Fanout {
         let lane = &mut self.lanes[slot as usize];
         lane.secure = false;
         lane.ciphertext = 0;
+        if let Some(meter) = &mut self.meter {
+            meter.close(slot);
+        }
     }
 
     /// Nothing may be queued from now on; what is queued is still sent.
@@ -825,13 +836,17 @@ impl Output for Fanout {
         self.send_to(worker, message)
     }
 
-    fn authenticate(&mut self, _session: SessionId, token: &str) -> Result<Arc<Grant>, String> {
+    fn authenticate(&mut self, session: SessionId, token: &str) -> Result<Arc<Grant>, String> {
         if !self.authenticator.takes_tokens() {
             return Err("no tokens are taken here: what a client may do does not depend on them".to_owned());
         }
         let grant = self.authenticator.authenticate(token, unix_now());
-        self.regranted |= grant.is_ok();
-        grant.map_err(|denied| denied.to_string())
+        let grant = grant.map_err(|denied| denied.to_string())?;
+        if !self.identify(session.0, grant.identity.as_deref()) {
+            return Err("whose token that is has as many connections as there may be of one identity".to_owned());
+        }
+        self.regranted = true;
+        Ok(grant)
     }
 
     fn close(&mut self, session: SessionId, code: u16, reason: &str) {

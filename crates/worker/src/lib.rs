@@ -25,7 +25,7 @@
 //! | mailboxes | [`MailboxLimits`] of each worker |
 //! | subscriptions: lists, the router | `max_subscriptions` each, `max_all_subscriptions` in all |
 //! | answers of the router that are kept | 65,536 topics and a million lists of each worker |
-//! | who has how many connections | 32 bytes for each connection there may be, 16 MiB at most |
+//! | who has how many connections | 32 to 64 bytes for each connection there may be, 24 MiB at most; as much again by identity |
 //!
 //! A budget is looked at when something has grown, so it can be overdrawn by what one read or one turn brings: a message for each
 //! worker, and a megabyte of logs. What does not depend on clients comes on top: receive buffers, and the end of each log.
@@ -47,6 +47,7 @@ mod fanout;
 mod forwarded;
 pub mod fuzzing;
 mod gather;
+mod identities;
 mod mesh;
 mod meter;
 mod origin;
@@ -57,6 +58,7 @@ mod rendition;
 mod site;
 mod sleep;
 mod sync;
+mod tally;
 mod timers;
 mod tls;
 mod worker;
@@ -67,6 +69,7 @@ pub use census::Census;
 pub use config::{Carriers, Compression, Config, ListenerConfig, Parts};
 pub use counters::{Counter, Counters, Totals};
 pub use forwarded::ForwardedHeader;
+pub use identities::IdentityLimits;
 pub use mesh::{MailboxLimits, Mesh, Order};
 pub use meter::MessageRates;
 pub use origin::{Origin, OriginError, Port};

@@ -1,4 +1,4 @@
-//! How much each connection may say: commands and octets a second.
+//! How much each connection may say, and all of one identity: commands and octets a second.
 //!
 //! ```text
 //!   within its rates ──▶ done
@@ -8,9 +8,13 @@
 //! A client that was merely too eager hears of it and slows down: once it has paid off what it said, its refusals are
 //! forgotten. One that goes on is not worth its answers.
 
+use std::sync::Arc;
+
 use tidecast_broker::Allowance;
 use tidecast_websocket::Millis;
 
+use crate::census::Census;
+use crate::identities::{Identities, IdentityLimits};
 use crate::rate::{Rate, nanos};
 
 /// Refusals after which a client that did not pause is closed: as many as one write of a program in a loop may bring before it
@@ -40,6 +44,7 @@ struct Account {
 #[derive(Debug)]
 pub(crate) struct Meter {
     rates: MessageRates,
+    identities: Identities,
     now: Millis,
     /// By slot.
     accounts: Vec<Account>,
@@ -48,20 +53,34 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    /// A meter of these rates, if there are any.
-    pub(crate) fn new(rates: MessageRates) -> Option<Box<Meter>> {
-        let meter = Meter {
+    /// A meter of these rates, if there are any limits.
+    pub(crate) fn new(rates: MessageRates, identity: IdentityLimits, census: &Arc<Census>) -> Option<Box<Meter>> {
+        let mut meter = Meter {
             rates,
+            identities: Identities::new(Arc::clone(census)),
             now: Millis(0),
             accounts: Vec::new(),
             refused: 0,
         };
-        (rates != MessageRates::default()).then(|| Box::new(meter))
+        meter.set_limits(rates, identity);
+        let is_limited = rates != MessageRates::default() || identity != IdentityLimits::NONE;
+        is_limited.then(|| Box::new(meter))
     }
 
-    /// Changes the rates. What was said counts.
-    pub(crate) fn set_rates(&mut self, rates: MessageRates) {
+    /// Changes the limits. What was said counts.
+    pub(crate) fn set_limits(&mut self, rates: MessageRates, identity: IdentityLimits) {
         self.rates = rates;
+        self.identities.set_limits(identity);
+    }
+
+    /// The connection in `slot` is of `identity` from now on; see [`Identities::set`].
+    pub(crate) fn identify(&mut self, slot: u32, identity: Option<&str>) -> bool {
+        self.identities.set(slot, identity, self.now)
+    }
+
+    /// The connection in `slot` is gone.
+    pub(crate) fn close(&mut self, slot: u32) {
+        self.identities.close(slot);
     }
 
     /// It is `now`.
@@ -82,7 +101,9 @@ impl Meter {
             |rate: Option<Rate>, paid_off, units| rate.map_or(Ok(paid_off), |rate| rate.next(paid_off, units, now));
         let messages = next(rates.messages, account.messages, 1);
         let bytes = next(rates.bytes, account.bytes, octets as u64);
-        if let (Ok(messages), Ok(bytes)) = (messages, bytes) {
+        let is_within = messages.is_ok() && bytes.is_ok() && self.identities.spend(slot, octets, now);
+        let account = self.account(slot);
+        if let (true, Ok(messages), Ok(bytes)) = (is_within, messages, bytes) {
             if account.messages.max(account.bytes) <= nanos(now) {
                 account.refused = 0;
             }
@@ -116,12 +137,14 @@ mod tests {
             messages: rate(messages),
             bytes: rate(bytes),
         };
-        Meter::new(rates).expect("there are rates")
+        let census = Arc::new(Census::new(16));
+        Meter::new(rates, IdentityLimits::NONE, &census).expect("there are rates")
     }
 
     #[test]
     fn without_rates_there_is_no_meter() {
-        assert!(Meter::new(MessageRates::default()).is_none());
+        let census = Arc::new(Census::new(16));
+        assert!(Meter::new(MessageRates::default(), IdentityLimits::NONE, &census).is_none());
     }
 
     #[test]

@@ -22,7 +22,7 @@ use tidecast_driver::{Completion, Listener, Op, Ring, SetupError, Token, Wait, p
 use tidecast_websocket::http::Request;
 use tidecast_websocket::{Connection, Deflater, Error, Event, InflatePool, Input, Limits, Millis};
 
-use crate::admission::Gate;
+use crate::admission::{Cause, Gate};
 use crate::authentication::{Visitor, unix_now};
 use crate::budget::Share;
 use crate::config::{Config, Parts};
@@ -173,7 +173,7 @@ impl Worker {
             Arc::clone(&config.authenticator),
             deflater,
         );
-        fanout.set_rates(config.rates);
+        fanout.set_rates(config.rates, config.identity, &census);
         Ok(Worker {
             number,
             ring,
@@ -252,6 +252,7 @@ impl Worker {
             listeners: config.listeners.clone(),
             admission: config.admission.clone(),
             rates: config.rates,
+            identity: config.identity,
             max_age: config.max_age,
             max_all_subscriptions: config.max_all_subscriptions,
             max_message: config.max_message,
@@ -271,7 +272,8 @@ impl Worker {
         };
         self.fanout
             .configure(self.config.bounds(), Arc::clone(&self.config.authenticator));
-        self.fanout.set_rates(self.config.rates);
+        self.fanout
+            .set_rates(self.config.rates, self.config.identity, self.gate.census());
         self.broker.set_limits(self.config.broker_limits(), &mut self.fanout);
         self.close_as_wanted()?;
         self.site = Site::new(&self.config);
@@ -630,6 +632,11 @@ impl Worker {
                 (*switch, *length)
             }
         };
+        if let Some((Answer::Multiplexed(.., grant) | Answer::Raw(.., grant), _)) = &answered
+            && !self.fanout.identify(slot, grant.identity.as_deref())
+        {
+            return self.refuse(slot, Cause::Identity);
+        }
         self.fanout
             .send_response(slot, &self.scratch, !switch.version.frames_may_follow_101());
         let form = Form::of(switch.version, switch.extension);

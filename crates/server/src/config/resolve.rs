@@ -8,7 +8,9 @@ use ipnet::IpNet;
 use tidecast_broker::auth::Authenticator;
 use tidecast_broker::{Strategy, TopicLimits, WorkerSet};
 use tidecast_websocket::{Millis, Timing, Version, Versions};
-use tidecast_worker::{Admission, Carriers, Compression, ListenerConfig, MailboxLimits, MessageRates, Rate};
+use tidecast_worker::{
+    Admission, Carriers, Compression, IdentityLimits, ListenerConfig, MailboxLimits, MessageRates, Rate,
+};
 
 use super::listen::{Listen, Origin};
 use super::network::Network;
@@ -44,6 +46,11 @@ pub(crate) struct Resolved {
     /// What may be held for clients, in bytes.
     pub(crate) memory: usize,
     pub(crate) worker: tidecast_worker::Config,
+}
+
+/// So many; as many as there are for none.
+fn most(number: u32) -> u32 {
+    NonZeroU32::new(number).map_or(u32::MAX, NonZeroU32::get)
 }
 
 /// So many a second; as many as there are for none.
@@ -137,7 +144,7 @@ impl Loaded {
                     .collect(),
                 admission: Admission {
                     connections: limits.max_connections.unwrap_or(u32::MAX),
-                    per_address: NonZeroU32::new(limits.max_connections_per_ip).map_or(u32::MAX, NonZeroU32::get),
+                    per_address: most(limits.max_connections_per_ip),
                     rate: rate(limits.connection_rate, limits.connection_burst),
                     ipv6_prefix: limits.ipv6_prefix,
                     exempt: networks(&limits.exempt),
@@ -147,6 +154,13 @@ impl Loaded {
                 rates: MessageRates {
                     messages: rate(limits.message_rate, limits.message_burst),
                     bytes: rate(limits.byte_rate as u32, limits.byte_burst as u32),
+                },
+                identity: IdentityLimits {
+                    connections: most(limits.max_connections_per_identity),
+                    rates: MessageRates {
+                        messages: rate(limits.identity_message_rate, limits.identity_message_burst),
+                        bytes: rate(limits.identity_byte_rate as u32, limits.identity_byte_burst as u32),
+                    },
                 },
                 max_age: (!timeouts.max_age.is_zero()).then_some(timeouts.max_age),
                 rules: Arc::new(rules),

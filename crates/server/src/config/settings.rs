@@ -118,6 +118,8 @@ fields! {
         max_connections_per_worker: Maybe<Number<u32>> = None, 1 => u32::MAX;
         /// Connections of one address; one more is closed at once, or answered with 429 if a proxy names it. 0 is any number
         [live] max_connections_per_ip: Number<u32> = 1000;
+        /// Connections of one identity, whatever addresses they come from; one more is answered with 429. 0 is any number
+        [live] max_connections_per_identity: Number<u32> = 0;
         /// Connections that one address may open in a second, on average; 0 is any number
         [live] connection_rate: Number<u32> = 100;
         /// Connections that it may open at once after a pause
@@ -135,6 +137,14 @@ fields! {
         [live] byte_rate: Bytes = 0, 0 => u32::MAX as usize;
         /// Bytes that it may send at once after a pause; a larger command may be sent after a longer one
         [live] byte_burst: Bytes = 0, 0 => u32::MAX as usize;
+        /// Commands that all connections of one identity may send in a second, likewise
+        [live] identity_message_rate: Number<u32> = 0;
+        /// Commands that they may send at once after a pause; at least those of a second
+        [live] identity_message_burst: Number<u32> = 0;
+        /// Bytes of commands, likewise
+        [live] identity_byte_rate: Bytes = 0, 0 => u32::MAX as usize;
+        /// Bytes that they may send at once after a pause
+        [live] identity_byte_burst: Bytes = 0, 0 => u32::MAX as usize;
         /// Memory for what comes in parts and for what waits for slow subscribers, over all workers: when it is used up,
         /// whoever needs more is closed with 4003 [default: half of the machine's]
         [live] memory: Maybe<Bytes> = None, LEAST_MEMORY => usize::MAX;
