@@ -25,6 +25,7 @@ readonly LOOM=(
 
 step setup tests/setup.sh
 step format cargo fmt --all --check
+step dependencies tests/deny.sh
 step lints cargo clippy --locked --workspace --all-targets -- -D warnings
 step tests cargo test --locked --workspace
 step 'tests of the asynchronous client' cargo test --locked -p tidecast-client --features tokio
