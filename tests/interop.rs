@@ -85,3 +85,43 @@ fn in_chromium_the_page_works_over_tls() {
     let option = tls.papers.chromium_option();
     interop("node", &["chromium_page.mjs", &url, screenshots, option]);
 }
+
+/// A broker that takes tokens, one that it takes, and one that somebody else made.
+fn tokens(name: &str) -> (Broker, String, String) {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("tokens-{name}"));
+    std::fs::create_dir_all(&folder).unwrap();
+    let make = |file: &str, secret: &str| {
+        let path = folder.join(file);
+        std::fs::write(&path, secret).unwrap();
+        let path = path.to_str().unwrap().to_owned();
+        let arguments = [
+            "token",
+            "make",
+            "--secret-file",
+            &path,
+            "--sub",
+            "alice",
+            "--subscribe",
+            "news/#",
+        ];
+        let output = run(tidecast(&arguments), None);
+        assert!(output.status.success(), "{}", said(&output));
+        (path, String::from_utf8(output.stdout).unwrap().trim().to_owned())
+    };
+    let (_, bad) = make("other", "abcdefghijklmnopqrstuvwxyz012345");
+    let (secret, good) = make("secret", "0123456789abcdef0123456789abcdef");
+    (Broker::start(&["--jwt-secret-file", &secret]), good, bad)
+}
+
+#[test]
+fn npm_ws_is_let_in_by_its_token() {
+    let (broker, good, bad) = tokens("ws");
+    interop("node", &["auth_client.mjs", &broker.ws(""), &good, &bad]);
+}
+
+#[test]
+fn in_chromium_a_page_is_let_in_by_its_token() {
+    let (broker, good, bad) = tokens("chromium");
+    let url = format!("http://{}", broker.address);
+    interop("node", &["auth_page.mjs", &url, &good, &bad]);
+}
