@@ -101,6 +101,26 @@ fn ten_thousand_connections_of_one_address_are_refused_while_another_is_served()
 }
 
 #[test]
+fn other_limits_are_taken_over_while_clients_stay() {
+    let limits = |per_ip: u32, rate: u32| {
+        format!("[limits]\nexempt = []\nmax_connections_per_ip = {per_ip}\nmessage_rate = {rate}\n")
+    };
+    let settings = Settings::new("reload-limits", &limits(1, 0));
+    let broker = Broker::start(&["--config", settings.0.to_str().unwrap()]);
+    let mut stays = open_from("127.0.0.2", &broker).expect("it may have one");
+    assert!(open_from("127.0.0.2", &broker).is_none());
+    fs::write(&settings.0, limits(2, 5)).unwrap();
+    broker.signal("HUP");
+    broker.line("configuration reloaded");
+    let mut second = eventually("there is room for one more", || open_from("127.0.0.2", &broker));
+    assert!(open_from("127.0.0.2", &broker).is_none());
+    is_served(&mut second);
+    stays.0.set_read_timeout(Some(DEADLINE)).unwrap();
+    stays.say(&masked(0x81, b"x").repeat(50));
+    assert_eq!(until_close(&mut stays).1, 4002);
+}
+
+#[test]
 fn the_loopback_is_exempt_unless_told_otherwise() {
     let broker = Broker::start(&["--max-connections-per-ip", "1"]);
     let open: Vec<_> = (0..5).map(|_| open_from("127.0.0.2", &broker)).collect();
