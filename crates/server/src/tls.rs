@@ -195,7 +195,7 @@ impl TlsSettings {
 }
 
 /// The cryptography, with AES-128 before AES-256: both are beyond reach, and SHA-256, which comes with the former, has
-/// hardware where SHA-384 has none. That is a fifth of what a handshake costs.
+/// hardware where SHA-384 has none. In a profile of resumed handshakes, that of SHA-384 was 20 %, and of SHA-256 it is 7 %.
 fn provider() -> CryptoProvider {
     let mut provider = aws_lc_rs::default_provider();
     let is_aes_128 = |suite: &SupportedCipherSuite| {
