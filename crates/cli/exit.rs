@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use tidecast_client as client;
+use tidecast_client::wire::Code;
 
 /// The broker refused, or anything that has no code of its own.
 pub(crate) const FAILED: u8 = 1;
@@ -19,6 +20,18 @@ pub(crate) const FAULTS: u8 = 5;
 pub(crate) const HELP: &str = "\
 Exit codes: 0 done · 1 refused or failed · 2 wrong usage · 3 cannot connect · 4 connection lost · 5 bench: deliveries \
 lost · 6 bench: a condition of --fail-if holds";
+
+/// What to do where a broker wants credentials.
+pub(crate) const HOW_TO_SHOW_A_TOKEN: &str = "a token comes from --token-file or TIDECAST_TOKEN";
+
+/// What to add to a refusal with this code.
+pub(crate) fn remedy(code: &str) -> String {
+    if code == Code::Unauthorized.as_str() {
+        format!("; {HOW_TO_SHOW_A_TOKEN}")
+    } else {
+        String::new()
+    }
+}
 
 /// Why a subcommand failed, and the exit code that says so.
 #[derive(Debug)]
@@ -72,7 +85,10 @@ impl From<client::Error> for Failure {
         // The messages of the client name their causes already: no chain.
         Failure {
             code,
-            error: anyhow::anyhow!("{error}"),
+            error: match error {
+                client::Error::Unauthorized { .. } => anyhow::anyhow!("{error}; {HOW_TO_SHOW_A_TOKEN}"),
+                error => anyhow::anyhow!("{error}"),
+            },
         }
     }
 }

@@ -13,7 +13,7 @@ use percent_encoding::percent_decode_str;
 use tidecast_client::wire::{Command, Kind, Payload, Reference, Reply, json};
 
 use crate::broker::{Broker, BrokerArgs};
-use crate::exit::Failure;
+use crate::exit::{Failure, remedy};
 
 /// Messages sent and not confirmed. Enough to fill a round trip over a continent with small messages; confirmations are a
 /// few dozen bytes each, so that many always fit into the socket and neither side waits for the other to read.
@@ -286,8 +286,12 @@ impl<'a> Publisher<'a> {
                 Ok(())
             }
             Reply::Err { reference, code, text } => Err(Failure::new(match reference {
-                Some(reference) => format!("the broker refused message {}: {code}: {text}", reference.as_json()),
-                None => format!("the broker refused a message: {code}: {text}"),
+                Some(reference) => format!(
+                    "the broker refused message {}: {code}: {text}{}",
+                    reference.as_json(),
+                    remedy(code)
+                ),
+                None => format!("the broker refused a message: {code}: {text}{}", remedy(code)),
             })),
             _ => Ok(()),
         }

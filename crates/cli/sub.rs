@@ -10,7 +10,7 @@ use tidecast_client::wire::{Command, Kind, Payload, Reference, Reply};
 use tidecast_server::config::parse_time;
 
 use crate::broker::{Broker, BrokerArgs};
-use crate::exit::Failure;
+use crate::exit::{Failure, remedy};
 
 /// Print what is published to the topics that match
 ///
@@ -178,7 +178,7 @@ impl Subscriber<'_> {
                     .and_then(|reference| reference.as_json().parse::<usize>().ok());
                 let filter = number.and_then(|number| self.args.filters.get(number.checked_sub(1)?));
                 let what = filter.map_or_else(|| "a subscription".to_owned(), |filter| format!("{filter:?}"));
-                Err(Failure::new(format!("the broker refused {what}: {code}: {text}")).into())
+                Err(Failure::new(format!("the broker refused {what}: {code}: {text}{}", remedy(code))).into())
             }
             Reply::Lag { filter, dropped } => {
                 if !self.args.broker.quiet {

@@ -273,7 +273,7 @@ fn random() -> Result<(), Failure> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).context("the system gives no random numbers")?;
     let token = static_token(bytes);
-    println!("{token}\n{}", hash_line(&token));
+    println!("{token}\nhash = \"{}\"", hash_line(&token));
     Ok(())
 }
 

@@ -73,10 +73,16 @@ pub enum Error {
         location: Option<String>,
     },
     /// The server wants credentials, or others.
-    #[error("{url} answered 401: give credentials that it takes in an Authorization header{}", wants(.challenge))]
+    #[error(
+        "{url} answered 401: give credentials that it takes in an Authorization header{}{}",
+        wants(.challenge),
+        body(.excerpt)
+    )]
     Unauthorized {
         /// What was asked for.
         url: String,
+        /// How the body of the answer begins: perhaps what is wrong with those that were given.
+        excerpt: String,
         /// The `WWW-Authenticate` of the answer: which ones.
         challenge: Option<String>,
     },

@@ -288,7 +288,7 @@ impl Opening {
 
     /// Whether the body of a refusal says more than its head.
     fn body_says_more(&self, status: u16) -> bool {
-        status != 401 && !(300..400).contains(&status)
+        !(300..400).contains(&status)
     }
 
     fn refusal_so_far(&self) -> Option<Error> {
@@ -313,6 +313,7 @@ impl Opening {
             },
             401 => Error::Unauthorized {
                 url,
+                excerpt,
                 challenge: field(&self.received, "WWW-Authenticate"),
             },
             _ => Error::Refused { url, status, excerpt },
@@ -452,12 +453,15 @@ mod tests {
     fn a_refusal_for_want_of_credentials_tells_which_are_wanted() {
         let mut opening = opening(&Options::default());
         let answer = b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer realm=\"b\"\r\n\r\n";
-        let error = opening.handle_received(answer).unwrap_err();
+        assert!(opening.handle_received(answer).unwrap().is_none());
+        assert!(opening.handle_received(b"the token expired\n").unwrap().is_none());
+        let error = opening.handle_end();
         assert!(
             matches!(&error, Error::Unauthorized { challenge: Some(c), .. } if c == "Bearer realm=\"b\""),
             "{error}"
         );
-        assert!(error.to_string().contains("Authorization"), "{error}");
+        let said = error.to_string();
+        assert!(said.contains("Authorization") && said.contains("the token expired"), "{said}");
     }
 
     #[test]
