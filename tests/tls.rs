@@ -173,6 +173,41 @@ fn plain_http_on_a_port_with_tls_and_tls_on_one_without_are_told_so() {
 }
 
 #[test]
+fn behind_a_proxy_its_header_comes_in_the_clear_before_tls() {
+    let papers = Papers::make("proxied", &[]);
+    let settings = format!(
+        "[server]\ntrusted_proxies = [\"127.0.0.1\"]\n\
+         [tls]\ntls_cert = [\"{}\"]\ntls_key = [\"{}\"]\n\
+         [[listeners]]\naddress = \"wss://127.0.0.1:0\"\nproxy = true\n",
+        papers.path("cert.pem"),
+        papers.path("key.pem")
+    );
+    let settings = papers.write("tidecast.toml", &settings);
+    let broker = Broker::start(&["--config", &settings]);
+    let tls = TlsBroker::of(broker, papers);
+    let config = Arc::new(tls.config());
+    let header = b"PROXY TCP4 203.0.113.1 127.0.0.1 4711 443\r\n";
+    // By itself, and with the beginning of the handshake in one piece.
+    let mut peer = TlsPeer::connect(tls.address, Arc::clone(&config));
+    peer.0.sock.write_all(header).unwrap();
+    peer.upgrade("/t/a");
+    drop(peer);
+    let mut peer = TlsPeer::connect(tls.address, Arc::clone(&config));
+    let mut first = header.to_vec();
+    peer.0.conn.write_tls(&mut first).unwrap();
+    peer.0.sock.write_all(&first).unwrap();
+    peer.upgrade("/t/a");
+    peer.say(&masked(0x81, b"hello"));
+    assert_eq!(peer.frame(), (0x81, b"hello".to_vec()));
+    drop(peer);
+    // Without it, there is nothing to be had.
+    let mut peer = TlsPeer::connect(tls.address, config);
+    let _ = peer.0.write_all(b"GET / HTTP/1.1\r\n\r\n");
+    peer.refusal();
+    assert_eq!(tls.broker.stop().get("tls_handshakes"), 2);
+}
+
+#[test]
 fn a_handshake_that_does_not_end_is_ended() {
     let tls = TlsBroker::start("dripping", &["--handshake-timeout", "300ms"]);
     // What a client says first, from one that does not go on.

@@ -80,7 +80,11 @@ impl TlsBroker {
             "--tls-key",
             &key,
         ];
-        let broker = Broker::start(&[&tls, arguments].concat());
+        TlsBroker::of(Broker::start(&[&tls, arguments].concat()), papers)
+    }
+
+    /// One that was started with settings of its own.
+    pub(crate) fn of(broker: Broker, papers: Papers) -> TlsBroker {
         let line = broker.line("listening on https://");
         let address = line.split("https://").nth(1).unwrap().split('/').next().unwrap();
         TlsBroker {
