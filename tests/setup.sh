@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests need on Debian with Rust: a C linker, Node.js, Python, Chromium, two other brokers, and in
+# Installs what the tests need on Debian with Rust: a C linker, OpenSSL, Node.js, Python, Chromium, two other brokers, and in
 # tests/interop the pinned clients. Does nothing, and says nothing, when all is there. Debian packages are installed as root only;
 # otherwise the missing ones are named.
 set -euo pipefail
@@ -54,6 +54,7 @@ done
 
 packages=()
 have cc || packages+=(build-essential)
+have openssl || packages+=(openssl)
 have node || packages+=(nodejs)
 have npm || packages+=(npm)
 have python3 || packages+=(python3)
