@@ -11,12 +11,12 @@ use crate::tokens::Tokens;
 use crate::when::UnixSeconds;
 
 /// Judges credentials. It never changes; many threads can share one.
-#[derive(Debug)]
 pub struct Authenticator {
     jwt: Option<Jwt>,
     tokens: Tokens,
     certificates: Certificates,
     max_token: usize,
+    unknown_key: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Authenticator {
@@ -31,7 +31,16 @@ impl Authenticator {
             tokens: Tokens::new(&settings.tokens, &settings.topics)?,
             certificates: Certificates::new(&settings.certificates, settings.topics)?,
             max_token: settings.max_token,
+            unknown_key: None,
         })
+    }
+
+    /// The same, which calls `bell` whenever a token names a key that is not known. It is called often when somebody makes
+    /// such tokens up, and by whoever judges them.
+    #[must_use]
+    pub fn on_unknown_key(mut self, bell: impl Fn() + Send + Sync + 'static) -> Authenticator {
+        self.unknown_key = Some(Box::new(bell));
+        self
     }
 
     /// Whether there is any token that it would take.
@@ -61,10 +70,14 @@ impl Authenticator {
         if let Some(result) = self.tokens.grant(token, now) {
             return result;
         }
-        match &self.jwt {
-            Some(jwt) if token.contains('.') => jwt.grant(token, now).map(Arc::new),
+        let granted = match &self.jwt {
+            Some(jwt) if token.contains('.') => jwt.grant(token, now),
             _ => Err(Denied::UnknownToken),
+        };
+        if let (Err(Denied::UnknownKey { .. }), Some(bell)) = (&granted, &self.unknown_key) {
+            bell();
         }
+        granted.map(Arc::new)
     }
 
     /// What the holder of a client certificate may do. The certificate was checked, and `name` is whose it is.
@@ -73,5 +86,16 @@ impl Authenticator {
     /// No rule is for that name, or the name cannot stand in the patterns of its rule.
     pub fn certificate(&self, name: &str) -> Result<Arc<Grant>, Denied> {
         self.certificates.grant(name)
+    }
+}
+
+impl std::fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authenticator")
+            .field("jwt", &self.jwt)
+            .field("tokens", &self.tokens)
+            .field("certificates", &self.certificates)
+            .field("max_token", &self.max_token)
+            .finish_non_exhaustive()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::slice::from_ref;
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
@@ -473,6 +474,30 @@ fn before_the_keys_have_come_every_token_is_of_an_unknown_key() {
     let token = signing(&ED).sign(None, &good()).expect("a token");
     let denied = authenticator.authenticate(&token, NOW).expect_err("there is no key");
     assert!(denied.to_string().contains("there are no keys"), "{denied}");
+}
+
+#[test]
+fn a_bell_rings_for_unknown_keys_and_for_nothing_else() {
+    let rung = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&rung);
+    let jwk = with(&ED.jwk, json!({"kid": "one"}));
+    let authenticator = authenticator(vec![set(from_ref(&jwk))], |_| {})
+        .expect("a good key")
+        .on_unknown_key(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+        });
+    let sign = |signing: &SigningKey, kid, claims| signing.sign(Some(kid), &claims).expect("a token");
+    for (token, rings) in [
+        (sign(&signing(&ED), "one", good()), 0),
+        (sign(&signing(&ED), "one", claims(json!({"exp": 1}))), 0),
+        (sign(&signing(&EC), "one", good()), 0),
+        ("a.b.c".to_owned(), 0),
+        (sign(&signing(&ED), "two", good()), 1),
+        (sign(&signing(&EC), "two", good()), 2),
+    ] {
+        let _ = authenticator.authenticate(&token, NOW);
+        assert_eq!(rung.load(Ordering::Relaxed), rings);
+    }
 }
 
 #[test]
