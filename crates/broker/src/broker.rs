@@ -1,18 +1,19 @@
 //! The broker of one worker.
 
 mod rights;
+mod step;
 
-use std::borrow::Cow;
 use std::hash::RandomState;
 use std::sync::Arc;
 
-use tidecast_auth::Grant;
-use tidecast_router::{Filter, TopicError};
+use tidecast_auth::{Event, Grant};
+use tidecast_router::Filter;
 use tidecast_wire::{Code, Command, Error, Kind, Payload, Reference, SlowPolicy, binary, close, json};
 
 use crate::delivery::Delivery;
 use crate::index::Index;
 use crate::message::{Kept, Message, OwnedMessage, Pick};
+use crate::permit::{Progress, Withheld};
 use crate::routes::Routes;
 use crate::rules::Rules;
 use crate::run::Run;
@@ -20,9 +21,10 @@ use crate::session::{Face, RawFace, Session, SessionId};
 use crate::shared::Shared;
 use crate::shares::{Share, Shares};
 use crate::slow::Slow;
-use crate::target::{Mode, Target, describe};
+use crate::target::{Mode, Target};
 use crate::workers::WorkerSet;
 use rights::{not_permitted, number_of_bounds};
+use step::{Refusal, Step};
 
 /// Renditions there can be: the caller numbers the ways in which a message is put on the wire, from 0.
 pub const RENDITIONS: usize = 24;
@@ -95,8 +97,17 @@ pub trait Output {
     /// did.
     fn try_forward(&mut self, worker: u16, message: Arc<OwnedMessage>) -> bool;
 
-    /// Judges a token that a session presents; why it is refused is for the client to read.
-    fn authenticate(&mut self, session: SessionId, token: &str) -> Result<Arc<Grant>, String>;
+    /// Whether something that `grant` permits is done: publishing to `name`, or subscribing to it.
+    ///
+    /// # Errors
+    /// It is not. After [`Withheld::Unknown`] the same command comes again, once there is another answer.
+    fn permit(&mut self, session: SessionId, event: Event, name: &str, grant: &Grant) -> Result<(), Withheld>;
+
+    /// Judges a token that a session presents.
+    ///
+    /// # Errors
+    /// As [`Output::permit`]; why it is refused is for the client to read.
+    fn authenticate(&mut self, session: SessionId, token: &str) -> Result<Arc<Grant>, Withheld>;
 
     /// Closes a session with a close code.
     fn close(&mut self, session: SessionId, code: u16, reason: &str);
@@ -141,25 +152,6 @@ pub struct Broker<E> {
     /// Replies to the packets of the message at hand, to go out as one message.
     batch: Vec<u8>,
     batching: bool,
-}
-
-/// A refusal on its way to becoming an `err` reply.
-struct Refusal {
-    code: Code,
-    text: Cow<'static, str>,
-}
-
-impl Refusal {
-    fn new(code: Code, text: impl Into<Cow<'static, str>>) -> Refusal {
-        Refusal {
-            code,
-            text: text.into(),
-        }
-    }
-
-    fn topic(text: &str, error: TopicError) -> Refusal {
-        Refusal::new(Code::BadTopic, describe(text, error))
-    }
 }
 
 impl<E: Copy> Broker<E> {
@@ -316,39 +308,41 @@ impl<E: Copy> Broker<E> {
         self.sessions[id.index()] = Session::default();
     }
 
-    /// A text message from a session. `text` is valid UTF-8, which the framing has checked.
-    pub fn handle_text(&mut self, id: SessionId, text: &str, out: &mut impl Output<Encoded = E>) {
+    /// A text message from a session, one command or payload. `text` is valid UTF-8, which the framing has checked.
+    pub fn handle_text(&mut self, id: SessionId, text: &str, out: &mut impl Output<Encoded = E>) -> Progress {
         match &self.sessions[id.index()].face {
-            Face::Json => self.handle_json(id, text, out),
+            Face::Json => self.handle_command(id, json::parse(text), text.len(), out).into(),
             Face::Packets => {
                 let hint = "tidecast.bin.v1 is spoken in binary messages; this one was text";
-                self.handle_command(id, Err(bad_message(hint)), text.len(), out);
+                self.handle_command(id, Err(bad_message(hint)), text.len(), out).into()
             }
             Face::Raw(raw) => {
                 let kind = raw.text_kind;
                 if kind == Kind::Json && !json::is_valid(text.as_bytes()) {
-                    return self.fail(
+                    self.fail(
                         id,
                         "a text message of a kind=json connection has to be one JSON value",
                         out,
                     );
+                    return Progress::Done;
                 }
-                self.publish_raw(id, text.as_bytes(), kind, out);
+                self.publish_raw(id, text.as_bytes(), kind, out)
             }
-            Face::Closed => {}
+            Face::Closed => Progress::Done,
         }
     }
 
     /// A binary message from a session.
-    pub fn handle_binary(&mut self, id: SessionId, payload: &[u8], out: &mut impl Output<Encoded = E>) {
+    pub fn handle_binary(&mut self, id: SessionId, payload: &[u8], out: &mut impl Output<Encoded = E>) -> Progress {
         match &self.sessions[id.index()].face {
             Face::Json => {
                 let hint = "tidecast.json.v1 is spoken in text messages; this one was binary";
-                self.handle_command(id, Err(bad_message(hint)), payload.len(), out);
+                self.handle_command(id, Err(bad_message(hint)), payload.len(), out)
+                    .into()
             }
             Face::Packets => self.handle_packets(id, payload, out),
             Face::Raw(_) => self.publish_raw(id, payload, Kind::Binary, out),
-            Face::Closed => {}
+            Face::Closed => Progress::Done,
         }
     }
 
@@ -449,34 +443,38 @@ impl<E: Copy> Broker<E> {
 
     /// Handles the packets of one message. Their replies go out as one message, but not later than a delivery that a
     /// packet behind them may bring.
-    fn handle_packets(&mut self, id: SessionId, message: &[u8], out: &mut impl Output<Encoded = E>) {
+    fn handle_packets(&mut self, id: SessionId, message: &[u8], out: &mut impl Output<Encoded = E>) -> Progress {
         self.batching = true;
-        for packet in binary::Packets::new(message) {
+        let mut packets = binary::Packets::new(message);
+        let mut progress = Progress::Done;
+        loop {
+            let at = message.len() - packets.rest().len();
+            let Some(packet) = packets.next() else { break };
             let octets = packet.as_ref().map_or(message.len(), binary::Packet::octets);
             let result = packet.and_then(|packet| binary::parse(&packet));
             if let Ok(Command::Pub { .. }) = result {
                 self.end_batch(id, out);
             }
-            if !self.handle_command(id, result, octets, out) {
+            let step = self.handle_command(id, result, octets, out);
+            if step == Step::Wait {
+                progress = Progress::WaitsAt(at);
+            }
+            if step != Step::Next {
                 break;
             }
         }
         self.batching = false;
         self.end_batch(id, out);
+        progress
     }
 
-    fn handle_json(&mut self, id: SessionId, text: &str, out: &mut impl Output<Encoded = E>) {
-        self.handle_command(id, json::parse(text), text.len(), out);
-    }
-
-    /// Gives false if the session is to be closed.
     fn handle_command(
         &mut self,
         id: SessionId,
         command: Result<Command<'_>, Error<'_>>,
         octets: usize,
         out: &mut impl Output<Encoded = E>,
-    ) -> bool {
+    ) -> Step {
         let result = match (out.spend(id, octets), command) {
             (Allowance::Within, Ok(command)) => {
                 let reference = command.reference().cloned();
@@ -493,13 +491,13 @@ impl<E: Copy> Broker<E> {
             (Allowance::Spent, _) => {
                 self.stats.refused += 1;
                 out.close(id, close::RATE_LIMITED, TOO_FAST);
-                return false;
+                return Step::End;
             }
         };
-        if let Err((reference, refusal)) = result {
+        result.unwrap_or_else(|(reference, refusal)| {
             self.refuse(id, reference.as_ref(), &refusal, out);
-        }
-        true
+            Step::Next
+        })
     }
 
     fn apply(
@@ -507,7 +505,7 @@ impl<E: Copy> Broker<E> {
         id: SessionId,
         command: Command<'_>,
         out: &mut impl Output<Encoded = E>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Step, Refusal> {
         let unsupported = |what: &str| {
             Err(Refusal::new(
                 Code::BadMessage,
@@ -522,14 +520,16 @@ impl<E: Copy> Broker<E> {
                 slow,
                 ..
             } => {
-                self.subscribe(id, &filter, slow, out)?;
-                self.confirm(id, reference.as_ref(), out);
-                Ok(())
+                let step = self.subscribe(id, &filter, slow, out)?;
+                if step == Step::Next {
+                    self.confirm(id, reference.as_ref(), out);
+                }
+                Ok(step)
             }
             Command::Unsub { filter, reference } => {
                 self.unsubscribe(id, &filter, out)?;
                 self.confirm(id, reference.as_ref(), out);
-                Ok(())
+                Ok(Step::Next)
             }
             Command::Pub { retain: true, .. } => unsupported("the option retain"),
             Command::Pub { id: Some(_), .. } => unsupported("the option id"),
@@ -547,21 +547,23 @@ impl<E: Copy> Broker<E> {
                     kind,
                     key: key.as_deref(),
                 };
-                self.publish(&message, id, echo, out)?;
-                self.confirm(id, reference.as_ref(), out);
-                Ok(())
+                let step = self.publish(&message, id, echo, out)?;
+                if step == Step::Next {
+                    self.confirm(id, reference.as_ref(), out);
+                }
+                Ok(step)
             }
             Command::Auth { token, reference } => {
                 match out.authenticate(id, &token) {
                     Ok(grant) => self.set_grant(id, grant, out),
-                    Err(reason) => return Err(Refusal::new(Code::Unauthorized, reason)),
+                    Err(withheld) => return Step::withheld(withheld, Code::Unauthorized),
                 }
                 self.confirm(id, reference.as_ref(), out);
-                Ok(())
+                Ok(Step::Next)
             }
             Command::Ping => {
                 self.say(id, out, json::pong, binary::pong);
-                Ok(())
+                Ok(Step::Next)
             }
         }
     }
@@ -590,7 +592,7 @@ impl<E: Copy> Broker<E> {
         filter: &str,
         slow: Option<SlowPolicy>,
         out: &mut impl Output<Encoded = E>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Step, Refusal> {
         let filter = Filter::parse(filter, &self.limits.topics).map_err(|error| Refusal::topic(filter, error))?;
         let session = &self.sessions[id.index()];
         if filter.share_group().is_some() {
@@ -600,7 +602,7 @@ impl<E: Copy> Broker<E> {
                 return Err(Refusal::new(Code::BadMessage, text));
             }
             if self.shares.contains(id, &filter) {
-                return Ok(());
+                return Ok(Step::Next);
             }
         }
         let grant = session.grant.as_deref().expect("only open sessions command");
@@ -613,7 +615,7 @@ impl<E: Copy> Broker<E> {
                 self.settle(out);
                 self.index.set_slow(&self.sessions[id.index()], place, slow);
             }
-            return Ok(());
+            return Ok(Step::Next);
         }
         if session.memberships.len() + self.shares.count(id) >= self.limits.subscriptions as usize {
             let text = format!(
@@ -622,11 +624,14 @@ impl<E: Copy> Broker<E> {
             );
             return Err(Refusal::new(Code::Forbidden, text));
         }
+        if let Err(withheld) = out.permit(id, Event::Subscribe, filter.as_str(), grant) {
+            return Step::withheld(withheld, Code::Forbidden);
+        }
         if !self.shared.begin_subscription(self.limits.all_subscriptions) {
             return Err(Refusal::new(Code::Overloaded, FULL));
         }
         self.join(id, &filter, list, slow, out);
-        Ok(())
+        Ok(Step::Next)
     }
 
     /// Subscribes a session, `list` being that of the filter.
@@ -696,16 +701,23 @@ impl<E: Copy> Broker<E> {
         Ok(())
     }
 
-    fn publish_raw(&mut self, id: SessionId, payload: &[u8], kind: Kind, out: &mut impl Output<Encoded = E>) {
+    fn publish_raw(
+        &mut self,
+        id: SessionId,
+        payload: &[u8],
+        kind: Kind,
+        out: &mut impl Output<Encoded = E>,
+    ) -> Progress {
         // It has no words for a refusal but the close reason.
         if out.spend(id, payload.len()) != Allowance::Within {
             self.stats.refused += 1;
-            return out.close(id, close::RATE_LIMITED, TOO_FAST);
+            out.close(id, close::RATE_LIMITED, TOO_FAST);
+            return Progress::Done;
         }
         let session = &mut self.sessions[id.index()];
         // Taken out so that the topic can be read while everything else changes.
         let Face::Raw(raw) = std::mem::take(&mut session.face) else {
-            return;
+            return Progress::Done;
         };
         let result = match &raw.publish {
             Ok(topic) => {
@@ -720,7 +732,7 @@ impl<E: Copy> Broker<E> {
             Err(reason) => Err(Refusal::new(Code::BadMessage, *reason)),
         };
         self.sessions[id.index()].face = Face::Raw(raw);
-        if let Err(refusal) = result {
+        let step = result.unwrap_or_else(|refusal| {
             self.stats.refused += 1;
             let code = match refusal.code {
                 Code::Forbidden => close::FORBIDDEN,
@@ -728,7 +740,9 @@ impl<E: Copy> Broker<E> {
                 _ => close::BAD_REQUEST,
             };
             out.close(id, code, &refusal.text);
-        }
+            Step::Next
+        });
+        step.into()
     }
 
     /// Publishes to all workers' subscribers, to session `from` itself only with `echo`.
@@ -738,7 +752,7 @@ impl<E: Copy> Broker<E> {
         from: SessionId,
         echo: bool,
         out: &mut impl Output<Encoded = E>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Step, Refusal> {
         if message.topic.starts_with('$') && is_reserved(message.topic) {
             let text = "topics below $SYS belong to the broker and $share is no topic: publish to another one";
             return Err(Refusal::new(Code::Forbidden, text));
@@ -763,6 +777,9 @@ impl<E: Copy> Broker<E> {
                 message.payload.len()
             );
             return Err(Refusal::new(Code::TooLarge, text));
+        }
+        if let Err(withheld) = out.permit(from, Event::Publish, message.topic, grant) {
+            return Step::withheld(withheld, Code::Forbidden);
         }
         self.stats.published += 1;
         let mut others = route.workers.without(self.worker);
@@ -793,7 +810,7 @@ impl<E: Copy> Broker<E> {
             compress: rule.is_none_or(|rule| rule.compress),
         };
         self.stats.delivered += delivery.deliver(&mut self.run, &self.index, &mut self.sessions, &mut self.mark, out);
-        Ok(())
+        Ok(Step::Next)
     }
 
     fn confirm(&mut self, id: SessionId, reference: Option<&Reference<'_>>, out: &mut impl Output<Encoded = E>) {

@@ -40,6 +40,8 @@ pub(super) struct Said {
     pub(super) compressed: bool,
     /// The limits by which the last delivery was made.
     pub(super) bounds: BTreeMap<SessionId, u8>,
+    /// What others say about an event and its topic; everything else is permitted.
+    pub(super) withheld: BTreeMap<String, Withheld>,
     /// What bearers of tokens may do.
     pub(super) grants: BTreeMap<String, Arc<Grant>>,
 }
@@ -146,8 +148,16 @@ impl Output for Said {
         true
     }
 
-    fn authenticate(&mut self, _session: SessionId, token: &str) -> Result<Arc<Grant>, String> {
-        self.grants.get(token).cloned().ok_or_else(|| "who are you?".to_owned())
+    fn permit(&mut self, _session: SessionId, event: Event, name: &str, _grant: &Grant) -> Result<(), Withheld> {
+        let withheld = self.withheld.get(&format!("{} {name}", event.as_str()));
+        withheld.cloned().map_or(Ok(()), Err)
+    }
+
+    fn authenticate(&mut self, _session: SessionId, token: &str) -> Result<Arc<Grant>, Withheld> {
+        let withheld = self.withheld.get(&format!("connect {token}"));
+        withheld.cloned().map_or(Ok(()), Err)?;
+        let unknown = || Withheld::Refused("who are you?".into());
+        self.grants.get(token).cloned().ok_or_else(unknown)
     }
 
     fn close(&mut self, session: SessionId, code: u16, reason: &str) {
@@ -192,7 +202,7 @@ impl House {
         (worker, id)
     }
 
-    fn packets(&mut self, worker: usize, id: u32) -> (usize, SessionId) {
+    pub(super) fn packets(&mut self, worker: usize, id: u32) -> (usize, SessionId) {
         let id = SessionId(id);
         let grant = Arc::new(Grant::everything());
         self.brokers[worker].handle_open_packets(id, PACKETS, grant, "s", &mut self.outs[worker]);
@@ -200,9 +210,10 @@ impl House {
         (worker, id)
     }
 
-    fn sends(&mut self, (worker, id): (usize, SessionId), message: &[u8]) {
-        self.brokers[worker].handle_binary(id, message, &mut self.outs[worker]);
+    pub(super) fn sends(&mut self, (worker, id): (usize, SessionId), message: &[u8]) -> Progress {
+        let progress = self.brokers[worker].handle_binary(id, message, &mut self.outs[worker]);
         self.carry();
+        progress
     }
 
     fn raw(&mut self, worker: usize, id: u32, topic: &str, query: &[(&str, &str)]) -> (usize, SessionId) {
@@ -221,9 +232,10 @@ impl House {
         (worker, SessionId(id))
     }
 
-    pub(super) fn says(&mut self, (worker, id): (usize, SessionId), text: &str) {
-        self.brokers[worker].handle_text(id, text, &mut self.outs[worker]);
+    pub(super) fn says(&mut self, (worker, id): (usize, SessionId), text: &str) -> Progress {
+        let progress = self.brokers[worker].handle_text(id, text, &mut self.outs[worker]);
         self.carry();
+        progress
     }
 
     pub(super) fn settle(&mut self) {

@@ -49,6 +49,16 @@ pub enum TargetError {
 }
 
 impl Target {
+    /// The topic or filter.
+    pub fn filter(&self) -> &Filter {
+        &self.filter
+    }
+
+    /// Whether the connection is to receive.
+    pub fn receives(&self) -> bool {
+        self.mode != Mode::Publish
+    }
+
     /// Whether `grant` is enough for what is asked.
     ///
     /// # Errors

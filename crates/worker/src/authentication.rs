@@ -4,12 +4,13 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tidecast_broker::auth::{Authenticator, Denied, Grant, UnixSeconds};
+use tidecast_broker::auth::{Authenticator, Denied, Event, Grant, UnixSeconds};
 use tidecast_broker::wire::close;
-use tidecast_broker::{Rules, Target};
+use tidecast_broker::{Rules, Target, Withheld};
 use tidecast_websocket::Upgrade;
 use tidecast_websocket::http::{Request, percent_decode};
 
+use crate::asking::Asking;
 use crate::config::{Carriers, Config, ListenerConfig};
 
 /// What a subprotocol item that carries credentials begins with. It is never echoed.
@@ -20,6 +21,8 @@ const BEARER: &str = "bearer.";
 pub(crate) struct Visitor<'a> {
     /// Where it came in.
     pub(crate) door: &'a ListenerConfig,
+    /// The slot that it has.
+    pub(crate) slot: u32,
     /// Whose its certificate is, if it showed one.
     pub(crate) certificate: Option<&'a str>,
     pub(crate) now: UnixSeconds,
@@ -31,6 +34,20 @@ pub(crate) struct Denial {
     /// The close code that says so.
     pub(crate) code: u16,
     pub(crate) text: String,
+}
+
+/// Why somebody is not let in, or not yet.
+#[derive(Debug)]
+pub(crate) enum Held {
+    Denied(Denial),
+    /// The hook has to be asked.
+    Wait,
+}
+
+impl From<Denial> for Held {
+    fn from(denial: Denial) -> Held {
+        Held::Denied(denial)
+    }
 }
 
 /// The rules by which clients are let in.
@@ -80,14 +97,16 @@ impl Authentication {
         request: &Request<'_>,
         upgrade: &Upgrade<'_, '_>,
         visitor: Visitor<'_>,
-    ) -> Result<Arc<Grant>, Denial> {
-        Ok(self.judge(request, upgrade, visitor)?.unwrap_or_else(|| {
+        asking: Option<&mut Asking>,
+    ) -> Result<Arc<Grant>, Held> {
+        let grant = self.judge(request, upgrade, visitor)?.unwrap_or_else(|| {
             Arc::new(Grant {
                 // The present second has begun already.
                 expires: (!self.rules.permit_anyone()).then(|| visitor.now.plus(self.auth_timeout.as_secs() + 1)),
                 ..Grant::nothing()
             })
-        }))
+        });
+        consult(asking, visitor, Event::Connect, "", grant)
     }
 
     /// What a visitor may do on a connection for one topic or filter, if it may use that.
@@ -97,21 +116,24 @@ impl Authentication {
         request: &Request<'_>,
         upgrade: &Upgrade<'_, '_>,
         visitor: Visitor<'_>,
-    ) -> Result<Arc<Grant>, Denial> {
+        mut asking: Option<&mut Asking>,
+    ) -> Result<Arc<Grant>, Held> {
         let judged = self.judge(request, upgrade, visitor)?;
-        let had_any = judged.as_ref().is_some_and(|grant| grant.identity.is_some());
         let grant = judged.unwrap_or_else(|| Arc::new(Grant::nothing()));
+        let name = target.filter().as_str();
+        let grant = consult(asking.as_deref_mut(), visitor, Event::Connect, name, grant)?;
         match target.check(&self.rules, &grant) {
+            Ok(()) if target.receives() => consult(asking, visitor, Event::Subscribe, name, grant),
             Ok(()) => Ok(grant),
-            Err(reason) if had_any => Err(Denial {
+            Err(reason) if grant.identity.is_some() => Err(Held::Denied(Denial {
                 code: close::FORBIDDEN,
                 text: reason.to_owned(),
-            }),
-            Err(_) => Err(Denial {
+            })),
+            Err(_) => Err(Held::Denied(Denial {
                 code: close::UNAUTHORIZED,
                 text: "credentials are needed: send Authorization: Bearer, or offer the subprotocol bearer.<token>"
                     .to_owned(),
-            }),
+            })),
         }
     }
 
@@ -178,5 +200,32 @@ impl Authentication {
             percent_decode(value)
         };
         header().or_else(subprotocol).or_else(cookie).or_else(query)
+    }
+}
+
+/// Asks the hook about a visitor that has `grant`; gives what that becomes.
+fn consult(
+    asking: Option<&mut Asking>,
+    visitor: Visitor<'_>,
+    event: Event,
+    name: &str,
+    grant: Arc<Grant>,
+) -> Result<Arc<Grant>, Held> {
+    let Some(asking) = asking else {
+        return Ok(grant);
+    };
+    match asking.consult(visitor.slot, event, name, &grant) {
+        Ok(None) => Ok(grant),
+        Ok(Some(changes)) => {
+            let is_newcomer = grant.identity.is_none() && grant.publish.is_none() && grant.subscribe.is_none();
+            // Somebody to whom the hook gives rights need not send credentials any more.
+            let grant = if is_newcomer { &Grant::nothing() } else { &*grant };
+            Ok(Arc::new(changes.apply(grant)))
+        }
+        Err(Withheld::Refused(reason)) => Err(Held::Denied(Denial {
+            code: close::FORBIDDEN,
+            text: reason.into_owned(),
+        })),
+        Err(Withheld::Unknown) => Err(Held::Wait),
     }
 }

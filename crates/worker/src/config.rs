@@ -13,6 +13,7 @@ use crate::backlog::Bounds;
 use crate::budget::Budget;
 use crate::census::Census;
 use crate::counters::Counters;
+use crate::hook::Hook;
 use crate::identities::IdentityLimits;
 use crate::mesh::Mesh;
 use crate::meter::MessageRates;
@@ -149,7 +150,6 @@ pub struct Compression {
 }
 
 /// What a worker is made of, besides its settings.
-#[derive(Debug)]
 pub struct Parts {
     /// Its number, from 0.
     pub number: u16,
@@ -165,4 +165,6 @@ pub struct Parts {
     pub budget: Arc<Budget>,
     /// Where it counts.
     pub counters: Arc<Counters>,
+    /// Who is asked about connections and commands; nobody, if there is none.
+    pub hook: Option<Arc<dyn Hook>>,
 }

@@ -18,6 +18,7 @@ use std::net::IpAddr;
 
 use tidecast_websocket::{Connection, Millis};
 
+use crate::asking::{Command, Waiting};
 use crate::fanout::Stalled;
 use crate::timers::Due;
 
@@ -53,17 +54,25 @@ pub(crate) enum Phase {
     Dying,
 }
 
-/// A publisher that waits for room in other workers' mailboxes.
+/// A client that is not listened to: a publisher that waits for room in other workers' mailboxes, or somebody about whom
+/// or about whose command the hook is asked, or both.
 #[derive(Debug)]
 pub(crate) struct Paused {
     pub(crate) stalled: Stalled,
+    pub(crate) waiting: Option<Waiting>,
     /// What was received and not looked at.
     pub(crate) rest: Vec<u8>,
 }
 
 impl Paused {
     fn memory(&self) -> usize {
-        self.stalled.bytes() + self.rest.capacity()
+        let waiting = self.waiting.as_ref().map_or(0, Waiting::memory);
+        self.stalled.bytes() + self.rest.capacity() + waiting
+    }
+
+    /// Whether it waits to be let in.
+    pub(crate) fn asks_to_come_in(&self) -> bool {
+        matches!(&self.waiting, Some(waiting) if matches!(waiting.command, Command::Head))
     }
 }
 

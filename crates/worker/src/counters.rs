@@ -61,6 +61,10 @@ counters! {
     denied,
     /// Connections closed because their credentials were over, or never came.
     expired,
+    /// Questions to the hook.
+    asked,
+    /// Those that it did not answer, or not in time.
+    unanswered,
     /// Requests that did not arrive in time.
     requests_timed_out,
     /// TLS handshakes that were finished.

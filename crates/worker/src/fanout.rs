@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tidecast_broker::auth::{Authenticator, Grant};
-use tidecast_broker::{Allowance, Kept, Message, Output, OwnedMessage, SessionId, Slow, WorkerSet, encode};
+use tidecast_broker::auth::{Authenticator, Event, Grant};
+use tidecast_broker::{Allowance, Kept, Message, Output, OwnedMessage, SessionId, Slow, Withheld, WorkerSet, encode};
 use tidecast_websocket::{Deflater, Millis, Opcode, Version, encode_compressed_header, encode_header, stored_blocks};
 
+use crate::asking::Asking;
 use crate::authentication::unix_now;
 use crate::backlog::{self, Backlog, Bounds, Lag};
 use crate::census::Census;
@@ -169,6 +170,11 @@ impl Stalled {
             .sum()
     }
 
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The workers that are waited for.
     pub(crate) fn targets(&self) -> WorkerSet {
         self.0.front().map_or(WorkerSet::EMPTY, |(_, targets)| *targets)
@@ -212,6 +218,8 @@ pub(crate) struct Fanout {
     pub(crate) closing: Vec<Closing>,
     /// Judges tokens.
     authenticator: Arc<Authenticator>,
+    /// Questions about commands; none, if nobody is asked.
+    pub(crate) asking: Option<Asking>,
     /// Set when what the session of the command at hand may do has changed.
     pub(crate) regranted: bool,
     /// How often something was put to a queue since the last flush.
@@ -278,6 +286,7 @@ impl Fanout {
             stalled: None,
             closing: Vec::new(),
             authenticator,
+            asking: None,
             regranted: false,
             pushes: 0,
             dropped: 0,
@@ -748,6 +757,8 @@ impl Output for Fanout {
     fn spend(&mut self, session: SessionId, octets: usize) -> Allowance {
         match &mut self.meter {
             None => Allowance::Within,
+            // A command that has waited for permission was counted when it came.
+            Some(_) if self.asking.as_mut().is_some_and(Asking::take_again) => Allowance::Within,
             Some(meter) => meter.spend(session.0, octets),
         }
     }
@@ -836,14 +847,29 @@ impl Output for Fanout {
         self.send_to(worker, message)
     }
 
-    fn authenticate(&mut self, session: SessionId, token: &str) -> Result<Arc<Grant>, String> {
+    fn permit(&mut self, session: SessionId, event: Event, name: &str, grant: &Grant) -> Result<(), Withheld> {
+        let Some(asking) = &mut self.asking else {
+            return Ok(());
+        };
+        asking.consult(session.0, event, name, grant).map(drop)
+    }
+
+    fn authenticate(&mut self, session: SessionId, token: &str) -> Result<Arc<Grant>, Withheld> {
+        let refused = |reason: String| Withheld::Refused(reason.into());
         if !self.authenticator.takes_tokens() {
-            return Err("no tokens are taken here: what a client may do does not depend on them".to_owned());
+            let reason = "no tokens are taken here: what a client may do does not depend on them";
+            return Err(refused(reason.to_owned()));
         }
         let grant = self.authenticator.authenticate(token, unix_now());
-        let grant = grant.map_err(|denied| denied.to_string())?;
+        let mut grant = grant.map_err(|denied| refused(denied.to_string()))?;
+        if let Some(asking) = &mut self.asking
+            && let Some(changes) = asking.consult(session.0, Event::Connect, "", &grant)?
+        {
+            grant = Arc::new(changes.apply(&grant));
+        }
         if !self.identify(session.0, grant.identity.as_deref()) {
-            return Err("whose token that is has as many connections as there may be of one identity".to_owned());
+            let reason = "whose token that is has as many connections as there may be of one identity";
+            return Err(refused(reason.to_owned()));
         }
         self.regranted = true;
         Ok(grant)

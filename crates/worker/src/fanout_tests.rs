@@ -6,7 +6,11 @@ use super::*;
 use crate::mesh::MailboxLimits;
 
 fn fanout() -> Fanout {
-    let limits = MailboxLimits { messages: 1, bytes: 1 };
+    let limits = MailboxLimits {
+        messages: 1,
+        bytes: 1,
+        answers: 1,
+    };
     let bounds = Bounds {
         bytes: 1024,
         messages: 100,

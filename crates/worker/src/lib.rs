@@ -36,6 +36,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod asking;
 mod authentication;
 mod backlog;
 mod budget;
@@ -47,6 +48,7 @@ mod fanout;
 mod forwarded;
 pub mod fuzzing;
 mod gather;
+mod hook;
 mod identities;
 mod mesh;
 mod meter;
@@ -61,6 +63,7 @@ mod sync;
 mod tally;
 mod timers;
 mod tls;
+mod verdicts;
 mod worker;
 
 pub use admission::Admission;
@@ -69,6 +72,7 @@ pub use census::Census;
 pub use config::{Carriers, Compression, Config, ListenerConfig, Parts};
 pub use counters::{Counter, Counters, Totals};
 pub use forwarded::ForwardedHeader;
+pub use hook::{Asker, Hook, Question};
 pub use identities::IdentityLimits;
 pub use mesh::{MailboxLimits, Mesh, Order};
 pub use meter::MessageRates;

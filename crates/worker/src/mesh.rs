@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
+use tidecast_broker::auth::Verdict;
 use tidecast_broker::{OwnedMessage, WorkerSet};
 use tidecast_driver::{RingHandle, Waker};
 
 use crate::config::Config;
+use crate::hook::Asker;
 use crate::sleep::Sleep;
 use crate::sync::{AtomicBool, AtomicUsize, fence};
 
@@ -20,6 +22,8 @@ pub struct MailboxLimits {
     pub messages: usize,
     /// Bytes of payload; one message is always taken, whatever its size.
     pub bytes: usize,
+    /// Questions of one worker to the [`Hook`](crate::Hook) that are not answered, at least 1.
+    pub answers: usize,
 }
 
 /// Orders of the control plane that wait for one worker. There are never more than a few.
@@ -42,6 +46,7 @@ struct Mailbox {
     bytes: CachePadded<AtomicUsize>,
     max_bytes: usize,
     orders: ArrayQueue<Order>,
+    answers: ArrayQueue<(Asker, Verdict)>,
     sleep: CachePadded<Sleep>,
     /// Workers that could not deliver here and want to be woken when there is room, by number.
     waiting: Box<[AtomicBool]>,
@@ -64,6 +69,7 @@ impl Mesh {
                     bytes: CachePadded::new(AtomicUsize::new(0)),
                     max_bytes: limits.bytes,
                     orders: ArrayQueue::new(ORDERS),
+                    answers: ArrayQueue::new(limits.answers),
                     sleep: CachePadded::new(Sleep::new()),
                     waiting: (0..workers).map(|_| AtomicBool::new(false)).collect(),
                     anyone_waiting: CachePadded::new(AtomicBool::new(false)),
@@ -85,6 +91,25 @@ impl Mesh {
         if let Some((_, waker)) = self.boxes[worker].bell.get() {
             waker.wake();
         }
+    }
+
+    /// Answers a question of a worker, and wakes it. There is room: a worker has no more questions than answers fit.
+    pub fn answer(&self, asker: Asker, verdict: Verdict) {
+        let mailbox = &self.boxes[usize::from(asker.worker)];
+        let _ = mailbox.answers.push((asker, verdict));
+        if let Some((_, waker)) = mailbox.bell.get() {
+            waker.wake();
+        }
+    }
+
+    /// How many questions a worker can have that are not answered.
+    pub(crate) fn most_questions(&self, worker: usize) -> usize {
+        self.boxes[worker].answers.capacity()
+    }
+
+    /// The next answer for `worker`.
+    pub(crate) fn receive_answer(&self, worker: usize) -> Option<(Asker, Verdict)> {
+        self.boxes[worker].answers.pop()
     }
 
     /// Makes `worker` known as reachable. Orders that were given before are found in its first turn.
@@ -148,6 +173,7 @@ impl Mesh {
             let asked = |to: u16| self.boxes[usize::from(to)].waiting[worker].load(Ordering::SeqCst);
             mailbox.messages.is_empty()
                 && mailbox.orders.is_empty()
+                && mailbox.answers.is_empty()
                 && !mailbox.anyone_waiting.load(Ordering::SeqCst)
                 && full.iter().all(asked)
         })
@@ -189,6 +215,7 @@ impl std::fmt::Debug for Mesh {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use tidecast_broker::Message;
+    use tidecast_broker::auth::Ruling;
     use tidecast_broker::wire::Kind;
 
     use super::*;
@@ -209,6 +236,7 @@ mod tests {
     const LIMITS: MailboxLimits = MailboxLimits {
         messages: 16,
         bytes: 1000,
+        answers: 2,
     };
 
     #[test]
@@ -243,6 +271,22 @@ mod tests {
         mesh.order(0, Order::Stop);
         assert!(!mesh.prepare_sleep(0, WorkerSet::EMPTY));
         assert!(matches!(mesh.receive_order(0), Some(Order::Stop)));
+    }
+
+    #[test]
+    fn a_worker_with_an_answer_does_not_sleep() {
+        let mesh = Mesh::new(2, LIMITS);
+        let (worker, slot, number) = (1, 2, 3);
+        let asker = Asker { worker, slot, number };
+        let verdict = Verdict {
+            ruling: Ruling::Allow(None),
+            fresh: Duration::ZERO,
+        };
+        mesh.answer(asker, verdict.clone());
+        assert!(!mesh.prepare_sleep(1, WorkerSet::EMPTY) && mesh.prepare_sleep(0, WorkerSet::EMPTY));
+        assert_eq!(mesh.receive_answer(1), Some((asker, verdict)));
+        assert!(mesh.prepare_sleep(1, WorkerSet::EMPTY));
+        assert_eq!(mesh.most_questions(1), 2);
     }
 
     #[test]

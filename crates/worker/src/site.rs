@@ -8,7 +8,8 @@ use tidecast_broker::{Encoding, Target, TopicLimits};
 use tidecast_websocket::http::{Request, Response, percent_decode};
 use tidecast_websocket::{Accept, Extension, Upgrade, Version, Versions};
 
-use crate::authentication::{Authentication, Denial, Visitor, is_credentials};
+use crate::asking::Asking;
+use crate::authentication::{Authentication, Denial, Held, Visitor, is_credentials};
 use crate::config::Config;
 use crate::origin::Origin;
 
@@ -44,6 +45,8 @@ pub(crate) enum Answer {
     Refused,
     /// A refusal because of the page that asks.
     Foreign,
+    /// None yet: it depends on what the hook is asked.
+    Waiting,
     /// A refusal because of who asks.
     Denied,
     /// The switch to a WebSocket that is to be closed with this code and reason: a browser tells its page nothing else.
@@ -75,15 +78,21 @@ impl Site {
         }
     }
 
-    /// Answers the request of a visitor.
-    pub(crate) fn answer(&self, request: &Request<'_>, visitor: Visitor<'_>, out: &mut Vec<u8>) -> Answer {
+    /// Answers the request of a visitor, about whom the hook may be asked.
+    pub(crate) fn answer(
+        &self,
+        request: &Request<'_>,
+        visitor: Visitor<'_>,
+        asking: Option<&mut Asking>,
+        out: &mut Vec<u8>,
+    ) -> Answer {
         let path = request.path();
         if path == "/" {
             self.root(request, out)
         } else if path == "/ws" {
-            self.multiplexed(request, visitor, out)
+            self.multiplexed(request, visitor, asking, out)
         } else if let Some(topic) = path.strip_prefix("/t/") {
-            self.raw(request, topic, visitor, out)
+            self.raw(request, topic, visitor, asking, out)
         } else {
             let hint = "Nothing is here. The page is at /, WebSockets are at /ws and /t/<topic>.";
             //= RFC 6455#section-4.2.2
@@ -124,7 +133,13 @@ impl Site {
         Answer::Page
     }
 
-    fn multiplexed(&self, request: &Request<'_>, visitor: Visitor<'_>, out: &mut Vec<u8>) -> Answer {
+    fn multiplexed(
+        &self,
+        request: &Request<'_>,
+        visitor: Visitor<'_>,
+        asking: Option<&mut Asking>,
+        out: &mut Vec<u8>,
+    ) -> Answer {
         let (upgrade, switch) = match self.switch(request, &visitor.door.origins, out) {
             Ok(agreed) => agreed,
             Err(refused) => return refused,
@@ -142,12 +157,13 @@ impl Site {
             };
             (Some(name), encoding)
         };
-        match self.authentication.admit(request, &upgrade, visitor) {
+        match self.authentication.admit(request, &upgrade, visitor, asking) {
             Ok(grant) => {
                 upgrade.write_response_with(protocol, switch.extension, out);
                 Answer::Multiplexed(switch, encoding, grant)
             }
-            Err(denial) => deny(denial, &upgrade, switch, protocol, out),
+            Err(Held::Denied(denial)) => deny(denial, &upgrade, switch, protocol, out),
+            Err(Held::Wait) => Answer::Waiting,
         }
     }
 
@@ -191,7 +207,14 @@ impl Site {
         Ok((upgrade, switch))
     }
 
-    fn raw(&self, request: &Request<'_>, topic: &str, visitor: Visitor<'_>, out: &mut Vec<u8>) -> Answer {
+    fn raw(
+        &self,
+        request: &Request<'_>,
+        topic: &str,
+        visitor: Visitor<'_>,
+        asking: Option<&mut Asking>,
+        out: &mut Vec<u8>,
+    ) -> Answer {
         let upgrading = request.wants_websocket();
         if !upgrading && request.method() == "POST" {
             let hint =
@@ -231,12 +254,16 @@ impl Site {
         // The payloads are the application's own, so its first subprotocol is as good as any: browsers fail a connection
         // whose offer is not answered.
         let protocol = upgrade.protocols().find(|item| !is_credentials(item));
-        match self.authentication.admit_to(&target, request, &upgrade, visitor) {
+        match self
+            .authentication
+            .admit_to(&target, request, &upgrade, visitor, asking)
+        {
             Ok(grant) => {
                 upgrade.write_response_with(protocol, switch.extension, out);
                 Answer::Raw(switch, target, grant)
             }
-            Err(denial) => deny(denial, &upgrade, switch, protocol, out),
+            Err(Held::Denied(denial)) => deny(denial, &upgrade, switch, protocol, out),
+            Err(Held::Wait) => Answer::Waiting,
         }
     }
 }
@@ -316,10 +343,11 @@ mod tests {
         let mut out = Vec::new();
         let visitor = Visitor {
             door: &door,
+            slot: 7,
             certificate: None,
             now: UnixSeconds(1000),
         };
-        let answer = site.answer(&request, visitor, &mut out);
+        let answer = site.answer(&request, visitor, None, &mut out);
         (answer, String::from_utf8(out).unwrap())
     }
 

@@ -11,25 +11,30 @@
 mod arriving;
 mod ending;
 mod secure;
+mod waiting;
 
 use std::collections::VecDeque;
+use std::hash::RandomState;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidecast_broker::{Broker, Encoding, SessionId, WorkerSet, wire};
+use tidecast_broker::auth::Verdict;
+use tidecast_broker::{Broker, Encoding, Progress, SessionId, WorkerSet, wire};
 use tidecast_driver::{Completion, Listener, Op, Ring, SetupError, Token, Wait, pin_to_core};
 use tidecast_websocket::http::Request;
 use tidecast_websocket::{Connection, Deflater, Error, Event, InflatePool, Input, Limits, Millis};
 
 use crate::admission::{Cause, Gate};
+use crate::asking::{Asking, Command, Waiting};
 use crate::authentication::{Visitor, unix_now};
 use crate::budget::Share;
 use crate::config::{Config, Parts};
-use crate::connection::{Paused, Phase, Slot};
+use crate::connection::{Phase, Slot};
 use crate::counters::Counters;
 use crate::fanout::{Fanout, Outcome};
 use crate::gather::Gather;
+use crate::hook::Asker;
 use crate::mesh::{Mesh, Order};
 use crate::outbox::Range;
 use crate::rendition::Form;
@@ -108,6 +113,10 @@ pub struct Worker {
     expired: Vec<(u32, Due)>,
     /// Slots of publishers that wait for other workers.
     paused: Vec<u32>,
+    /// Answers that nobody else gave.
+    verdicts: VecDeque<(Asker, Verdict)>,
+    /// Makes the names of connections.
+    names: RandomState,
     /// What the connection at hand has to be sent.
     scratch: Vec<u8>,
     random: fastrand::Rng,
@@ -150,6 +159,7 @@ impl Worker {
             census,
             budget,
             counters,
+            hook,
         } = parts;
         mesh.attach(number.into(), ring.handle()?, ring.waker());
         assert_eq!(
@@ -174,6 +184,7 @@ impl Worker {
             deflater,
         );
         fanout.set_rates(config.rates, config.identity, &census);
+        fanout.asking = hook.map(|hook| Asking::new(hook, number, mesh.most_questions(number.into())));
         Ok(Worker {
             number,
             ring,
@@ -207,6 +218,8 @@ impl Worker {
             notable: Vec::new(),
             expired: Vec::new(),
             paused: Vec::new(),
+            verdicts: VecDeque::new(),
+            names: RandomState::new(),
             scratch: Vec::new(),
             random: fastrand::Rng::new(),
             drain_until: None,
@@ -298,7 +311,7 @@ impl Worker {
         self.broker.settle(&mut self.fanout);
         self.gather.begin_flush(self.fanout.volume());
         self.fanout.begin_flush();
-        let busy = self.fanout.piece_count() > 0 || !self.inbox.is_empty();
+        let busy = self.fanout.piece_count() > 0 || !self.inbox.is_empty() || !self.verdicts.is_empty();
         let wait = if !busy && self.mesh.prepare_sleep(me, self.full_mailboxes()) {
             Wait::AtMost(self.sleep_limit())
         } else {
@@ -388,7 +401,8 @@ impl Worker {
     /// Takes in what comes, and sleeps until then if nothing does.
     fn wait_for_more(&mut self, time: Duration) -> io::Result<()> {
         let me = usize::from(self.number);
-        let wait = if self.inbox.is_empty() && self.mesh.prepare_sleep(me, self.full_mailboxes()) {
+        let busy = !self.inbox.is_empty() || !self.verdicts.is_empty();
+        let wait = if !busy && self.mesh.prepare_sleep(me, self.full_mailboxes()) {
             Wait::AtMost(time.min(self.sleep_limit()))
         } else {
             Wait::No
@@ -464,7 +478,8 @@ impl Worker {
             self.handle_completions()?;
             self.handle_mail();
         }
-        self.resume_paused()
+        self.resume_paused()?;
+        self.handle_verdicts()
     }
 
     fn handle_completions(&mut self) -> io::Result<()> {
@@ -548,14 +563,17 @@ impl Worker {
         }
         match &state.phase {
             Phase::Proxy { .. } => self.proxy_header(slot, bytes),
-            Phase::Head { .. } => self.head(slot, bytes),
+            Phase::Head { .. } => {
+                self.begin_asking(slot);
+                self.head(slot, bytes, None)
+            }
             Phase::Open(_) => self.frames(slot, bytes),
             Phase::Free | Phase::Finishing { .. } | Phase::Lingering { .. } | Phase::Dying => Ok(()),
         }
     }
 
-    /// Bytes of a request head, perhaps of frames after it.
-    fn head(&mut self, slot: u32, bytes: &mut [u8]) -> io::Result<()> {
+    /// Bytes of a request head, perhaps of frames after it. `before` is what it has waited for.
+    fn head(&mut self, slot: u32, bytes: &mut [u8], before: Option<Waiting>) -> io::Result<()> {
         let Phase::Head {
             bytes: kept,
             listener,
@@ -588,15 +606,20 @@ impl Worker {
         let answered = match parsed {
             Ok(None) => None,
             Ok(Some((request, length))) => {
-                if let Err(cause) = self.admit_client(slot, peer, &request) {
+                // Whoever has waited has been counted already.
+                if before.is_none()
+                    && let Err(cause) = self.admit_client(slot, peer, &request)
+                {
                     return self.refuse(slot, cause);
                 }
                 let visitor = Visitor {
                     door: &self.config.listeners[usize::from(listener)],
+                    slot,
                     certificate: self.tls.session(slot).and_then(|session| session.identity()),
                     now: unix_now(),
                 };
-                Some((self.site.answer(&request, visitor, &mut self.scratch), length))
+                let asking = self.fanout.asking.as_mut();
+                Some((self.site.answer(&request, visitor, asking, &mut self.scratch), length))
             }
             Err(error) => {
                 error.write_response(&mut self.scratch);
@@ -611,6 +634,14 @@ impl Worker {
                     *bytes = kept;
                 }
                 return Ok(());
+            }
+            Some((Answer::Waiting, _)) => {
+                let rest = if first { whole.to_vec() } else { kept };
+                self.has_to_wait(slot, Some(Command::Head), before)?;
+                if let Some(paused) = &mut self.slots[slot as usize].paused {
+                    paused.rest = rest;
+                }
+                return self.pause_receiving(slot);
             }
             Some((Answer::Page, _)) => {
                 self.counters.pages.add(1);
@@ -656,7 +687,7 @@ impl Worker {
                     .handle_open_raw(id, rendition, grant, &target, &mut self.fanout);
             }
             Some((Answer::Multiplexed(_, encoding, grant), _)) => {
-                let name = format!("{:x}-{slot:x}-{:08x}", self.number, self.random.u32(..));
+                let name = self.name(slot);
                 let rendition = form.rendition(encoding);
                 if encoding == Encoding::Binary {
                     self.broker
@@ -686,8 +717,9 @@ impl Worker {
     /// Bytes of frames.
     fn frames(&mut self, slot: u32, bytes: &mut [u8]) -> io::Result<()> {
         let id = SessionId(slot);
+        self.begin_asking(slot);
         let mut input = Input::new(bytes);
-        let stalled = loop {
+        loop {
             let Phase::Open(connection) = &mut self.slots[slot as usize].phase else {
                 return Ok(());
             };
@@ -700,9 +732,18 @@ impl Worker {
             }
             let mut last = false;
             let mut ended = false;
+            let mut again = None;
             match polled {
-                Ok(Some(Event::Text(text))) => self.broker.handle_text(id, text, &mut self.fanout),
-                Ok(Some(Event::Binary(payload))) => self.broker.handle_binary(id, payload, &mut self.fanout),
+                Ok(Some(Event::Text(text))) => {
+                    if let Progress::WaitsAt(at) = self.broker.handle_text(id, text, &mut self.fanout) {
+                        again = Some(Command::Text(text[at..].to_owned()));
+                    }
+                }
+                Ok(Some(Event::Binary(payload))) => {
+                    if let Progress::WaitsAt(at) = self.broker.handle_binary(id, payload, &mut self.fanout) {
+                        again = Some(Command::Binary(payload[at..].to_owned()));
+                    }
+                }
                 // Messages in parts are not asked for.
                 Ok(Some(Event::Ping(_) | Event::Pong(_) | Event::TextPart { .. } | Event::BinaryPart { .. })) => {}
                 Ok(Some(Event::Close { .. })) => ended = true,
@@ -713,35 +754,23 @@ impl Worker {
                 }
             }
             if ended {
-                self.broker.handle_close(id, &mut self.fanout);
+                self.end_session(slot);
                 self.fanout.seal(slot);
                 self.arm_by_state(slot);
                 return self.finish(slot);
             }
-            self.close_as_wanted()?;
-            if std::mem::take(&mut self.fanout.regranted) {
-                self.arm_by_state(slot);
-            }
-            if let Some(stalled) = self.fanout.stalled.take() {
-                break stalled;
+            if self.has_to_wait(slot, again, None)? {
+                break;
             }
             if last {
                 return Ok(());
             }
-        };
-        let consumed = input.consumed();
-        let state = &mut self.slots[slot as usize];
-        state.paused = Some(Box::new(Paused {
-            stalled,
-            rest: bytes[consumed..].to_vec(),
-        }));
-        self.paused.push(slot);
-        self.counters.publishers_paused.add(1);
-        // What the kernel has received already still comes, and is kept with the rest.
-        if state.receiving {
-            self.ring.cancel(self.token(Op::Receive, slot))?;
         }
-        Ok(())
+        let consumed = input.consumed();
+        if let Some(paused) = &mut self.slots[slot as usize].paused {
+            paused.rest = bytes[consumed..].to_vec();
+        }
+        self.pause_receiving(slot)
     }
 
     /// Closes the sessions that the broker wants closed.
@@ -765,27 +794,6 @@ impl Worker {
             connection.fail(error, self.now, &mut self.scratch);
             self.fanout.send_frames(slot, &self.scratch);
         }
-    }
-
-    fn resume_paused(&mut self) -> io::Result<()> {
-        for slot in std::mem::take(&mut self.paused) {
-            let Some(mut paused) = self.slots[slot as usize].paused.take() else {
-                continue;
-            };
-            if !self.fanout.forward_stalled(&mut paused.stalled) {
-                self.slots[slot as usize].paused = Some(paused);
-                self.paused.push(slot);
-                continue;
-            }
-            self.input(slot, &mut paused.rest)?;
-            self.account(slot)?;
-            if self.slots[slot as usize].ended {
-                self.end(slot)?;
-            } else {
-                self.receive(slot)?;
-            }
-        }
-        Ok(())
     }
 
     fn handle_mail(&mut self) {

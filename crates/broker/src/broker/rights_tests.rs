@@ -4,6 +4,7 @@ use tidecast_wire::SlowPolicy;
 
 use super::super::tests::{House, limits};
 use super::*;
+use crate::permit::{Progress, Withheld};
 use crate::rules::{Access, Rule, Rules};
 use crate::slow::Slow;
 
@@ -184,4 +185,102 @@ fn a_subscription_has_the_policy_and_the_limits_of_its_rule_unless_it_says_other
     assert!(matches!(house.outs[0].slow[&client.1], Slow::DropNew { .. }));
     assert_eq!(house.outs[0].bounds[&client.1], 0);
     assert!(house.outs[0].compressed);
+}
+
+#[test]
+fn a_command_that_others_decide_about_waits_and_is_done_once_they_have() {
+    let mut house = House::new(1);
+    let client = house.json_for(0, 0, Grant::everything());
+    let withhold = |house: &mut House, what: &str, why| house.outs[0].withheld.insert(what.to_owned(), why);
+    for what in ["subscribe a", "publish a"] {
+        withhold(&mut house, what, Withheld::Unknown);
+    }
+    let commands = [r#"["sub","a",{"ref":1}]"#, r#"["pub","a",1,{"ref":2}]"#];
+    for command in commands {
+        assert_eq!(house.says(client, command), Progress::WaitsAt(0));
+    }
+    assert_eq!(
+        house.heard(client),
+        [] as [&str; 0],
+        "nothing was done, and nothing said"
+    );
+    assert_eq!(house.brokers[0].stats().subscriptions, 0);
+    house.outs[0].withheld.clear();
+    for command in commands {
+        assert_eq!(house.says(client, command), Progress::Done);
+    }
+    assert_eq!(
+        house.heard(client),
+        [r#"["ok",1,{}]"#, r#"["msg","a",1]"#, r#"["ok",2,{}]"#]
+    );
+    for what in ["subscribe b", "publish a"] {
+        withhold(&mut house, what, Withheld::Refused("not today".into()));
+    }
+    for command in [r#"["sub","b",{"ref":3}]"#, r#"["pub","a",2,{"ref":3}]"#] {
+        assert_eq!(house.says(client, command), Progress::Done);
+        assert_eq!(house.heard(client), [r#"["err",3,"forbidden","not today"]"#]);
+    }
+    // Nobody is asked about what is not permitted anyway.
+    withhold(&mut house, "publish a", Withheld::Unknown);
+    let limited = house.json_for(0, 1, grant(&[], &[]));
+    assert_eq!(house.says(limited, r#"["pub","a",1]"#), Progress::Done);
+    assert!(house.heard(limited)[0].contains("forbidden"));
+}
+
+#[test]
+fn packets_before_one_that_waits_are_done_and_those_behind_it_are_not() {
+    let mut house = House::new(1);
+    let client = house.packets(0, 0);
+    house.outs[0]
+        .withheld
+        .insert("subscribe u".to_owned(), Withheld::Unknown);
+    // SUB t with ref 1, SUB u with ref 2, PING.
+    let message = b"\x03\x04\x01\x00\x01t\x03\x04\x02\x00\x01u\x0a\x00";
+    let progress = house.sends(client, message);
+    assert_eq!(progress, Progress::WaitsAt(6));
+    assert_eq!(house.heard(client), ["050401027b7d"]);
+    house.outs[0].withheld.clear();
+    assert_eq!(house.sends(client, &message[6..]), Progress::Done);
+    assert_eq!(house.heard(client), ["050402027b7d0b00"]);
+}
+
+#[test]
+fn a_payload_that_others_decide_about_waits_or_ends_the_raw_connection() {
+    let mut house = House::new(1);
+    let client = house.raw_for(0, 0, ("a", &[]), Grant::everything());
+    house.outs[0].withheld.insert("publish a".to_owned(), Withheld::Unknown);
+    assert_eq!(house.says(client, "x"), Progress::WaitsAt(0));
+    assert_eq!(house.sends(client, b"x"), Progress::WaitsAt(0));
+    assert_eq!(house.heard(client), [] as [&str; 0]);
+    let refused = Withheld::Refused("not today".into());
+    house.outs[0].withheld.insert("publish a".to_owned(), refused);
+    assert_eq!(house.says(client, "x"), Progress::Done);
+    assert_eq!(
+        house.outs[0].closed[&client.1],
+        (close::FORBIDDEN, "not today".to_owned())
+    );
+}
+
+#[test]
+fn other_credentials_count_once_others_have_decided_about_them() {
+    let mut house = House::new(1);
+    let newcomer = house.json_for(0, 0, Grant::nothing());
+    let everything = Arc::new(Grant::everything());
+    house.outs[0].grants.insert("secret".to_owned(), everything);
+    let about = "connect secret".to_owned();
+    house.outs[0].withheld.insert(about.clone(), Withheld::Unknown);
+    let command = r#"["auth","secret",{"ref":1}]"#;
+    assert_eq!(house.says(newcomer, command), Progress::WaitsAt(0));
+    assert_eq!(
+        house.brokers[0].grant(newcomer.1).map(|grant| grant.publish.is_none()),
+        Some(true)
+    );
+    house.outs[0]
+        .withheld
+        .insert(about, Withheld::Refused("not you".into()));
+    assert_eq!(house.says(newcomer, command), Progress::Done);
+    assert_eq!(house.heard(newcomer), [r#"["err",1,"unauthorized","not you"]"#]);
+    house.outs[0].withheld.clear();
+    house.says(newcomer, command);
+    assert_eq!(house.heard(newcomer), [r#"["ok",1,{}]"#]);
 }

@@ -34,6 +34,12 @@ impl<'a> Packets<'a> {
     pub fn new(message: &'a [u8]) -> Self {
         Packets { rest: message }
     }
+
+    /// The packets that are left, as they came.
+    #[must_use]
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
 }
 
 impl<'a> Iterator for Packets<'a> {

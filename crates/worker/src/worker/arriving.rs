@@ -186,6 +186,9 @@ impl Worker {
     pub(super) fn admit_client(&mut self, slot: u32, peer: IpAddr, request: &Request<'_>) -> Result<(), Cause> {
         let admission = &self.config.admission;
         let client = forwarded::client(request, admission.forwarded, peer, &admission.trusted);
+        if let Some(asking) = &mut self.fanout.asking {
+            asking.locate(slot, client);
+        }
         if client == peer {
             return Ok(());
         }

@@ -62,7 +62,7 @@ impl Worker {
             connection.abandon(code, reason, self.now, &mut self.scratch);
             self.fanout.send_frames(slot, &self.scratch);
         }
-        self.broker.handle_close(SessionId(slot), &mut self.fanout);
+        self.end_session(slot);
         self.fanout.seal(slot);
         self.arm_by_state(slot);
         self.finish(slot)
@@ -104,6 +104,9 @@ impl Worker {
         let answered = self.is_said(slot) && !self.fanout.lane(slot).is_empty();
         let state = &mut self.slots[slot as usize];
         state.ended = true;
+        if state.paused.as_ref().is_some_and(|paused| paused.asks_to_come_in()) {
+            return self.kill(slot);
+        }
         // Not before what it said last was heard, and the last answer is sent: it may still read.
         if state.paused.is_some() || answered {
             return Ok(());
@@ -115,10 +118,17 @@ impl Worker {
     pub(super) fn kill(&mut self, slot: u32) -> io::Result<()> {
         let token = self.token(Op::Receive, slot);
         let state = &mut self.slots[slot as usize];
-        if state.paused.is_some() {
+        if let Some(paused) = &mut state.paused {
             state.ended = true;
-            self.fanout.close(slot);
-            return Ok(());
+            if !paused.stalled.is_empty() {
+                // What it has not been permitted is not done any more, and nothing that it sent after it.
+                if paused.waiting.take().is_some() {
+                    paused.rest.clear();
+                }
+                self.fanout.close(slot);
+                return Ok(());
+            }
+            state.paused = None;
         }
         if matches!(state.phase, Phase::Free | Phase::Dying) {
             return Ok(());
@@ -132,7 +142,7 @@ impl Worker {
         if state.polling {
             self.ring.cancel(token.with(Op::Writable))?;
         }
-        self.broker.handle_close(SessionId(slot), &mut self.fanout);
+        self.end_session(slot);
         self.fanout.close(slot);
         self.tls.close(slot);
         self.release(slot)
@@ -170,6 +180,7 @@ impl Worker {
         self.stop_accepting(Accepting::No)?;
         self.listeners.clear();
         for slot in 0..self.slots.len() as u32 {
+            self.stop_waiting(slot)?;
             match &self.slots[slot as usize].phase {
                 Phase::Head { .. } if !self.can_respond(slot) => self.kill(slot)?,
                 Phase::Head { .. } => {
@@ -295,6 +306,7 @@ impl Worker {
         let (now, timing, expiry) = (self.now, self.timing(slot), self.expiry(slot));
         let state = &mut self.slots[slot as usize];
         if state.paused.is_some() {
+            self.give_up_waiting(slot);
             // It is not listened to, so it cannot be blamed for silence.
             self.arm(slot, now + Millis::from_secs(1));
             return Ok(());
@@ -346,14 +358,14 @@ impl Worker {
                     None => self.arm_by_state(slot),
                     Some(TimedOut::Pong) => {
                         self.counters.silent.add(1);
-                        self.broker.handle_close(SessionId(slot), &mut self.fanout);
+                        self.end_session(slot);
                         self.fanout.seal(slot);
                         self.arm_by_state(slot);
                         self.finish(slot)?;
                     }
                     Some(TimedOut::Idle) => {
                         self.counters.idle.add(1);
-                        self.broker.handle_close(SessionId(slot), &mut self.fanout);
+                        self.end_session(slot);
                         self.fanout.seal(slot);
                         self.arm_by_state(slot);
                     }

@@ -5,7 +5,6 @@
 
 use std::io;
 
-use tidecast_broker::SessionId;
 use tidecast_websocket::http::Response;
 
 use super::Worker;
@@ -94,10 +93,15 @@ impl Worker {
 
     /// The peer says no more, and is told the same once it has been sent all that is queued.
     fn end_in_order(&mut self, slot: u32) -> io::Result<()> {
-        self.slots[slot as usize].ended = true;
+        let state = &mut self.slots[slot as usize];
+        state.ended = true;
         // Not before what it said last was heard.
-        if self.slots[slot as usize].paused.is_some() {
-            return Ok(());
+        if let Some(paused) = &state.paused {
+            return if paused.asks_to_come_in() {
+                self.kill(slot)
+            } else {
+                Ok(())
+            };
         }
         self.fanout.seal(slot);
         self.wind_up(slot)
@@ -105,7 +109,7 @@ impl Worker {
 
     /// Nothing is taken in or said any more, except for what is queued.
     fn wind_up(&mut self, slot: u32) -> io::Result<()> {
-        self.broker.handle_close(SessionId(slot), &mut self.fanout);
+        self.end_session(slot);
         let deadline = self.now + self.config.timing.close_timeout;
         self.slots[slot as usize].phase = Phase::Finishing { deadline };
         self.arm(slot, deadline);
