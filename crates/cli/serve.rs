@@ -94,6 +94,7 @@ fn argument(flag: &'static Flag) -> Arg {
     };
     match flag.meta.choices {
         [] => argument,
+        choices if flag.meta.shape == Shape::List => argument.value_delimiter(',').value_parser(values(choices)),
         choices => argument.value_parser(values(choices)),
     }
 }

@@ -15,10 +15,15 @@
 pub mod config;
 #[doc(hidden)]
 pub mod fuzzing;
+mod hook;
+mod http;
+mod judge;
+mod jwks;
 mod memory;
 mod run;
 mod tls;
 
+pub use http::{HttpSetupError, Url, UrlError};
 pub use run::{Error, check, run};
 pub use tidecast_broker::{SlowPolicy, Strategy};
 pub use tls::{ClientAuth, IdentityField, TlsError, TlsVersion};

@@ -13,9 +13,13 @@ use tidecast_websocket::Millis;
 use tidecast_worker::{Budget, Census, Counters, Mesh, Order, Parts, Totals, Worker, WorkerError};
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::config::{Config, ConfigError, Listen, Loaded, Machine, Problem, Resolved, Sources};
+use crate::hook::{Questions, hook};
+use crate::http::{Http, HttpSetupError};
+use crate::judge::Judge;
+use crate::jwks::{Fetched, keep};
 use crate::memory::memory;
 use crate::tls::{Tls, TlsError};
 
@@ -64,6 +68,9 @@ pub enum Error {
         /// What they were given.
         limit: Duration,
     },
+    /// Other servers cannot be asked.
+    #[error(transparent)]
+    Http(#[from] HttpSetupError),
     /// Threads, signals or limits of the process.
     #[error("cannot set up the process: {0}")]
     Process(#[from] io::Error),
@@ -121,13 +128,18 @@ pub fn run(sources: &Sources) -> Result<(), Error> {
     runtime.block_on(async {
         // Before anything can be connected to, so that no signal takes the process down unprepared.
         let mut signals = Signals::new()?;
-        let mut workers = Workers::start(&resolved).await?;
+        let judge = Arc::new(Judge::new(resolved.worker.clone(), resolved.credentials.clone()));
+        let outside = Outside::start(&resolved, &judge).await?;
+        let mut workers = Workers::start(&resolved, &judge, outside).await?;
         workers.announce();
         let (mut config, mut drain_timeout) = (loaded.config, resolved.drain_timeout);
         let ended = loop {
             tokio::select! {
                 signal = signals.next() => match signal {
-                    Caught::Reload => drain_timeout = workers.reload(sources, &mut config, &mut tls).unwrap_or(drain_timeout),
+                    Caught::Reload => {
+                        let time = workers.reload(sources, &mut config, &mut tls, &judge);
+                        drain_timeout = time.unwrap_or(drain_timeout);
+                    }
                     Caught::Stop(name) => {
                         say(format_args!("{name}: saying goodbye, for at most {drain_timeout:?}; once more ends at once"));
                         workers.order(&Order::Drain(drain_timeout));
@@ -150,6 +162,58 @@ pub fn run(sources: &Sources) -> Result<(), Error> {
         workers.report();
         ended
     })
+}
+
+/// The other servers that the broker talks to.
+struct Outside {
+    /// Who is asked who may do what.
+    hook: Option<Arc<dyn tidecast_worker::Hook>>,
+    /// What is asked.
+    questions: Option<Questions>,
+}
+
+impl Outside {
+    /// Sets up what talks to them. Keys are fetched from now on; if the first ones come in time they are waited for, so that
+    /// no client is refused for coming early.
+    async fn start(resolved: &Resolved, judge: &Arc<Judge>) -> Result<Outside, Error> {
+        let key_set = resolved.key_set.as_ref();
+        let urls = [
+            key_set.map(|set| &set.url),
+            resolved.hook.as_ref().map(|hook| &hook.url),
+        ];
+        let http = Http::new(urls.into_iter().flatten())?;
+        if let Some(settings) = key_set {
+            let first = Arc::new(Notify::new());
+            let (settings, http, judge, tried) =
+                (settings.clone(), http.clone(), Arc::clone(judge), Arc::clone(&first));
+            let limit = settings.timeout;
+            tokio::spawn(async move {
+                let wanted = Arc::clone(judge.wanted());
+                let take = |fetched| {
+                    tried.notify_one();
+                    match fetched {
+                        Fetched::New(document) => {
+                            judge.take_keys(document)?;
+                            say(format_args!("the key set has changed"));
+                        }
+                        Fetched::Failed(reason) => say(format_args!("the key set cannot be had: {reason}")),
+                    }
+                    Ok(())
+                };
+                keep(http, settings, &wanted, take).await;
+            });
+            // Whether they have come or not is told above.
+            let _ = tokio::time::timeout(limit, first.notified()).await;
+        }
+        let topics = resolved.worker.topics;
+        let (hook, questions) = resolved
+            .hook
+            .clone()
+            .map(|settings| hook(settings, http, topics))
+            .unzip();
+        let hook = hook.map(|hook| Arc::new(hook) as Arc<dyn tidecast_worker::Hook>);
+        Ok(Outside { hook, questions })
+    }
 }
 
 /// A line for whoever watches. A closed standard output is no reason to stop serving.
@@ -225,7 +289,7 @@ struct Workers {
 }
 
 impl Workers {
-    async fn start(resolved: &Resolved) -> Result<Workers, Error> {
+    async fn start(resolved: &Resolved, judge: &Judge, outside: Outside) -> Result<Workers, Error> {
         let count = resolved.cores.len();
         let mesh = Arc::new(Mesh::new(count, resolved.mailbox));
         let shared = Arc::new(Shared::with_strategy(resolved.share_strategy));
@@ -264,10 +328,11 @@ impl Workers {
             news,
             running: 0,
         };
+        let common = judge.config();
         for (number, listeners) in shares.into_iter().enumerate() {
             let config = tidecast_worker::Config {
                 core: resolved.cores[number],
-                ..resolved.worker.clone()
+                ..tidecast_worker::Config::clone(&common)
             };
             let parts = Parts {
                 number: number as u16,
@@ -277,6 +342,7 @@ impl Workers {
                 census: Arc::clone(&census),
                 budget: Arc::clone(&budget),
                 counters: Arc::clone(&workers.counters[number]),
+                hook: outside.hook.clone(),
             };
             let sender = sender.clone();
             thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
@@ -308,6 +374,11 @@ impl Workers {
                 Some((number, News::Ended(reason))) => return Err(ended(number, reason)),
                 None => unreachable!("a sender is held by this function"),
             }
+        }
+        judge.attach(&mesh, &common);
+        if let Some(questions) = outside.questions {
+            let answer = move |asker, verdict| mesh.answer(asker, verdict);
+            tokio::spawn(questions.serve(answer, |text| say(format_args!("{text}"))));
         }
         Ok(workers)
     }
@@ -353,7 +424,7 @@ impl Workers {
 
     /// Reads the configuration again and hands it to the workers, as far as it can change; gives the time for a stop.
     /// One that cannot be used changes nothing.
-    fn reload(&self, sources: &Sources, config: &mut Config, tls: &mut Option<Tls>) -> Option<Duration> {
+    fn reload(&self, sources: &Sources, config: &mut Config, tls: &mut Option<Tls>, judge: &Judge) -> Option<Duration> {
         let read = || -> Result<_, Error> {
             let mut loaded = sources.load()?;
             let kept = loaded.config.keep_fixed(config);
@@ -366,7 +437,7 @@ impl Workers {
                 warn(&loaded);
                 self.budget.set_limit(resolved.memory);
                 *tls = secured;
-                self.order(&Order::Configure(Arc::new(resolved.worker)));
+                judge.configure(resolved.worker, resolved.credentials);
                 *config = loaded.config;
                 if kept.is_empty() {
                     say(format_args!("SIGHUP: configuration reloaded"));

@@ -17,8 +17,8 @@ use super::source::Loaded;
 const MOST_KEYS: u64 = 1 << 20;
 
 impl Loaded {
-    /// What judges credentials.
-    pub(super) fn authenticator(&self, topics: TopicLimits, problems: &mut Vec<Problem>) -> Authenticator {
+    /// What judges credentials, and what it is made of.
+    pub(super) fn authenticator(&self, topics: TopicLimits, problems: &mut Vec<Problem>) -> (Settings, Authenticator) {
         let before = problems.len();
         let settings = Settings {
             jwt: self.jwt(problems),
@@ -32,10 +32,11 @@ impl Loaded {
         } else {
             Authenticator::new(&Settings::default())
         };
-        made.unwrap_or_else(|error| {
+        let made = made.unwrap_or_else(|error| {
             problems.push(self.located(&error.place, error.problem.to_string()));
             Authenticator::new(&Settings::default()).expect("nobody is let in by nothing")
-        })
+        });
+        (settings, made)
     }
 
     /// A problem at a place as the authenticator names it: a table of the configuration, or whatever was given with a key.
@@ -70,11 +71,8 @@ impl Loaded {
             Err(message) => problems.push(self.problem(name, format!("{}: {message}", path.display()))),
         };
         if let Some(path) = &auth.jwt_secret_file {
-            add("jwt_secret_file", path, |mut secret| {
-                while secret.last().is_some_and(|byte| b"\r\n".contains(byte)) {
-                    secret.pop();
-                }
-                Ok(KeyMaterial::Secret(secret))
+            add("jwt_secret_file", path, |secret| {
+                Ok(KeyMaterial::secret_of_file(&secret))
             });
         }
         for path in &auth.jwt_keys {
@@ -91,6 +89,13 @@ impl Loaded {
                 place: "jwt_secret".to_owned(),
                 kid: None,
                 material: KeyMaterial::Secret(secret.clone().into_bytes()),
+            });
+        }
+        if let Some(url) = &auth.jwt_key_set_url {
+            keys.push(KeySettings {
+                place: url.to_string(),
+                kid: None,
+                material: KeyMaterial::Awaited,
             });
         }
         (!keys.is_empty()).then(|| JwtSettings {

@@ -11,6 +11,7 @@ pub(crate) mod field;
 pub mod kind;
 mod listen;
 mod network;
+mod outside;
 mod problem;
 mod resolve;
 mod settings;

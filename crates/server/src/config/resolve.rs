@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use tidecast_broker::auth::Authenticator;
+use tidecast_broker::auth::{Authenticator, Settings};
 use tidecast_broker::{Strategy, TopicLimits, WorkerSet};
 use tidecast_websocket::{Millis, Timing, Version, Versions};
 use tidecast_worker::{
@@ -16,6 +16,8 @@ use super::listen::{Listen, Origin};
 use super::network::Network;
 use super::problem::{ConfigError, Problem};
 use super::source::Loaded;
+use crate::hook::HookSettings;
+use crate::jwks::JwksSettings;
 use crate::tls::{CertificateFiles, ClientAuth, ClientCertificates, TlsSettings};
 
 /// Connections of one worker when the descriptor limit would allow more; each costs 8 bytes of kernel memory unused.
@@ -45,6 +47,12 @@ pub(crate) struct Resolved {
     pub(crate) mailbox: MailboxLimits,
     /// What may be held for clients, in bytes.
     pub(crate) memory: usize,
+    /// What the worker's authenticator was made of.
+    pub(crate) credentials: Settings,
+    /// The key set that is fetched.
+    pub(crate) key_set: Option<JwksSettings>,
+    /// The service that is asked.
+    pub(crate) hook: Option<HookSettings>,
     pub(crate) worker: tidecast_worker::Config,
 }
 
@@ -92,7 +100,8 @@ impl Loaded {
             max_bytes: self.config.limits.max_topic,
             max_levels: self.config.limits.max_levels,
         };
-        let authenticator = self.authenticator(topics, &mut problems);
+        let (credentials, authenticator) = self.authenticator(topics, &mut problems);
+        let hook = self.hook(&mut problems);
         let anonymous = self.anonymous(topics, &mut problems);
         let rules = self.rules(topics, &mut problems);
         self.check_openness(&doors, &authenticator, &mut problems);
@@ -127,11 +136,16 @@ impl Loaded {
             mailbox: MailboxLimits {
                 messages: server.mailbox_messages,
                 bytes: server.mailbox_bytes,
+                // What is asked at a time and what waits may all be of one worker.
+                answers: hook.as_ref().map_or(1, |hook| hook.concurrency + hook.queue),
             },
             memory: limits
                 .memory
                 .or(machine.memory.map(|memory| memory / 2))
                 .unwrap_or(usize::MAX),
+            credentials,
+            key_set: self.key_set(),
+            hook,
             worker: tidecast_worker::Config {
                 listeners: doors
                     .iter()
@@ -287,7 +301,8 @@ impl Loaded {
 
     /// Nobody is to find out later that all the world could publish.
     fn check_openness(&self, doors: &[Door], authenticator: &Authenticator, problems: &mut Vec<Problem>) {
-        if self.config.auth.allow_anonymous || self.has_credentials(authenticator) {
+        let is_asked = self.config.hook.hook_url.is_some();
+        if self.config.auth.allow_anonymous || self.has_credentials(authenticator) || is_asked {
             return;
         }
         if let Some(door) = doors

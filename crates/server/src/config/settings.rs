@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tidecast_broker::auth::Event;
 use tidecast_broker::{Access, SlowPolicy, Strategy};
 use tidecast_worker::ForwardedHeader;
 
@@ -13,6 +14,7 @@ use super::field::{Fields, Meta, fields};
 use super::kind::{Bytes, Choice, Choose, File, List, Maybe, Number, Parsed, Secret, Switch, Text, Time};
 use super::listen::{Listen, Origin};
 use super::network::Network;
+use crate::http::Url;
 use crate::tls::{ClientAuth, IdentityField, TlsVersion};
 
 /// The largest message that can be allowed. As a JSON string it is up to six times as long, if all of it has to be
@@ -204,6 +206,14 @@ fields! {
         [live] jwt_keys: List<File> = Vec::new();
         /// A file with a JSON Web Key Set
         [live] jwt_key_set: Maybe<File> = None;
+        /// Where a JSON Web Key Set is fetched; with http:// whoever can change the answer can make tokens
+        jwt_key_set_url: Maybe<Parsed<Url>> = None;
+        /// How often it is fetched
+        jwt_key_set_refresh: Time = Duration::from_secs(15 * 60), INSTANT => EVER;
+        /// How often at most it is fetched, because a token names a key that is not in it, or because it failed
+        jwt_key_set_min_interval: Time = Duration::from_secs(10), Duration::from_secs(1) => EVER;
+        /// How long that may take
+        jwt_key_set_timeout: Time = Duration::from_secs(5), INSTANT => Duration::from_secs(60);
         /// Audiences, one of which a token has to name (aud); with none, only tokens that name none are taken
         [live] jwt_audience: List<Text> = Vec::new();
         /// Issuers, one of which a token has to be from (iss); any, if there is none
@@ -228,6 +238,31 @@ fields! {
         [live] query_parameter: Maybe<Text> = None;
         /// The longest token
         [live] max_token: Bytes = 8 << 10, 64 => 1 << 20;
+    }
+}
+
+fields! {
+    /// `[hook]`: a service that is asked who may do what, besides what credentials permit.
+    pub struct Hook {
+        /// Where questions are sent, as POST requests with JSON
+        hook_url: Maybe<Parsed<Url>> = None;
+        /// A file with a secret that is sent along, as Authorization: Bearer
+        hook_secret_file: Maybe<File> = None;
+        /// What it is asked about
+        hook_events: List<Choice<Event>> = vec![Event::Connect, Event::Subscribe, Event::Publish];
+        /// How long a client waits for an answer
+        hook_timeout: Time = Duration::from_secs(2), INSTANT => Duration::from_secs(60);
+        /// Whether what is not answered in time is permitted
+        hook_on_failure: Choice<OnFailure> = OnFailure::Deny;
+        /// Questions that are asked at a time
+        hook_concurrency: Number<usize> = 64, 1 => 4096;
+        /// Questions that may wait to be asked; more are not answered
+        hook_queue: Number<usize> = 1024, 1 => 1 << 16;
+        /// How long answers are kept that do not say so themselves; they are good for all connections of an identity, or
+        /// for the one connection if it has none
+        hook_cache: Time = Duration::ZERO, Duration::ZERO => EVER;
+        /// How many answers each worker keeps
+        hook_cache_entries: Number<usize> = 10_000, 0 => 1 << 24;
     }
 }
 
@@ -280,6 +315,38 @@ fields! {
         /// Compress messages for clients that offer it
         [live] compress: Switch = true;
     }
+}
+
+impl Choose for Event {
+    const NAME: &'static str = "EVENT";
+    const CHOICES: &'static [(&'static str, &'static str)] = &[
+        (
+            "connect",
+            "A client has come; the answer may change who it is and what it may do",
+        ),
+        ("subscribe", "A client subscribes"),
+        ("publish", "A client publishes"),
+        ("disconnect", "A client has gone; that is only told"),
+    ];
+    const VALUES: &'static [Event] = &[Event::Connect, Event::Subscribe, Event::Publish, Event::Disconnect];
+}
+
+/// What is done when the hook does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    /// It is not permitted.
+    Deny,
+    /// It is permitted.
+    Allow,
+}
+
+impl Choose for OnFailure {
+    const NAME: &'static str = "WHAT";
+    const CHOICES: &'static [(&'static str, &'static str)] = &[
+        ("deny", "It is not permitted"),
+        ("allow", "It is, if the credentials permit it"),
+    ];
+    const VALUES: &'static [OnFailure] = &[OnFailure::Deny, OnFailure::Allow];
 }
 
 impl Choose for Access {
@@ -488,6 +555,7 @@ config! {
         websocket: WebSocket = "What is negotiated with clients";
         tls: TlsTable = "What listeners with TLS show, and ask for";
         auth: Auth = "Who is let in, and what they may do: topics are given as filters, + for one level and # for the rest";
+        hook: Hook = "A service that is asked who may do what, besides what credentials permit";
     }
     lists {
         listeners: ListenerTable = "Addresses with settings of their own, besides those of `listen`";
