@@ -1,0 +1,399 @@
+//! Other servers have a say: a hook decides who may do what, and keys are fetched.
+
+mod support;
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value, json};
+use support::*;
+use tidecast_auth::SigningKey;
+use tidecast_client::{Client, Error, Options};
+
+/// What a service answers to a request with this body, as JSON; nothing ever, if there is none.
+type Answer = Box<dyn Fn(&Value) -> Option<Value> + Send + Sync>;
+
+/// A small web service, which notes what it is asked.
+#[derive(Clone)]
+struct Service {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<Value>>>,
+    answer: Arc<Mutex<Answer>>,
+}
+
+impl Service {
+    fn start(answer: impl Fn(&Value) -> Option<Value> + Send + Sync + 'static) -> Service {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let service = Service {
+            address: listener.local_addr().unwrap(),
+            asked: Arc::default(),
+            answer: Arc::new(Mutex::new(Box::new(answer))),
+        };
+        let serving = service.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let serving = serving.clone();
+                thread::spawn(move || serving.serve(stream));
+            }
+        });
+        service
+    }
+
+    fn serve(&self, mut stream: TcpStream) {
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        loop {
+            let mut length = 0;
+            loop {
+                let mut line = String::new();
+                if reader.read_line(&mut line).unwrap_or(0) == 0 {
+                    return;
+                }
+                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+                if line == "\r\n" {
+                    break;
+                }
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).unwrap();
+            let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+            self.asked.lock().unwrap().push(body.clone());
+            let answer = (self.answer.lock().unwrap())(&body);
+            // Held open, without an answer.
+            let Some(answer) = answer else { continue };
+            let answer = answer.to_string();
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", answer.len());
+            if stream.write_all((head + &answer).as_bytes()).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}/", self.address)
+    }
+
+    fn answers(&self, answer: impl Fn(&Value) -> Option<Value> + Send + Sync + 'static) {
+        *self.answer.lock().unwrap() = Box::new(answer);
+    }
+
+    fn asked(&self, event: &str) -> Vec<Value> {
+        let asked = self.asked.lock().unwrap();
+        asked.iter().filter(|body| body["event"] == event).cloned().collect()
+    }
+}
+
+fn yes(_: &Value) -> Option<Value> {
+    Some(json!({"allow": true}))
+}
+
+/// Says yes but to what begins with `no`.
+fn not_no(body: &Value) -> Option<Value> {
+    let name = body.get("topic").or(body.get("filter")).and_then(Value::as_str);
+    let denied = name.is_some_and(|name| name.starts_with("no"));
+    Some(json!({"allow": !denied, "reason": "not that one"}))
+}
+
+/// What becomes of a connection that is refused: status and text.
+fn refused(broker: &Broker, path: &str) -> (u16, String) {
+    let url = broker.ws(path);
+    match Client::connect(&url, &Options::default()) {
+        Err(Error::Refused { status, excerpt, .. }) => (status, excerpt),
+        other => panic!("{path}: {other:?}"),
+    }
+}
+
+#[test]
+fn a_hook_decides_about_every_command_and_their_order_stays() {
+    let hook = Service::start(not_no);
+    let broker = Broker::start(&["--hook-url", &hook.url()]);
+    let mut json = json_client(&broker);
+    // All at once: each waits for the one before it.
+    for command in [
+        r##"["sub","news/#",{"ref":1}]"##,
+        r##"["sub","no/#",{"ref":2}]"##,
+        r#"["pub","news/1",1,{"ref":3}]"#,
+        r#"["pub","no/1",1,{"ref":4}]"#,
+        r#"["ping"]"#,
+    ] {
+        json.send_text(command).unwrap();
+    }
+    for expected in [
+        r#"["ok",1,{}]"#,
+        r#"["err",2,"forbidden","not that one"]"#,
+        r#"["msg","news/1",1]"#,
+        r#"["ok",3,{}]"#,
+        r#"["err",4,"forbidden","not that one"]"#,
+        r#"["pong"]"#,
+    ] {
+        assert_eq!(text(&mut json), expected);
+    }
+    let asked = hook.asked("publish");
+    assert_eq!(asked.len(), 2);
+    assert_eq!(asked[0]["topic"], "news/1");
+    assert_eq!(hook.asked("subscribe")[1]["filter"], "no/#");
+    let session = &hook.asked("connect")[0]["session"];
+    assert!(session.is_string() && asked.iter().all(|body| body["session"] == *session));
+
+    // Packets: those before it are done, and those behind it afterwards.
+    let mut peer = Peer::connect(&broker);
+    peer.say(
+        upgrade(
+            "/ws",
+            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: tidecast.bin.v1\r\n",
+        )
+        .as_bytes(),
+    );
+    assert!(peer.head().contains("tidecast.bin.v1"));
+    assert_eq!(peer.frame().1[0], 8, "it is greeted");
+    // SUB a with ref 1, SUB no with ref 2, PING.
+    let message = b"\x03\x04\x01\x00\x01a\x03\x05\x02\x00\x02no\x0a\x00";
+    peer.say(&masked(0x82, message));
+    assert_eq!(peer.frame().1, b"\x05\x04\x01\x02{}");
+    let (_, rest) = peer.frame();
+    assert_eq!((rest[0], rest[2]), (6, 2));
+    assert!(rest.ends_with(b"\x0b\x00"));
+
+    let mut raw = client(&broker.ws("/t/yes"));
+    raw.send_text("x").unwrap();
+    assert_eq!(text(&mut raw), "x");
+    let (status, reason) = refused(&broker, "/t/no");
+    assert!(
+        (status, reason.contains("not that one")) == (403, true),
+        "{status} {reason}"
+    );
+    let totals = broker.stop();
+    assert!(totals.get("asked") >= 10 && totals.get("unanswered") == 0);
+}
+
+#[test]
+fn a_hook_says_who_somebody_is_and_is_told_when_they_have_gone() {
+    let hook = Service::start(|_| {
+        Some(json!({
+            "allow": true, "identity": "ann", "publish": [], "subscribe": ["users/{sub}/#"], "expires_in": 3600
+        }))
+    });
+    let events = "connect,disconnect";
+    let broker = Broker::start(&["--hook-url", &hook.url(), "--hook-events", events]);
+    let mut json = json_client(&broker);
+    assert_eq!(ask(&mut json, r##"["sub","users/ann/#",{"ref":1}]"##), r#"["ok",1,{}]"#);
+    let error = ask(&mut json, r#"["sub","users/bob/x",{"ref":2}]"#);
+    assert!(error.contains("forbidden") && error.contains("ann"), "{error}");
+    assert!(ask(&mut json, r#"["pub","users/ann/x",1,{"ref":3}]"#).contains("forbidden"));
+    drop(json);
+    let gone = eventually("the hook is told", || hook.asked("disconnect").pop());
+    assert_eq!(gone["identity"], "ann");
+    assert_eq!(gone["session"], hook.asked("connect")[0]["session"]);
+
+    hook.answers(|_| Some(json!({"allow": false})));
+    assert_eq!(refused(&broker, "/ws").0, 403);
+    // A browser's page gets to see a close code only.
+    let mut page = Peer::connect(&broker);
+    let origin = format!("Sec-WebSocket-Version: 13\r\nOrigin: http://{}\r\n", broker.address);
+    page.say(
+        upgrade("/ws", &origin)
+            .replace("localhost", &broker.address.to_string())
+            .as_bytes(),
+    );
+    assert!(page.head().starts_with("HTTP/1.1 101 "));
+    let (first, payload) = page.frame();
+    assert_eq!((first, &payload[..2]), (0x88, &4101u16.to_be_bytes()[..]));
+}
+
+#[test]
+fn what_the_hook_lets_be_kept_is_asked_once() {
+    let hook = Service::start(|_| Some(json!({"allow": true, "cache": 3600})));
+    let broker = Broker::start(&["--workers", "1", "--hook-url", &hook.url()]);
+    let mut json = json_client(&broker);
+    for number in 1..=50 {
+        let answer = ask(&mut json, &format!(r#"["pub","a",{number},{{"ref":{number}}}]"#));
+        assert_eq!(answer, format!(r#"["ok",{number},{{}}]"#));
+    }
+    assert_eq!(hook.asked("publish").len(), 1);
+    let mut other = json_client(&broker);
+    ask(&mut other, r#"["pub","a",1,{"ref":1}]"#);
+    assert_eq!(
+        hook.asked("publish").len(),
+        2,
+        "without an identity each connection is somebody else"
+    );
+}
+
+#[test]
+fn without_an_answer_nothing_is_permitted_unless_settings_say_otherwise() {
+    let silent = Service::start(|body| if body["event"] == "connect" { yes(body) } else { None });
+    let common = ["--hook-timeout", "100ms", "--hook-url", &silent.url()];
+    let broker = Broker::start(&common);
+    let mut json = json_client(&broker);
+    let error = ask(&mut json, r#"["sub","a",{"ref":1}]"#);
+    assert!(
+        error.contains("forbidden") && error.contains("try again later"),
+        "{error}"
+    );
+    assert!(broker.line("does not answer as it should").contains("no answer within"));
+    // It is heard again as soon as it answers.
+    silent.answers(yes);
+    assert_eq!(ask(&mut json, r#"["sub","a",{"ref":2}]"#), r#"["ok",2,{}]"#);
+    broker.line("answers again");
+    assert!(broker.stop().get("asked") >= 3);
+
+    silent.answers(|_| None);
+    let broker = Broker::start(&[&common[..], &["--hook-on-failure", "allow"]].concat());
+    let mut json = json_client(&broker);
+    assert_eq!(ask(&mut json, r#"["sub","a",{"ref":1}]"#), r#"["ok",1,{}]"#);
+
+    // Nobody listens there.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let broker = Broker::start(&["--hook-url", &format!("http://{address}")]);
+    assert_eq!(refused(&broker, "/ws").0, 403);
+    assert!(broker.line("does not answer as it should").contains("refused"));
+}
+
+#[test]
+fn clients_that_leave_while_they_are_asked_about_harm_nobody() {
+    let hook = Service::start(|_| None);
+    let broker = Broker::start(&["--hook-url", &hook.url(), "--hook-timeout", "60s"]);
+    for round in 0..20 {
+        let mut peer = Peer::connect(&broker);
+        peer.say(upgrade("/ws", "Sec-WebSocket-Version: 13\r\n").as_bytes());
+        eventually("it is asked about", || {
+            (hook.asked("connect").len() > round).then_some(())
+        });
+    }
+    hook.answers(yes);
+    let mut json = json_client(&broker);
+    hook.answers(|_| None);
+    json.send_text(r#"["sub","a",{"ref":1}]"#).unwrap();
+    eventually("it is asked about", || hook.asked("subscribe").pop());
+    drop(json);
+    hook.answers(yes);
+    assert_eq!(ask(&mut json_client(&broker), r#"["ping"]"#), r#"["pong"]"#);
+    // A stop does not wait for answers.
+    assert!(broker.stop().get("asked") > 20);
+}
+
+/// A key, as JSON Web Key and to sign with.
+fn key(kid: &str) -> (Value, SigningKey) {
+    let pair = rcgen::KeyPair::generate().unwrap();
+    let point = pair.public_key_raw();
+    let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let jwk = json!({"kty": "EC", "crv": "P-256", "kid": kid, "x": text(&point[1..33]), "y": text(&point[33..])});
+    (jwk, SigningKey::from_pem(pair.serialize_pem().as_bytes()).unwrap())
+}
+
+fn token(kid: &str, key: &SigningKey) -> String {
+    let claims: HashMap<&str, Value> = [
+        ("sub", json!("ann")),
+        ("exp", json!(4_000_000_000u64)),
+        ("subscribe", json!("#")),
+    ]
+    .into();
+    let claims: Map<String, Value> = claims
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
+    key.sign(Some(kid), &claims).unwrap()
+}
+
+fn comes_in(broker: &Broker, token: &str) -> bool {
+    let mut peer = Peer::connect(broker);
+    let headers = format!("Sec-WebSocket-Version: 13\r\nAuthorization: Bearer {token}\r\n");
+    peer.say(upgrade("/t/a?mode=sub", &headers).as_bytes());
+    let head = peer.head();
+    assert!(
+        head.starts_with("HTTP/1.1 101 ") || head.starts_with("HTTP/1.1 401 "),
+        "{head}"
+    );
+    head.starts_with("HTTP/1.1 101 ")
+}
+
+#[test]
+fn keys_are_fetched_and_fetched_again_when_a_token_names_a_new_one() {
+    let ((one, one_signs), (two, two_signs)) = (key("one"), key("two"));
+    let (first, both) = (json!({"keys": [one]}), json!({"keys": [one, two]}));
+    let issuer = Service::start(move |_| Some(first.clone()));
+    let broker = Broker::start(&["--jwt-key-set-url", &issuer.url(), "--jwt-key-set-min-interval", "1s"]);
+    // The first keys are there before anybody can come.
+    assert!(comes_in(&broker, &token("one", &one_signs)));
+    assert!(!comes_in(&broker, &token("two", &two_signs)));
+    assert!(!comes_in(&broker, &token("one", &two_signs)), "a name is no signature");
+    issuer.answers(move |_| Some(both.clone()));
+    eventually("the new key is known", || {
+        comes_in(&broker, &token("two", &two_signs)).then_some(())
+    });
+    // Whatever the issuer does now, the keys stay.
+    issuer.answers(|_| Some(json!({"keys": []})));
+    assert!(!comes_in(&broker, &token("three", &two_signs)));
+    broker.line("the key set cannot be had");
+    assert!(comes_in(&broker, &token("one", &one_signs)) && comes_in(&broker, &token("two", &two_signs)));
+    // Also when the configuration is read again.
+    broker.signal("HUP");
+    broker.line("configuration reloaded");
+    assert!(comes_in(&broker, &token("two", &two_signs)));
+}
+
+#[test]
+fn tokens_are_made_and_judged_on_the_command_line() {
+    let directory = std::env::temp_dir().join(format!("tidecast-{}-token", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let path = |name: &str| directory.join(name).to_str().unwrap().to_owned();
+    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    std::fs::write(path("key.pem"), pair.serialize_pem()).unwrap();
+    std::fs::write(path("public.pem"), pair.public_key_pem()).unwrap();
+    let output = |arguments: &[&str], input: Option<&[u8]>| run(tidecast(&[&["token"], arguments].concat()), input);
+    let made = output(
+        &[
+            "make",
+            "--sub",
+            "ann",
+            "--subscribe",
+            "users/{sub}/#",
+            "--key",
+            &path("key.pem"),
+        ],
+        None,
+    );
+    assert!(made.status.success(), "{}", said(&made));
+    let good = output(&["inspect", "-", "--key", &path("public.pem")], Some(&made.stdout));
+    assert!(good.status.success(), "{}", said(&good));
+    let text = String::from_utf8_lossy(&good.stdout);
+    for words in ["EdDSA", "\"ann\"", "in 60 minutes", "accepted", "users/ann/#"] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    let wrong = output(
+        &["inspect", "-", "--key", &path("public.pem"), "--aud", "other"],
+        Some(&made.stdout),
+    );
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("refused: the token is for the audience []"));
+    let private = output(&["inspect", "-", "--key", &path("key.pem")], Some(&made.stdout));
+    assert!(
+        String::from_utf8_lossy(&private.stderr).contains("openssl pkey -pubout"),
+        "{}",
+        said(&private)
+    );
+
+    // A broker takes what was made, by a secret of the environment and by hash.
+    let secret = "a secret of thirty-two bytes and more";
+    let mut make = tidecast(&["token", "make", "--publish", "a", "--expires-in", "1d"]);
+    make.env("TIDECAST_JWT_SECRET", secret);
+    let made = run(make, None);
+    let random = output(&["random"], None);
+    let random = String::from_utf8(random.stdout).unwrap();
+    let (handed_out, hash) = random.trim().split_once('\n').unwrap();
+    let file = format!("[auth]\njwt_secret = \"{secret}\"\n[[tokens]]\n{hash}\nsubscribe = [\"#\"]\n");
+    std::fs::write(path("broker.toml"), file).unwrap();
+    let broker = Broker::start(&["--config", &path("broker.toml")]);
+    assert!(comes_in(&broker, handed_out) && !comes_in(&broker, "tidecast_guessed"));
+    let mut command: Command = tidecast(&["token", "inspect", "-"]);
+    command.env("TIDECAST_JWT_SECRET", secret);
+    assert!(run(command, Some(&made.stdout)).status.success());
+    std::fs::remove_dir_all(&directory).unwrap();
+}
