@@ -2,6 +2,10 @@
 //!
 //! This is the only place that names them: flags, variables of the environment, keys of the file, the help, the example
 //! file and the errors are all made of it.
+#![allow(
+    rustdoc::bare_urls,
+    reason = "the documentation is the help too, where nobody can follow a link"
+)]
 
 use std::net::SocketAddr;
 use std::time::Duration;
