@@ -358,3 +358,112 @@ fn a_rule_says_how_slow_subscribers_of_its_topics_are_treated() {
     assert!(lags >= 1, "it was told what it missed");
     assert!(broker.stop().get("dropped") > 100);
 }
+
+#[test]
+fn what_is_sent_behind_a_refused_handshake_is_not_heard_and_harms_nobody() {
+    let directory = Directory::new("behind");
+    let broker = broker(&directory, "");
+    let mut peer = Peer::connect(&broker);
+    let headers = "Sec-WebSocket-Version: 13\r\nOrigin: http://localhost\r\nAuthorization: Bearer wrong\r\n";
+    let mut said = upgrade("/ws", headers).into_bytes();
+    said.extend(masked(0x81, br#"["ping"]"#));
+    said.extend(masked(0x82, b"\x0a\x00"));
+    peer.say(&said);
+    assert!(peer.head().starts_with("HTTP/1.1 101 "));
+    let (first, payload) = peer.frame();
+    assert_eq!((first, &payload[..2]), (0x88, &4100_u16.to_be_bytes()[..]));
+    let good = token(&directory, &["--sub", "a", "--subscribe", "#"]);
+    json_with(&broker, &good);
+}
+
+#[test]
+fn whoever_guesses_tokens_is_closed() {
+    let directory = Directory::new("guesses");
+    let broker = broker(&directory, "");
+    let mut json = json_client(&broker);
+    for guess in 0..3 {
+        let answer = ask(&mut json, &format!(r#"["auth","guess {guess}"]"#));
+        assert!(answer.starts_with(r#"["err",null,"unauthorized""#), "{answer}");
+    }
+    assert_eq!(closed(&mut json), 4100);
+}
+
+#[test]
+fn nothing_that_an_expired_session_says_counts() {
+    let directory = Directory::new("over");
+    let broker = broker(&directory, "");
+    let all = token(&directory, &["--sub", "all", "--subscribe", "#", "--publish", "#"]);
+    let mut watcher = json_with(&broker, &all);
+    assert_eq!(ask(&mut watcher, r##"["sub","#",{"ref":1}]"##), r#"["ok",1,{}]"#);
+    let brief = token(&directory, &["--sub", "a", "--publish", "#", "--expires-in", "1s"]);
+    let mut peer = Peer::connect(&broker);
+    let headers = format!("Sec-WebSocket-Version: 13\r\nAuthorization: Bearer {brief}\r\n");
+    peer.say(upgrade("/t/a?mode=pub", &headers).as_bytes());
+    assert!(peer.head().starts_with("HTTP/1.1 101 "));
+    peer.say(&masked(0x81, b"before"));
+    assert_eq!(text(&mut watcher), r#"["msg","a","before"]"#);
+    let (first, payload) = peer.frame();
+    assert_eq!((first, &payload[..2]), (0x88, &4103_u16.to_be_bytes()[..]));
+    peer.say(&masked(0x81, b"after"));
+    assert_eq!(
+        ask(&mut watcher, r#"["pub","b",1]"#),
+        r#"["msg","b",1]"#,
+        "and nothing before it"
+    );
+}
+
+#[test]
+fn rules_that_go_while_somebody_does_not_read_take_nobody_with_them() {
+    let directory = Directory::new("fewer");
+    let rule = |topic: &str| format!("[[topics]]\npattern = \"{topic}\"\nslow = \"drop-old\"\nmax_pending = \"64K\"\n");
+    let all = [rule("a/#"), rule("b/#"), rule("prices/#")].concat();
+    let file = directory.file("tidecast.toml", &all);
+    let broker = Broker::start(&["--config", &file, "--workers", "1"]);
+    let mut slow = json_client(&broker);
+    assert_eq!(ask(&mut slow, r##"["sub","prices/#",{"ref":1}]"##), r#"["ok",1,{}]"#);
+    let mut publisher = json_client(&broker);
+    let payload = "x".repeat(8000);
+    for round in 0..40 {
+        for _ in 0..100 {
+            publisher
+                .queue_text(&format!(r#"["pub","prices/1",{payload:?}]"#))
+                .unwrap();
+        }
+        publisher.flush().unwrap();
+        directory.file("tidecast.toml", if round % 2 == 0 { "" } else { &all });
+        broker.signal("HUP");
+    }
+    assert_eq!(ask(&mut publisher, r#"["ping"]"#), r#"["pong"]"#);
+}
+
+#[test]
+fn a_reload_leaves_each_listener_its_own_settings() {
+    let directory = Directory::new("doors");
+    let secret = directory.file("secret", SECRET);
+    let auth = format!("[auth]\njwt_secret_file = {secret:?}\nallow_anonymous = true\n");
+    let closed = "[[listeners]]\naddress = \"127.0.0.1:0\"\nallow_anonymous = false\n";
+    let file = directory.file("tidecast.toml", &format!("{auth}{closed}"));
+    let mut command = tidecast(&["serve", "--workers", "1", "--config", &file]);
+    command
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
+    let broker = Broker::of(command);
+    let status = || {
+        let mut peer = Peer::connect(&broker);
+        peer.say(upgrade("/t/a", "Sec-WebSocket-Version: 13\r\n").as_bytes());
+        peer.head().split(' ').nth(1).unwrap().to_owned()
+    };
+    assert_eq!(status(), "401");
+    directory.file(
+        "tidecast.toml",
+        &format!("[server]\nlisten = [\"127.0.0.1:1\"]\n{auth}{closed}"),
+    );
+    broker.signal("HUP");
+    let line = broker.line("configuration reloaded");
+    assert!(line.contains("listen") && line.contains("anew"), "{line}");
+    assert_eq!(
+        status(),
+        "401",
+        "the new line does not push the settings of the others aside"
+    );
+}

@@ -119,7 +119,7 @@ impl DevCertArgs {
   {key}  its private key, readable by you alone
 
 Serve with it:
-  tidecast serve --listen wss://{listen}:8443 --tls-cert {certificate} --tls-key {key}
+  tidecast serve --listen wss://{listen}:8443 --tls-cert {certificate} --tls-key {key}{open}
 
 Then:
   curl --cacert {authority} https://{authority_host}:8443/
@@ -133,6 +133,7 @@ Chromium, for good (certutil is of the package libnss3-tools), or for one start:
             names = names.join(", "),
             until = made.until.date(),
             listen = if self.host.is_empty() { "127.0.0.1" } else { "0.0.0.0" },
+            open = if self.host.is_empty() { "" } else { " --allow-anonymous" },
             fingerprint = made.fingerprint,
         )
     }

@@ -21,11 +21,11 @@ TIDECAST_MAX_MESSAGE: `tidecast config example` prints all as a file.
 
 Examples:
   tidecast serve
-  tidecast serve --listen 0.0.0.0:8080 --listen '[::]:8080'
+  tidecast serve --listen 0.0.0.0:8080 --listen '[::]:8080' --allow-anonymous
   tidecast serve --listen wss://0.0.0.0:8443 --tls-cert cert.pem --tls-key key.pem
   tidecast serve --workers 4 --max-message 64K --max-pending 16M
   tidecast serve --config /etc/tidecast.toml
-  TIDECAST_LISTEN=0.0.0.0:80 tidecast serve")]
+  TIDECAST_LISTEN=127.0.0.1:80 tidecast serve")]
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) settings: Settings,

@@ -85,6 +85,11 @@ impl Broker {
             command.args(["--workers", "2"]);
         }
         command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Broker::of(command)
+    }
+
+    /// The one that `command`, whose output is piped, starts.
+    pub fn of(mut command: Command) -> Broker {
         let mut child = command.spawn().expect("the binary runs");
         let out = Lines::read(child.stdout.take().expect("piped"));
         let err = Lines::read(child.stderr.take().expect("piped"));

@@ -308,9 +308,16 @@ impl<E: Copy> Broker<E> {
         self.sessions[id.index()] = Session::default();
     }
 
+    /// How a session speaks; a connection that was never opened here, or is not any more, says nothing that counts.
+    fn face(&self, id: SessionId) -> &Face {
+        self.sessions
+            .get(id.index())
+            .map_or(&Face::Closed, |session| &session.face)
+    }
+
     /// A text message from a session, one command or payload. `text` is valid UTF-8, which the framing has checked.
     pub fn handle_text(&mut self, id: SessionId, text: &str, out: &mut impl Output<Encoded = E>) -> Progress {
-        match &self.sessions[id.index()].face {
+        match self.face(id) {
             Face::Json => self.handle_command(id, json::parse(text), text.len(), out).into(),
             Face::Packets => {
                 let hint = "tidecast.bin.v1 is spoken in binary messages; this one was text";
@@ -334,7 +341,7 @@ impl<E: Copy> Broker<E> {
 
     /// A binary message from a session.
     pub fn handle_binary(&mut self, id: SessionId, payload: &[u8], out: &mut impl Output<Encoded = E>) -> Progress {
-        match &self.sessions[id.index()].face {
+        match self.face(id) {
             Face::Json => {
                 let hint = "tidecast.json.v1 is spoken in text messages; this one was binary";
                 self.handle_command(id, Err(bad_message(hint)), payload.len(), out)
@@ -555,8 +562,16 @@ impl<E: Copy> Broker<E> {
             }
             Command::Auth { token, reference } => {
                 match out.authenticate(id, &token) {
-                    Ok(grant) => self.set_grant(id, grant, out),
-                    Err(withheld) => return Step::withheld(withheld, Code::Unauthorized),
+                    Ok(grant) => {
+                        self.sessions[id.index()].refused_tokens = 0;
+                        self.set_grant(id, grant, out);
+                    }
+                    Err(withheld) => {
+                        if let Withheld::Refused(_) = withheld {
+                            self.count_refused_token(id, out);
+                        }
+                        return Step::withheld(withheld, Code::Unauthorized);
+                    }
                 }
                 self.confirm(id, reference.as_ref(), out);
                 Ok(Step::Next)

@@ -59,6 +59,8 @@ pub(crate) struct Session {
     /// The last message delivered through more than one list, so that it is delivered once.
     pub(crate) mark: u32,
     pub(crate) rendition: u8,
+    /// Tokens that it sent and that were refused.
+    pub(crate) refused_tokens: u8,
 }
 
 impl Session {

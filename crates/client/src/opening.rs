@@ -461,7 +461,10 @@ mod tests {
             "{error}"
         );
         let said = error.to_string();
-        assert!(said.contains("Authorization") && said.contains("the token expired"), "{said}");
+        assert!(
+            said.contains("Authorization") && said.contains("the token expired"),
+            "{said}"
+        );
     }
 
     #[test]

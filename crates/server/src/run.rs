@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::process;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tidecast_broker::Shared;
 use tidecast_driver::{ListenError, Listener, allowed_cores, descriptor_limit, listen};
@@ -15,7 +15,7 @@ use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
-use crate::config::{Config, ConfigError, Listen, Loaded, Machine, Problem, Resolved, Sources};
+use crate::config::{ConfigError, Listen, Loaded, Machine, Problem, Resolved, Sources};
 use crate::hook::{Questions, hook};
 use crate::http::{Http, HttpSetupError};
 use crate::judge::Judge;
@@ -28,6 +28,9 @@ const PAGE: &str = include_str!("../page/index.html");
 
 /// Connections that may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+
+/// How long an address may still be in use when a broker starts.
+const TAKE_OVER: Duration = Duration::from_secs(1);
 
 /// Beyond the time that workers give to closing handshakes, how long they may take to end.
 const STOP_GRACE: Duration = Duration::from_secs(2);
@@ -132,12 +135,12 @@ pub fn run(sources: &Sources) -> Result<(), Error> {
         let outside = Outside::start(&resolved, &judge).await?;
         let mut workers = Workers::start(&resolved, &judge, outside).await?;
         workers.announce();
-        let (mut config, mut drain_timeout) = (loaded.config, resolved.drain_timeout);
+        let mut drain_timeout = resolved.drain_timeout;
         let ended = loop {
             tokio::select! {
                 signal = signals.next() => match signal {
                     Caught::Reload => {
-                        let time = workers.reload(sources, &mut config, &mut tls, &judge);
+                        let time = workers.reload(sources, &mut loaded, &mut tls, &judge);
                         drain_timeout = time.unwrap_or(drain_timeout);
                     }
                     Caught::Stop(name) => {
@@ -221,6 +224,17 @@ fn say(line: std::fmt::Arguments<'_>) {
     let _ = writeln!(io::stdout().lock(), "{line}");
 }
 
+/// Listens on `address`, soon: the kernel may still be taking down what a broker before this one had there.
+async fn listen_soon(address: SocketAddr, count: usize) -> Result<Vec<Listener>, ListenError> {
+    let deadline = Instant::now() + TAKE_OVER;
+    loop {
+        match listen(address, BACKLOG, count) {
+            Err(ListenError::InUse(_)) if Instant::now() < deadline => tokio::time::sleep(TAKE_OVER / 20).await,
+            listened => return listened,
+        }
+    }
+}
+
 /// Tells what is odd about the configuration, for whoever watches.
 fn warn(loaded: &Loaded) {
     for warning in &loaded.warnings {
@@ -302,7 +316,7 @@ impl Workers {
         let mut addresses = Vec::new();
         let mut shares: Vec<Vec<Listener>> = (0..count).map(|_| Vec::new()).collect();
         for Listen { address, tls } in &resolved.listeners {
-            let listeners = listen(*address, BACKLOG, count)?;
+            let listeners = listen_soon(*address, count).await?;
             if let Some(silence) = silence {
                 listeners
                     .iter()
@@ -424,10 +438,16 @@ impl Workers {
 
     /// Reads the configuration again and hands it to the workers, as far as it can change; gives the time for a stop.
     /// One that cannot be used changes nothing.
-    fn reload(&self, sources: &Sources, config: &mut Config, tls: &mut Option<Tls>, judge: &Judge) -> Option<Duration> {
+    fn reload(
+        &self,
+        sources: &Sources,
+        running: &mut Loaded,
+        tls: &mut Option<Tls>,
+        judge: &Judge,
+    ) -> Option<Duration> {
         let read = || -> Result<_, Error> {
             let mut loaded = sources.load()?;
-            let kept = loaded.config.keep_fixed(config);
+            let kept = loaded.keep_fixed(running);
             let mut resolved = loaded.resolve(&machine()?, PAGE)?;
             let secured = secure(&mut resolved, &mut loaded, tls.as_ref())?;
             Ok((resolved, loaded, kept, secured))
@@ -438,7 +458,7 @@ impl Workers {
                 self.budget.set_limit(resolved.memory);
                 *tls = secured;
                 judge.configure(resolved.worker, resolved.credentials);
-                *config = loaded.config;
+                *running = loaded;
                 if kept.is_empty() {
                     say(format_args!("SIGHUP: configuration reloaded"));
                 } else {

@@ -158,6 +158,17 @@ impl Gate {
         if !admission.is_limited(address) {
             return Ok(());
         }
+        self.locate_anyway(slot, address, admission, now)
+    }
+
+    /// The same, also where nobody is limited.
+    pub(crate) fn locate_anyway(
+        &mut self,
+        slot: u32,
+        address: IpAddr,
+        admission: &Admission,
+        now: Millis,
+    ) -> Result<(), Cause> {
         let (most, rate) = (admission.per_address, admission.rate.as_ref());
         let place = self
             .census
@@ -170,8 +181,9 @@ impl Gate {
         if self.places.len() <= slot {
             self.places.resize(slot + 1, Place::NONE);
         }
+        // It was counted for the peer, if that was not known as a proxy yet when it came.
         let before = std::mem::replace(&mut self.places[slot], place);
-        debug_assert_eq!(before, Place::NONE, "a connection comes from one address");
+        self.census.leave_address(before);
         Ok(())
     }
 

@@ -119,13 +119,18 @@ impl Authentication {
         mut asking: Option<&mut Asking>,
     ) -> Result<Arc<Grant>, Held> {
         let judged = self.judge(request, upgrade, visitor)?;
+        let is_anonymous = |grant: &Arc<Grant>| {
+            let anonymous = visitor.door.anonymous.as_ref();
+            anonymous.is_some_and(|anonymous| Arc::ptr_eq(anonymous, grant))
+        };
+        let had_any = judged.as_ref().is_some_and(|grant| !is_anonymous(grant));
         let grant = judged.unwrap_or_else(|| Arc::new(Grant::nothing()));
         let name = target.filter().as_str();
         let grant = consult(asking.as_deref_mut(), visitor, Event::Connect, name, grant)?;
         match target.check(&self.rules, &grant) {
             Ok(()) if target.receives() => consult(asking, visitor, Event::Subscribe, name, grant),
             Ok(()) => Ok(grant),
-            Err(reason) if grant.identity.is_some() => Err(Held::Denied(Denial {
+            Err(reason) if had_any || grant.identity.is_some() => Err(Held::Denied(Denial {
                 code: close::FORBIDDEN,
                 text: reason.to_owned(),
             })),

@@ -33,29 +33,57 @@ pub(crate) fn is_among(address: IpAddr, networks: &[IpNet]) -> bool {
     networks.iter().any(|network| network.contains(&address))
 }
 
+/// Trusted proxies have said something about the client that nobody can read: what the client wrote itself may have made it so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unreadable;
+
 /// The client that asks: `peer`, unless it is one of the `trusted` proxies and says more.
-pub(crate) fn client(request: &Request<'_>, header: ForwardedHeader, peer: IpAddr, trusted: &[IpNet]) -> IpAddr {
+///
+/// # Errors
+/// Whoever is trusted names nobody that could be read.
+pub(crate) fn client(
+    request: &Request<'_>,
+    header: ForwardedHeader,
+    peer: IpAddr,
+    trusted: &[IpNet],
+) -> Result<IpAddr, Unreadable> {
     if !is_among(peer, trusted) {
-        return peer;
+        return Ok(peer);
     }
-    let (name, hop): (_, fn(&str) -> Option<IpAddr>) = match header {
-        ForwardedHeader::None => return peer,
-        ForwardedHeader::XForwardedFor => ("X-Forwarded-For", node),
-        ForwardedHeader::Forwarded => ("Forwarded", forwarded_for),
+    let name = match header {
+        ForwardedHeader::None => return Ok(peer),
+        ForwardedHeader::XForwardedFor => "X-Forwarded-For",
+        ForwardedHeader::Forwarded => "Forwarded",
     };
     let fields = request.headers().filter(|(field, _)| field.eq_ignore_ascii_case(name));
-    // What is not text names nobody, and ends the chain like anything else that does not.
-    let values: Vec<&str> = fields.map(|(_, value)| str::from_utf8(value).unwrap_or("?")).collect();
-    let hops = values.iter().flat_map(|value| split(value, ','));
-    let mut client = peer;
-    for item in hops.collect::<Vec<_>>().into_iter().rev() {
-        let Some(address) = hop(item) else { break };
-        client = address;
-        if !is_among(client, trusted) {
+    let fields: Vec<&[u8]> = fields.map(|(_, value)| value).collect();
+    let mut hops: Vec<Option<IpAddr>> = Vec::new();
+    for field in fields {
+        match header {
+            // Each on its own: a quote or an octet that is no text, which a client may write, spoils nothing behind it.
+            ForwardedHeader::XForwardedFor => hops.extend(
+                field
+                    .split(|octet| *octet == b',')
+                    .map(|hop| node(str::from_utf8(hop).ok()?.trim())),
+            ),
+            _ => match str::from_utf8(field) {
+                Ok(list) => hops.extend(split(list, ',').map(forwarded_for)),
+                Err(_) => hops.push(None),
+            },
+        }
+    }
+    let mut client = None;
+    for (number, hop) in hops.into_iter().rev().enumerate() {
+        match hop {
+            Some(address) => client = Some(address),
+            None if number == 0 => return Err(Unreadable),
+            None => break,
+        }
+        if client.is_some_and(|client| !is_among(client, trusted)) {
             break;
         }
     }
-    client
+    Ok(client.unwrap_or(peer))
 }
 
 /// The parts of `list` between separators that do not stand in quotes, without white space around them.
@@ -99,13 +127,16 @@ mod tests {
         let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
         let head = format!("GET / HTTP/1.1\r\n{lines}\r\n");
         let (request, _) = Request::parse(head.as_bytes(), 8192).unwrap().unwrap();
-        client(&request, header, peer.parse().unwrap(), &trusted).to_string()
+        match client(&request, header, peer.parse().unwrap(), &trusted) {
+            Ok(client) => client.to_string(),
+            Err(Unreadable) => "unreadable".to_owned(),
+        }
     }
 
     #[test]
     fn the_rightmost_address_that_is_not_trusted_is_the_client() {
         use ForwardedHeader::XForwardedFor;
-        let cases: [(&[&str], &str); 12] = [
+        let cases: [(&[&str], &str); 14] = [
             (&[], "10.0.0.3"),
             (&["X-Forwarded-For: 203.0.113.7"], "203.0.113.7"),
             (&["X-Forwarded-For: 6.6.6.6, 203.0.113.7, 10.0.0.2"], "203.0.113.7"),
@@ -125,7 +156,10 @@ mod tests {
             (&["X-Forwarded-For: 10.9.9.9, 10.0.0.2"], "10.9.9.9"),
             // Who is not named is not known, and neither is what stands before.
             (&["X-Forwarded-For: 203.0.113.7, unknown, 10.0.0.2"], "10.0.0.2"),
-            (&["X-Forwarded-For: 203.0.113.7,"], "10.0.0.3"),
+            (&["X-Forwarded-For: 203.0.113.7,"], "unreadable"),
+            // What a client wrote before does not spoil what the proxy has added.
+            (&["X-Forwarded-For: \", 203.0.113.7"], "203.0.113.7"),
+            (&["X-Forwarded-For: \u{ff}, 203.0.113.7"], "203.0.113.7"),
         ];
         for (lines, expected) in cases {
             assert_eq!(client_of(XForwardedFor, "10.0.0.3", lines), expected, "{lines:?}");
@@ -141,8 +175,10 @@ mod tests {
             ("by=\"a, for=6.6.6.6\";for=203.0.113.7, for=10.0.0.2", "203.0.113.7"),
             ("proto=http;FOR=\"[2001:db8::7]:4711\"", "2001:db8::7"),
             ("for=6.6.6.6, for=203.0.113.7;by=\"\\\", for=6.6.6.6\"", "203.0.113.7"),
-            ("for=203.0.113.7, for=_hidden", "10.0.0.3"),
-            ("for=203.0.113.7, proto=https", "10.0.0.3"),
+            ("for=203.0.113.7, for=_hidden", "unreadable"),
+            ("for=203.0.113.7, proto=https", "unreadable"),
+            // A quote that a client has left open takes in what the proxy added.
+            ("for=\", for=203.0.113.7", "unreadable"),
         ] {
             let line = format!("Forwarded: {line}");
             assert_eq!(client_of(Forwarded, "10.0.0.3", &[&line]), expected, "{line}");

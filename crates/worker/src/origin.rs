@@ -5,6 +5,7 @@
 //! who somebody is.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 /// Pages that may connect.
@@ -14,6 +15,8 @@ pub enum Origin {
     Any,
     /// Those of the host that the request is for.
     Same,
+    /// The same, if the host is an address or this machine: a name may be anybody's, and lead anywhere.
+    SameAddress,
     /// Those of this machine, on any port.
     Localhost,
     /// Those without an origin: files, and what runs in a sandbox.
@@ -118,7 +121,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Origin::Any => f.write_str("*"),
-            Origin::Same => f.write_str("same"),
+            Origin::Same | Origin::SameAddress => f.write_str("same"),
             Origin::Localhost => f.write_str("localhost"),
             Origin::Null => f.write_str("null"),
             Origin::Site {
@@ -161,6 +164,13 @@ impl Origin {
         };
         match self {
             Origin::Any | Origin::Null => false,
+            Origin::SameAddress => {
+                let bare = name
+                    .strip_prefix('[')
+                    .and_then(|name| name.strip_suffix(']'))
+                    .unwrap_or(name);
+                bare.parse::<IpAddr>().is_ok() && Origin::Same.permits(origin, host)
+            }
             Origin::Same => host.is_some_and(|host| {
                 let (host, port) = split_port(host);
                 let port = port.map_or(default_port(scheme), |digits| digits.parse().ok());
@@ -263,6 +273,16 @@ mod tests {
         ] {
             assert_eq!(permits(pattern, origin), expected, "{pattern} and {origin}");
         }
+    }
+
+    #[test]
+    fn where_only_this_machine_listens_a_name_is_not_the_same_host() {
+        let permits = |host: &str| Origin::SameAddress.permits(&format!("http://{host}"), Some(host));
+        assert!(permits("127.0.0.1:8080") && permits("[::1]:8080"));
+        assert!(
+            !permits("evil.example:8080"),
+            "its owner can have it lead to this machine"
+        );
     }
 
     #[test]

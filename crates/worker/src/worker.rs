@@ -32,7 +32,7 @@ use crate::budget::Share;
 use crate::config::{Config, Parts};
 use crate::connection::{Phase, Slot};
 use crate::counters::Counters;
-use crate::fanout::{Fanout, Outcome};
+use crate::fanout::{Closing, Fanout, Outcome};
 use crate::gather::Gather;
 use crate::hook::Asker;
 use crate::mesh::{Mesh, Order};
@@ -261,6 +261,8 @@ impl Worker {
 
     /// Takes new settings over.
     fn configure(&mut self, config: &Config) -> io::Result<()> {
+        // What waits knows the limits by their numbers, which are others from now on.
+        self.broker.settle(&mut self.fanout);
         self.config = Config {
             listeners: config.listeners.clone(),
             admission: config.admission.clone(),
@@ -679,7 +681,7 @@ impl Worker {
         match answered {
             Some((Answer::Closed(_, denial), _)) => {
                 self.counters.denied.add(1);
-                self.close(slot, denial.code, &denial.text);
+                return self.abandon(slot, denial.code, &denial.text);
             }
             Some((Answer::Raw(_, target, grant), _)) => {
                 let rendition = form.rendition(Encoding::Raw);
@@ -776,11 +778,14 @@ impl Worker {
     /// Closes the sessions that the broker wants closed.
     fn close_as_wanted(&mut self) -> io::Result<()> {
         while let Some(closing) = self.fanout.closing.pop() {
-            if closing.code == wire::close::RATE_LIMITED {
-                self.counters.flooders.add(1);
-                self.abandon(closing.slot, closing.code)?;
-            } else {
-                self.close(closing.slot, closing.code, &closing.reason);
+            let Closing { slot, code, reason } = closing;
+            match code {
+                // Nothing that it says from now on counts.
+                wire::close::RATE_LIMITED | wire::close::UNAUTHORIZED | wire::close::FORBIDDEN => {
+                    self.counters.flooders.add(u64::from(code == wire::close::RATE_LIMITED));
+                    self.abandon(slot, code, &reason)?;
+                }
+                _ => self.close(slot, code, &reason),
             }
         }
         Ok(())

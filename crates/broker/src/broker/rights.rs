@@ -9,6 +9,9 @@ use tidecast_wire::{Code, close};
 use super::{Broker, Output, Refusal};
 use crate::session::{Face, SessionId};
 
+/// Tokens that a session may present in vain before it is closed.
+const MOST_REFUSED_TOKENS: u8 = 3;
+
 /// The number by which an output knows the limits of a rule.
 pub(super) fn number_of_bounds(rule: Option<u8>) -> u8 {
     rule.map_or(0, |rule| rule + 1)
@@ -41,6 +44,16 @@ impl<E: Copy> Broker<E> {
         self.review(id, out);
     }
 
+    /// A token of a session was refused. Judging one can cost more than all else that a client may ask for.
+    pub(super) fn count_refused_token(&mut self, id: SessionId, out: &mut impl Output<Encoded = E>) {
+        let refused = &mut self.sessions[id.index()].refused_tokens;
+        *refused = refused.saturating_add(1);
+        if *refused == MOST_REFUSED_TOKENS {
+            let reason = close::reason(close::UNAUTHORIZED).expect("one of our codes");
+            out.close(id, close::UNAUTHORIZED, reason);
+        }
+    }
+
     /// Looks again at what a session subscribes to, now that rules or its rights have changed.
     pub(super) fn review(&mut self, id: SessionId, out: &mut impl Output<Encoded = E>) {
         let Some(grant) = self.sessions[id.index()].grant.clone() else {
@@ -54,6 +67,7 @@ impl<E: Copy> Broker<E> {
             );
             Refusal::new(Code::Forbidden, text)
         };
+        let before = self.stats.subscriptions;
         // From behind: the last takes the place of one that is left.
         for place in (0..self.sessions[id.index()].memberships.len()).rev() {
             let list = self.sessions[id.index()].memberships[place].list;
@@ -78,10 +92,8 @@ impl<E: Copy> Broker<E> {
                 self.refuse(id, None, &ended(&filter), out);
             }
         }
-        if self.sessions[id.index()].memberships.is_empty()
-            && let Face::Raw(raw) = &self.sessions[id.index()].face
-            && raw.publish.is_err()
-        {
+        // A raw session has one subscription, and no other words for its end.
+        if self.stats.subscriptions < before && matches!(self.sessions[id.index()].face, Face::Raw(_)) {
             let reason = close::reason(close::FORBIDDEN).expect("one of our codes");
             out.close(id, close::FORBIDDEN, reason);
         }

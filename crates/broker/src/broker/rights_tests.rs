@@ -284,3 +284,24 @@ fn other_credentials_count_once_others_have_decided_about_them() {
     house.says(newcomer, command);
     assert_eq!(house.heard(newcomer), [r#"["ok",1,{}]"#]);
 }
+
+#[test]
+fn a_raw_session_is_closed_when_its_subscription_ends_and_only_then() {
+    let mut house = House::new(1);
+    let shared = house.raw_for(0, 0, ("$share/g/a", &[]), Grant::everything());
+    let both = house.raw_for(0, 1, ("a", &[]), Grant::everything());
+    let publisher = house.raw_for(0, 2, ("a", &[("mode", "pub")]), Grant::everything());
+    set_rules(&mut house, vec![Rule::new(filter("other"))]);
+    assert!(house.outs[0].closed.is_empty(), "the rule is about something else");
+    set_rules(
+        &mut house,
+        vec![Rule {
+            subscribe: Access::Nobody,
+            ..Rule::new(filter("a"))
+        }],
+    );
+    for session in [shared, both] {
+        assert_eq!(house.outs[0].closed[&session.1].0, close::FORBIDDEN);
+    }
+    assert!(!house.outs[0].closed.contains_key(&publisher.1));
+}

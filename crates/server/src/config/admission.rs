@@ -145,13 +145,10 @@ impl Loaded {
             if texts == ["#"] {
                 return Patterns::all();
             }
-            let parsed = texts.iter().map(|text| {
-                let filter = Filter::parse(text, &topics);
-                filter.map_err(|error| self.problem(name, format!("{text:?} is no pattern: {error}")))
-            });
-            let (good, bad): (Vec<_>, Vec<_>) = parsed.partition(Result::is_ok);
-            problems.extend(bad.into_iter().filter_map(Result::err));
-            good.into_iter().flatten().collect()
+            Patterns::new(name, texts, None, &topics).unwrap_or_else(|error| {
+                problems.push(self.located(&error.place, error.problem.to_string()));
+                Patterns::none()
+            })
         };
         Arc::new(Grant {
             publish: patterns("anonymous_publish", &auth.anonymous_publish),

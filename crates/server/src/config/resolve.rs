@@ -79,9 +79,10 @@ struct Door {
 }
 
 impl Door {
-    /// Only this machine can reach it.
-    fn is_local(&self) -> bool {
-        self.listen.address.ip().is_loopback()
+    /// Only this machine can reach it, and nobody through a proxy on it.
+    fn is_local(&self, config: &super::Config) -> bool {
+        let proxied = self.proxy || !config.server.trusted_proxies.is_empty();
+        self.listen.address.ip().is_loopback() && !proxied
     }
 }
 
@@ -123,10 +124,19 @@ impl Loaded {
         let never_if_zero = |time: Duration| if time.is_zero() { Millis::NEVER } else { time.into() };
         let closed = self.has_credentials(&authenticator);
         let is_open = |door: &Door| {
-            let open = auth.allow_anonymous || (door.is_local() && !closed);
+            let open = auth.allow_anonymous || (door.is_local(&self.config) && !closed);
             door.allow_anonymous.unwrap_or(open)
         };
-        let origins = |door: &Door| Arc::from(door.origins.as_ref().unwrap_or(&server.origins).as_slice());
+        let origins = |door: &Door| {
+            let origins = door.origins.as_ref().unwrap_or(&server.origins).iter().cloned();
+            // What only this machine can reach has no name: one that a page brings along was made to lead here.
+            let local = door.is_local(&self.config);
+            let named = |origin| match origin {
+                Origin::Same if local => Origin::SameAddress,
+                other => other,
+            };
+            origins.map(named).collect()
+        };
         Ok(Resolved {
             listeners: doors.iter().map(|door| door.listen).collect(),
             tls,
@@ -217,8 +227,7 @@ impl Loaded {
     /// What is listened on: `listen`, unless only tables are given, and the tables.
     fn doors(&self, problems: &mut Vec<Problem>) -> Vec<Door> {
         let config = &self.config;
-        let plain = config.listeners.is_empty() || self.place("listen").is_some();
-        let simple = plain.then_some(&config.server.listen).into_iter().flatten();
+        let simple = self.listens().then_some(&config.server.listen).into_iter().flatten();
         let simple = simple.map(|listen| Door {
             listen: *listen,
             origins: None,
@@ -307,7 +316,7 @@ impl Loaded {
         }
         if let Some(door) = doors
             .iter()
-            .find(|door| !door.is_local() && door.allow_anonymous.is_none())
+            .find(|door| !door.is_local(&self.config) && door.allow_anonymous.is_none())
         {
             let message = format!(
                 "other machines can reach {}, and nothing says who may do what: give keys or tokens ([auth], [[tokens]]; `tidecast \

@@ -49,9 +49,9 @@ fields! {
         workers: Maybe<Number<usize>> = None, 1 => tidecast_broker::WorkerSet::MAX;
         /// Bind each worker to a core of its own
         pin: Switch = true;
-        /// Pages that may connect, by their Origin: https://example.com, https://*.example.com, `same` (the host that
-        /// the request names), `localhost` (any port), `null` (pages from files and sandboxes), or * for all. Clients that
-        /// send no Origin are no browsers, and always pass
+        /// Pages that may connect, by their Origin: `https://example.com`, `https://*.example.com`, `same` (the host that
+        /// the request names; where only this machine can connect, that has to be an address), `localhost` (any port), `null`
+        /// (pages from files and sandboxes), or * for all. Clients that send no Origin are no browsers, and always pass
         [live] origins: List<Parsed<Origin>> = vec![Origin::Same, Origin::Localhost];
         /// Proxies (addresses and networks) that are believed about whom they speak for, and are not limited themselves
         [live] trusted_proxies: List<Parsed<Network>> = vec![];
@@ -157,7 +157,7 @@ fields! {
         /// Subscriptions of one connection
         [live] max_subscriptions: Number<u32> = 1000;
         /// Subscriptions in all
-        [live] max_all_subscriptions: Number<usize> = 10_000_000;
+        [live] max_all_subscriptions: Number<usize> = 1_000_000;
         /// The longest topic or filter
         max_topic: Number<u16> = 255, 1 => u16::MAX;
         /// The most levels of a topic or filter

@@ -42,6 +42,8 @@ pub struct Loaded {
     /// What is odd, but does no harm.
     pub warnings: Vec<Problem>,
     places: HashMap<String, Place>,
+    /// Whether `listen` counts beside tables of listeners, if that is decided already.
+    listens: Option<bool>,
 }
 
 /// The flag of a setting; that of a switch which is on by default switches it off.
@@ -184,6 +186,22 @@ impl Loaded {
             (Ok(()), None) => {}
             (Err(message), place) => problems.push(Problem { place, message }),
         }
+    }
+
+    /// Whether `listen` counts: where it is written, and where there is nothing else.
+    pub(crate) fn listens(&self) -> bool {
+        let written = self.config.listeners.is_empty() || self.place("listen").is_some();
+        self.listens.unwrap_or(written)
+    }
+
+    /// Keeps what a running broker cannot change; gives the names of what was to change there.
+    pub(crate) fn keep_fixed(&mut self, running: &Loaded) -> Vec<&'static str> {
+        let mut kept = self.config.keep_fixed(&running.config);
+        if self.listens() != running.listens() && !kept.contains(&"listen") {
+            kept.push("listen");
+        }
+        self.listens = Some(running.listens());
+        kept
     }
 
     /// Where the setting called `name` was written, or that of a table, as in `topics[0].pattern`; none if it has its

@@ -185,14 +185,16 @@ impl Worker {
     /// Decides about whoever asks, if `peer` is trusted to name somebody.
     pub(super) fn admit_client(&mut self, slot: u32, peer: IpAddr, request: &Request<'_>) -> Result<(), Cause> {
         let admission = &self.config.admission;
-        let client = forwarded::client(request, admission.forwarded, peer, &admission.trusted);
+        let named = forwarded::client(request, admission.forwarded, peer, &admission.trusted);
         if let Some(asking) = &mut self.fanout.asking {
-            asking.locate(slot, client);
+            asking.locate(slot, named.unwrap_or(peer));
         }
-        if client == peer {
-            return Ok(());
+        match named {
+            Ok(client) if client == peer => Ok(()),
+            Ok(client) => self.gate.locate(slot, client, admission, self.now),
+            // Together they may be as many as one address: who forges what a proxy says gains nothing by it.
+            Err(forwarded::Unreadable) => self.gate.locate_anyway(slot, peer, admission, self.now),
         }
-        self.gate.locate(slot, client, admission, self.now)
     }
 
     /// Counts what the connection in `slot` holds now. One that has come to hold more than there is memory for is given up.
@@ -234,7 +236,8 @@ impl Worker {
             }
             Phase::Open(_) if self.slots[slot as usize].paused.is_none() => {
                 self.counters.overloaded.add(1);
-                self.abandon(slot, wire::close::OVERLOADED)
+                let code = wire::close::OVERLOADED;
+                self.abandon(slot, code, wire::close::reason(code).expect("one of our codes"))
             }
             // It holds what it has said, and says no more for now.
             _ => Ok(()),

@@ -51,8 +51,7 @@ impl Worker {
 
     /// Ends a connection that may not go on with `code`, one of ours: what it says is not listened to any more, and nothing of it is
     /// kept.
-    pub(super) fn abandon(&mut self, slot: u32, code: u16) -> io::Result<()> {
-        let reason = wire::close::reason(code).expect("one of our codes");
+    pub(super) fn abandon(&mut self, slot: u32, code: u16, reason: &str) -> io::Result<()> {
         let retry = self.retry_ms();
         self.broker
             .say_bye(SessionId(slot), code, reason, retry, &mut self.fanout);
@@ -262,13 +261,13 @@ impl Worker {
     }
 
     /// Ends a session whose credentials are over, or have not come; tells whether it did.
-    fn end_expired(&mut self, slot: u32) -> bool {
+    fn end_expired(&mut self, slot: u32) -> io::Result<bool> {
         let id = SessionId(slot);
         let Some(grant) = self.broker.grant(id).filter(|grant| grant.expires.is_some()) else {
-            return false;
+            return Ok(false);
         };
         if !grant.is_expired(unix_now()) || self.fanout.lane(slot).is_sealed() {
-            return false;
+            return Ok(false);
         }
         let never_came = grant.identity.is_none() && grant.publish.is_none() && grant.subscribe.is_none();
         let (code, reason) = if never_came {
@@ -278,9 +277,8 @@ impl Worker {
             (code, wire::close::reason(code).expect("one of our codes"))
         };
         self.counters.expired.add(1);
-        self.broker.say_bye(id, code, reason, 0, &mut self.fanout);
-        self.close(slot, code, reason);
-        true
+        self.abandon(slot, code, reason)?;
+        Ok(true)
     }
 
     pub(super) fn handle_deadlines(&mut self) -> io::Result<()> {
@@ -311,7 +309,7 @@ impl Worker {
             self.arm(slot, now + Millis::from_secs(1));
             return Ok(());
         }
-        if matches!(state.phase, Phase::Open(_)) && self.end_expired(slot) {
+        if matches!(state.phase, Phase::Open(_)) && self.end_expired(slot)? {
             return Ok(());
         }
         match &mut self.slots[slot as usize].phase {
