@@ -175,6 +175,7 @@ fn whom_a_trusted_proxy_names_is_limited_and_not_the_proxy() {
     let broker = Broker::start(&[
         "--max-connections-per-ip",
         "2",
+        "--allow-anonymous",
         "--trusted-proxies",
         "127.0.0.0/24",
         "--exempt",
@@ -237,7 +238,7 @@ impl Drop for Settings {
 fn behind_a_proxy_that_passes_octets_on_its_header_names_the_client() {
     let settings = Settings::new(
         "proxy",
-        "[server]\ntrusted_proxies = [\"127.0.0.2\"]\n\
+        "[auth]\nallow_anonymous = true\n[server]\ntrusted_proxies = [\"127.0.0.2\"]\n\
          [limits]\nmax_connections_per_ip = 2\n\
          [timeouts]\nhandshake_timeout = \"1s\"\n\
          [[listeners]]\naddress = \"127.0.0.1:0\"\nproxy = true\n",

@@ -176,7 +176,7 @@ fn plain_http_on_a_port_with_tls_and_tls_on_one_without_are_told_so() {
 fn behind_a_proxy_its_header_comes_in_the_clear_before_tls() {
     let papers = Papers::make("proxied", &[]);
     let settings = format!(
-        "[server]\ntrusted_proxies = [\"127.0.0.1\"]\n\
+        "[auth]\nallow_anonymous = true\n[server]\ntrusted_proxies = [\"127.0.0.1\"]\n\
          [tls]\ntls_cert = [\"{}\"]\ntls_key = [\"{}\"]\n\
          [[listeners]]\naddress = \"wss://127.0.0.1:0\"\nproxy = true\n",
         papers.path("cert.pem"),

@@ -319,9 +319,14 @@ impl Loaded {
             .find(|door| !door.is_local(&self.config) && door.allow_anonymous.is_none())
         {
             let message = format!(
-                "other machines can reach {}, and nothing says who may do what: give keys or tokens ([auth], [[tokens]]; `tidecast \
+                "other machines can reach {}{}, and nothing says who may do what: give keys or tokens ([auth], [[tokens]]; `tidecast \
                  config example` explains them), or say --allow-anonymous",
-                door.listen.address
+                door.listen.address,
+                if door.listen.address.ip().is_loopback() {
+                    " through a proxy"
+                } else {
+                    ""
+                },
             );
             problems.push(self.problem("listen", message));
         }

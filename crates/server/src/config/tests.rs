@@ -278,7 +278,10 @@ fn tables_of_listeners_stand_alone_or_beside_the_simple_ones() {
     assert_eq!(*resolved.worker.listeners[0].origins, [Origin::Any]);
     let both = resolve(&format!("[server]\nlisten = \"127.0.0.1:1\"\n{table}")).unwrap();
     assert_eq!(both.listeners.len(), 2);
-    assert_eq!(*both.worker.listeners[0].origins, [Origin::Same, Origin::Localhost]);
+    assert_eq!(
+        *both.worker.listeners[0].origins,
+        [Origin::SameAddress, Origin::Localhost]
+    );
 }
 
 #[test]
