@@ -25,6 +25,8 @@ const LOGS: usize = GATHERED + 1;
 
 /// Additions to queues after which a turn flushes before it goes on: a few milliseconds' worth.
 const PUSHES_PER_FLUSH: usize = 1 << 17;
+/// Uses of keys after which it does: each takes 10 to 500 microseconds, and whoever is connected waits meanwhile.
+const PROOFS_PER_FLUSH: usize = 32;
 /// Bytes of logs after which a turn flushes before it goes on: 35,000 replies to small commands are some 30 ms, and
 /// more would only take more sends.
 const BYTES_PER_FLUSH: usize = 1 << 20;
@@ -224,6 +226,8 @@ pub(crate) struct Fanout {
     pub(crate) regranted: bool,
     /// How often something was put to a queue since the last flush.
     pushes: usize,
+    /// How often a key was used for somebody since the last flush: in a handshake, or to judge a token.
+    proofs: usize,
     /// Messages that slow policies dropped.
     pub(crate) dropped: u64,
     /// Bytes written to logs since the last flush.
@@ -289,6 +293,7 @@ impl Fanout {
             asking: None,
             regranted: false,
             pushes: 0,
+            proofs: 0,
             dropped: 0,
             appended: 0,
             had_room: Millis(0),
@@ -358,9 +363,14 @@ impl Fanout {
         self.appended
     }
 
+    /// A key is used, which takes as long as hundreds of deliveries.
+    pub(crate) fn count_proof(&mut self) {
+        self.proofs += 1;
+    }
+
     /// Whether so much was produced since the last flush that it is time for the next.
     pub(crate) fn is_full(&self) -> bool {
-        self.pushes >= PUSHES_PER_FLUSH || self.appended >= BYTES_PER_FLUSH
+        self.pushes >= PUSHES_PER_FLUSH || self.appended >= BYTES_PER_FLUSH || self.proofs >= PROOFS_PER_FLUSH
     }
 
     /// Whether more may be produced after a flush, which sends one piece of each queue: what is not sent yet either
@@ -597,6 +607,7 @@ impl Fanout {
             lane.queue.gather(&mut self.outbox, GATHERED);
         }
         self.pushes = 0;
+        self.proofs = 0;
         self.appended = 0;
     }
 
@@ -860,6 +871,7 @@ impl Output for Fanout {
             let reason = "no tokens are taken here: what a client may do does not depend on them";
             return Err(refused(reason.to_owned()));
         }
+        self.count_proof();
         let grant = self.authenticator.authenticate(token, unix_now());
         let mut grant = grant.map_err(|denied| refused(denied.to_string()))?;
         if let Some(asking) = &mut self.asking

@@ -614,6 +614,9 @@ impl Worker {
                 {
                     return self.refuse(slot, cause);
                 }
+                if self.config.authenticator.takes_tokens() {
+                    self.fanout.count_proof();
+                }
                 let visitor = Visitor {
                     door: &self.config.listeners[usize::from(listener)],
                     slot,

@@ -42,6 +42,9 @@ impl Worker {
             let Some(session) = self.tls.session_mut(slot) else {
                 break;
             };
+            if !session.is_open() {
+                self.fanout.count_proof();
+            }
             let received = match records.next() {
                 Ok(Some(record)) => session.receive(record).map(|received| (received, record)),
                 Ok(None) => {
