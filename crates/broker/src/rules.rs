@@ -19,6 +19,17 @@ pub enum Access {
     Nobody,
 }
 
+impl Access {
+    /// Whether somebody may, whose credentials permit it if `granted` says so.
+    fn permits(self, granted: impl FnOnce() -> bool) -> bool {
+        match self {
+            Access::Granted => granted(),
+            Access::Anyone => true,
+            Access::Nobody => false,
+        }
+    }
+}
+
 /// What holds for the topics that a pattern matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
@@ -108,26 +119,21 @@ impl Rules {
 
     /// Whether `grant` is enough to publish to `topic`, which is valid by `limits` and for which rule number `rule` is.
     pub(crate) fn permit_publish(&self, rule: Option<u8>, topic: &str, limits: &Limits, grant: &Grant) -> bool {
-        match self.get(rule).map_or(Access::Granted, |rule| rule.publish) {
-            Access::Granted if grant.publish.is_all() => true,
-            Access::Granted => Topic::parse(topic, limits).is_ok_and(|topic| grant.publish.permits_topic(topic)),
-            Access::Anyone => true,
-            Access::Nobody => false,
-        }
+        let granted = || {
+            let parsed = || Topic::parse(topic, limits);
+            grant.publish.is_all() || parsed().is_ok_and(|topic| grant.publish.permits_topic(topic))
+        };
+        let access = self.get(rule).map_or(Access::Granted, |rule| rule.publish);
+        access.permits(granted)
     }
 
     /// Whether `grant` is enough to subscribe to `filter`: to every topic that it matches.
     pub(crate) fn permit_subscribe(&self, filter: &Filter, grant: &Grant) -> bool {
         let granted = grant.subscribe.permits_filter(filter);
         for rule in self.0.iter().filter(|rule| rule.pattern.intersects(filter)) {
-            let permitted = match rule.subscribe {
-                Access::Granted => granted,
-                Access::Anyone => true,
-                Access::Nobody => false,
-            };
             // For some topics this rule is the first. An earlier one may have taken them all, but never mind: a
             // subscription that needs such care can be made of two.
-            if !permitted {
+            if !rule.subscribe.permits(|| granted) {
                 return false;
             }
             if rule.pattern.covers(filter) {

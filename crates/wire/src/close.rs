@@ -43,6 +43,15 @@ close_codes! {
     TOKEN_EXPIRED = 4103, "token expired";
 }
 
+/// The words that go with `code`, which is one of ours.
+///
+/// # Panics
+/// It is not.
+#[must_use]
+pub fn own_reason(code: u16) -> &'static str {
+    reason(code).expect("one of our codes")
+}
+
 /// Whether a client closed with `code` should come back by itself, with back-off and unchanged.
 ///
 /// True for our codes 4000 to 4099 and for the standard's codes that say nothing against it: 1001 (going away),

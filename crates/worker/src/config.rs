@@ -74,7 +74,7 @@ pub struct Config {
     pub flush_delay: Duration,
     /// The core to run on; any, if there is none. Fixed.
     pub core: Option<usize>,
-    /// The page at `/`.
+    /// The page at `/`; fixed.
     pub page: &'static str,
 }
 

@@ -263,27 +263,15 @@ impl Worker {
     fn configure(&mut self, config: &Config) -> io::Result<()> {
         // What waits knows the limits by their numbers, which are others from now on.
         self.broker.settle(&mut self.fanout);
+        // What is fixed stays; all else is as it is said now.
         self.config = Config {
-            listeners: config.listeners.clone(),
-            admission: config.admission.clone(),
-            rates: config.rates,
-            identity: config.identity,
-            max_age: config.max_age,
-            max_all_subscriptions: config.max_all_subscriptions,
-            max_message: config.max_message,
-            max_pending: config.max_pending,
-            max_pending_messages: config.max_pending_messages,
-            slow: config.slow,
-            max_subscriptions: config.max_subscriptions,
-            rules: Arc::clone(&config.rules),
-            authenticator: Arc::clone(&config.authenticator),
-            carriers: config.carriers.clone(),
-            auth_timeout: config.auth_timeout,
-            max_head: config.max_head,
-            handshake_timeout: config.handshake_timeout,
-            versions: config.versions,
-            timing: config.timing,
-            ..self.config.clone()
+            max_connections: self.config.max_connections,
+            topics: self.config.topics,
+            compression: self.config.compression,
+            flush_delay: self.config.flush_delay,
+            core: self.config.core,
+            page: self.config.page,
+            ..config.clone()
         };
         self.fanout
             .configure(self.config.bounds(), Arc::clone(&self.config.authenticator));

@@ -49,7 +49,7 @@ impl<E: Copy> Broker<E> {
         let refused = &mut self.sessions[id.index()].refused_tokens;
         *refused = refused.saturating_add(1);
         if *refused == MOST_REFUSED_TOKENS {
-            let reason = close::reason(close::UNAUTHORIZED).expect("one of our codes");
+            let reason = close::own_reason(close::UNAUTHORIZED);
             out.close(id, close::UNAUTHORIZED, reason);
         }
     }
@@ -94,7 +94,7 @@ impl<E: Copy> Broker<E> {
         }
         // A raw session has one subscription, and no other words for its end.
         if self.stats.subscriptions < before && matches!(self.sessions[id.index()].face, Face::Raw(_)) {
-            let reason = close::reason(close::FORBIDDEN).expect("one of our codes");
+            let reason = close::own_reason(close::FORBIDDEN);
             out.close(id, close::FORBIDDEN, reason);
         }
     }

@@ -237,7 +237,7 @@ impl Worker {
             Phase::Open(_) if self.slots[slot as usize].paused.is_none() => {
                 self.counters.overloaded.add(1);
                 let code = wire::close::OVERLOADED;
-                self.abandon(slot, code, wire::close::reason(code).expect("one of our codes"))
+                self.abandon(slot, code, wire::close::own_reason(code))
             }
             // It holds what it has said, and says no more for now.
             _ => Ok(()),

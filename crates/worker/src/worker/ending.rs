@@ -44,7 +44,7 @@ impl Worker {
                 Behind::NoMemory => (&self.counters.overloaded, wire::close::OVERLOADED),
             };
             counter.add(1);
-            let reason = wire::close::reason(code).expect("one of our codes");
+            let reason = wire::close::own_reason(code);
             self.say_goodbye(slot, (code, reason));
         }
     }
@@ -274,7 +274,7 @@ impl Worker {
             (wire::close::UNAUTHORIZED, "no credentials came in time")
         } else {
             let code = wire::close::TOKEN_EXPIRED;
-            (code, wire::close::reason(code).expect("one of our codes"))
+            (code, wire::close::own_reason(code))
         };
         self.counters.expired.add(1);
         self.abandon(slot, code, reason)?;
