@@ -150,9 +150,38 @@ impl Broker {
         self.signal("TERM");
         let status = self.wait();
         assert!(status.success(), "{status}: {:#?}", self.err.0.0.lock().unwrap());
-        Totals(self.line("stopped: "))
+        let totals = Totals(self.line("stopped: "));
+        if totals.get("connections") == 0 {
+            let closed: u64 = CAUSES.iter().map(|cause| totals.get(cause)).sum();
+            assert_eq!(
+                closed,
+                totals.get("opened"),
+                "every WebSocket ends for one cause: {}",
+                totals.0
+            );
+        }
+        totals
     }
 }
+
+/// Why WebSockets end.
+const CAUSES: [&str; 15] = [
+    "left",
+    "gone",
+    "broken",
+    "protocol_errors",
+    "bad_requests",
+    "forbidden",
+    "expired",
+    "flooders",
+    "slow_consumers",
+    "overloaded",
+    "silent",
+    "idle",
+    "aged",
+    "kicked",
+    "stopped",
+];
 
 impl Drop for Broker {
     fn drop(&mut self) {

@@ -79,13 +79,14 @@ pub trait Output {
     /// `earlier`.
     fn join(earlier: Self::Encoded, later: Self::Encoded) -> Option<Self::Encoded>;
 
-    /// Sends what [`Output::encode`] gave for the session's rendition: one message or several that were joined, `whole`. `parts`
-    /// are the messages one by one, each with what is to be done with it if the session is behind. `bounds` says how far
+    /// Sends what [`Output::encode`] gave for the session's rendition: one message or several that were joined, `whole`, of
+    /// so many `messages`. `parts` are these one by one, each with what is to be done with it if the session is behind. `bounds` says how far
     /// behind it may be: 0 as far as any, else as far as the [rule](Rules) says whose number is one less.
     fn deliver(
         &mut self,
         session: SessionId,
         whole: Self::Encoded,
+        messages: u32,
         parts: impl Iterator<Item = (Self::Encoded, Slow)>,
         bounds: u8,
     );
@@ -122,6 +123,8 @@ pub struct Stats {
     pub delivered: u64,
     /// Messages taken over from other workers.
     pub forwarded: u64,
+    /// Messages, published or taken over, that had subscribers among this worker's sessions.
+    pub reached: u64,
     /// Messages for a group whose picked member had left, when nobody else of it could be reached.
     pub undelivered: u64,
     /// Commands answered with an `err`, and raw messages that closed their connection.
@@ -134,6 +137,8 @@ pub struct Stats {
 #[derive(Debug)]
 pub struct Broker<E> {
     worker: u16,
+    /// The time, on the caller's clock.
+    now: u64,
     limits: Limits,
     shared: Arc<Shared>,
     sessions: Vec<Session>,
@@ -164,6 +169,7 @@ impl<E: Copy> Broker<E> {
         );
         Broker {
             worker,
+            now: 0,
             limits,
             shared,
             sessions: Vec::new(),
@@ -184,6 +190,11 @@ impl<E: Copy> Broker<E> {
     /// What it has done.
     pub fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    /// It is `now`, on a clock that all workers share: what is published from now on is stamped with it.
+    pub fn set_now(&mut self, now: u64) {
+        self.now = now;
     }
 
     /// Its limits.
@@ -383,6 +394,7 @@ impl<E: Copy> Broker<E> {
             keys: &self.keys,
             compress: rules.get(route.rule).is_none_or(|rule| rule.compress),
         };
+        self.stats.reached += u64::from(delivery.reaches_anybody());
         self.stats.delivered += delivery.deliver(&mut self.run, &self.index, &mut self.sessions, &mut self.mark, out);
     }
 
@@ -811,7 +823,8 @@ impl<E: Copy> Broker<E> {
                 picks.push(Pick { member, group, key });
             }
         }
-        let shared = (!others.is_empty()).then(|| Arc::new(message.to_owned().with_picks(picks)));
+        let shared =
+            (!others.is_empty()).then(|| Arc::new(message.to_owned().with_picks(picks).published_at(self.now)));
         if let Some(shared) = &shared {
             out.forward(others, Arc::clone(shared));
         }
@@ -824,6 +837,7 @@ impl<E: Copy> Broker<E> {
             keys: &self.keys,
             compress: rule.is_none_or(|rule| rule.compress),
         };
+        self.stats.reached += u64::from(delivery.reaches_anybody());
         self.stats.delivered += delivery.deliver(&mut self.run, &self.index, &mut self.sessions, &mut self.mark, out);
         Ok(Step::Next)
     }
@@ -905,7 +919,8 @@ fn pick_again(
         return true;
     }
     let pick = Pick { member, ..pick.clone() };
-    let alone = message.as_message().to_owned().for_picks_only().with_picks(vec![pick]);
+    let alone = message.as_message().to_owned().for_picks_only();
+    let alone = alone.with_picks(vec![pick]).published_at(message.published());
     out.try_forward(member.of_worker(), Arc::new(alone))
 }
 

@@ -117,10 +117,18 @@ impl Output for Said {
         })
     }
 
-    fn deliver(&mut self, session: SessionId, whole: Part, parts: impl Iterator<Item = (Part, Slow)>, bounds: u8) {
+    fn deliver(
+        &mut self,
+        session: SessionId,
+        whole: Part,
+        messages: u32,
+        parts: impl Iterator<Item = (Part, Slow)>,
+        bounds: u8,
+    ) {
         self.bounds.insert(session, bounds);
-        let mut at = whole.from;
+        let (mut at, mut count) = (whole.from, 0);
         for (part, slow) in parts {
+            count += 1;
             assert_eq!(
                 (part.rendition, part.from),
                 (whole.rendition, at),
@@ -129,7 +137,7 @@ impl Output for Said {
             at = part.to;
             self.slow.insert(session, slow);
         }
-        assert_eq!(at, whole.to, "the parts are the whole");
+        assert_eq!((at, count), (whole.to, messages), "the parts are the whole");
         self.steps += 1;
         let log = &self.encoded[usize::from(whole.rendition)];
         let said = self.to.entry(session).or_default();

@@ -29,6 +29,11 @@ pub(crate) struct Delivery<'a> {
 }
 
 impl Delivery<'_> {
+    /// Whether this worker has anybody for it.
+    pub(crate) fn reaches_anybody(&self) -> bool {
+        !self.lists.is_empty() || !self.picked.is_empty()
+    }
+
     /// Delivers the message, or keeps it in `run` to be delivered with those that follow. Gives the number of deliveries
     /// made, of other messages too.
     pub(crate) fn deliver<O: Output>(
@@ -80,7 +85,7 @@ impl Delivery<'_> {
             let encoded = *encoded[usize::from(session.rendition)]
                 .get_or_insert_with(|| out.encode(session.rendition, self.message, self.kept, self.compress));
             let slow = Slow::new(policy, list, || *key.get_or_insert_with(|| self.key()));
-            out.deliver(id, encoded, std::iter::once((encoded, slow)), bounds);
+            out.deliver(id, encoded, 1, std::iter::once((encoded, slow)), bounds);
             delivered += 1;
         }
         delivered

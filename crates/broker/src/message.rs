@@ -37,6 +37,7 @@ impl Message<'_> {
             kept: Kept::default(),
             to_lists: true,
             picks: Vec::new(),
+            published: 0,
         }
     }
 }
@@ -83,9 +84,21 @@ pub struct OwnedMessage {
     kept: Kept,
     to_lists: bool,
     picks: Vec<Pick>,
+    published: u64,
 }
 
 impl OwnedMessage {
+    /// The same, published at this time.
+    pub(crate) fn published_at(mut self, time: u64) -> Self {
+        self.published = time;
+        self
+    }
+
+    /// When it was published, on the clock of [`Broker::set_now`](crate::Broker::set_now).
+    pub fn published(&self) -> u64 {
+        self.published
+    }
+
     /// The same for these members of groups, of whatever workers, as well.
     pub(crate) fn with_picks(mut self, picks: Vec<Pick>) -> Self {
         self.picks = picks;

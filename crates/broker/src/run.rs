@@ -144,7 +144,13 @@ impl<E: Copy> Run<E> {
             let place = usize::from(self.places[usize::from(entry.rendition)]);
             let parts = self.parts.iter().skip(place).step_by(count).enumerate();
             let parts = parts.map(|(number, part)| (*part, Slow::new(entry.slow, self.list, || self.keys[number])));
-            out.deliver(entry.session, self.whole[place], parts, entry.bounds);
+            out.deliver(
+                entry.session,
+                self.whole[place],
+                self.messages as u32,
+                parts,
+                entry.bounds,
+            );
             sessions += 1;
         }
         let delivered = sessions * self.messages as u64;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tidecast_broker::Shared;
 use tidecast_driver::{ListenError, Listener, allowed_cores, descriptor_limit, listen};
 use tidecast_websocket::Millis;
-use tidecast_worker::{Budget, Census, Counters, Mesh, Order, Parts, Totals, Worker, WorkerError};
+use tidecast_worker::{Budget, Census, Counters, Journal, Mesh, Order, Parts, Totals, Worker, WorkerError};
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
@@ -296,6 +296,7 @@ struct Workers {
     mesh: Arc<Mesh>,
     budget: Arc<Budget>,
     counters: Vec<Arc<Counters>>,
+    journal: Arc<Journal>,
     cores: Vec<Option<usize>>,
     addresses: Vec<Listen>,
     news: mpsc::UnboundedReceiver<(usize, News)>,
@@ -337,6 +338,7 @@ impl Workers {
             mesh: Arc::clone(&mesh),
             budget: Arc::clone(&budget),
             counters: (0..count).map(|_| Arc::default()).collect(),
+            journal: Arc::default(),
             cores: resolved.cores.clone(),
             addresses,
             news,
@@ -356,6 +358,7 @@ impl Workers {
                 census: Arc::clone(&census),
                 budget: Arc::clone(&budget),
                 counters: Arc::clone(&workers.counters[number]),
+                journal: Arc::clone(&workers.journal),
                 hook: outside.hook.clone(),
             };
             let sender = sender.clone();
@@ -518,9 +521,9 @@ impl Workers {
         let mut totals = Totals::default();
         self.counters.iter().for_each(|counters| counters.add_to(&mut totals));
         let words: Vec<String> = totals
-            .iter()
+            .values()
             .filter(|(_, value)| *value > 0)
-            .map(|(name, value)| format!("{name} {value}"))
+            .map(|(series, value)| format!("{} {value}", series.name))
             .collect();
         say(format_args!(
             "stopped: {}",

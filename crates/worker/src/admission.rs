@@ -85,6 +85,18 @@ pub(crate) enum Cause {
 }
 
 impl Cause {
+    /// One word for it, as in the label of the metric.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Cause::Full => "full",
+            Cause::Address => "address",
+            Cause::Rate(_) => "rate",
+            Cause::Proxy => "proxy",
+            Cause::Memory => "memory",
+            Cause::Identity => "identity",
+        }
+    }
+
     /// Counts it.
     pub(crate) fn count(self, counters: &Counters) {
         let counter = match self {

@@ -15,6 +15,7 @@ use crate::census::Census;
 use crate::counters::Counters;
 use crate::hook::Hook;
 use crate::identities::IdentityLimits;
+use crate::journal::Journal;
 use crate::mesh::Mesh;
 use crate::meter::MessageRates;
 use crate::origin::Origin;
@@ -165,6 +166,8 @@ pub struct Parts {
     pub budget: Arc<Budget>,
     /// Where it counts.
     pub counters: Arc<Counters>,
+    /// Where it writes down what happens.
+    pub journal: Arc<Journal>,
     /// Who is asked about connections and commands; nobody, if there is none.
     pub hook: Option<Arc<dyn Hook>>,
 }

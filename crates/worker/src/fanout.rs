@@ -46,6 +46,20 @@ enum Pace {
     Blocked,
 }
 
+/// The result of a send, a count or a negated errno, if it did not go out whole.
+#[derive(Clone, Copy, Debug)]
+struct Refused(i32);
+
+impl Refused {
+    /// It went out whole: no send has so many bytes.
+    const NOT: Refused = Refused(i32::MAX);
+
+    fn take(&mut self) -> Option<i32> {
+        let result = std::mem::replace(self, Refused::NOT).0;
+        (result != Refused::NOT.0).then_some(result)
+    }
+}
+
 /// What is to be sent to one connection.
 ///
 /// Kept apart from the connection's other state, so that a fan-out touches nothing else.
@@ -55,7 +69,9 @@ pub(crate) struct Lane {
     /// What waits behind the queue since the socket is full, if any of it may be dropped.
     backlog: Option<Box<Backlog>>,
     /// The result of a send that did not go out whole, between the turn that reported it and its handling.
-    refused: Option<i32>,
+    refused: Refused,
+    /// Messages that were delivered since the last flush.
+    delivered: u32,
     pace: Pace,
     /// A Close was queued, after which nothing may follow; or nobody is there.
     sealed: bool,
@@ -78,7 +94,8 @@ impl Default for Lane {
         Lane {
             queue: Queue::default(),
             backlog: None,
-            refused: None,
+            refused: Refused::NOT,
+            delivered: 0,
             pace: Pace::Idle,
             sealed: false,
             overflowing: false,
@@ -230,6 +247,8 @@ pub(crate) struct Fanout {
     proofs: usize,
     /// Messages that slow policies dropped.
     pub(crate) dropped: u64,
+    /// Bytes of messages that were compressed, and what they came to.
+    pub(crate) deflated_bytes: (u64, u64),
     /// Bytes written to logs since the last flush.
     appended: usize,
     /// When [`Fanout::has_room`] said so last.
@@ -295,6 +314,7 @@ impl Fanout {
             pushes: 0,
             proofs: 0,
             dropped: 0,
+            deflated_bytes: (0, 0),
             appended: 0,
             had_room: Millis(0),
             deflater,
@@ -654,11 +674,12 @@ impl Fanout {
 
     /// The send from `slot` gave `result`, a count or a negated errno, instead of going out whole.
     pub(crate) fn refuse(&mut self, slot: u32, result: i32) {
-        self.lanes[slot as usize].refused = Some(result);
+        self.lanes[slot as usize].refused = Refused(result);
     }
 
-    /// Ends a flush: `each` is told how it went for every connection, and how many bytes went out.
-    pub(crate) fn end_flush(&mut self, mut each: impl FnMut(u32, Outcome, usize)) {
+    /// Ends a flush: `each` is told how it went for every connection, how many bytes went out, and how many messages were
+    /// delivered since the last flush.
+    pub(crate) fn end_flush(&mut self, mut each: impl FnMut(u32, Outcome, usize, u32)) {
         let mut sending = std::mem::take(&mut self.sending);
         for slot in sending.drain(..) {
             let lane = &mut self.lanes[slot as usize];
@@ -697,9 +718,10 @@ impl Fanout {
                 Outcome::Blocked | Outcome::Greeted => lane.pace = Pace::Blocked,
                 _ => self.list(slot),
             }
-            let lane = &self.lanes[slot as usize];
+            let lane = &mut self.lanes[slot as usize];
+            let delivered = std::mem::take(&mut lane.delivered);
             let drained = outcome == Outcome::Sent && lane.sealed && lane.is_empty();
-            each(slot, if drained { Outcome::Drained } else { outcome }, count);
+            each(slot, if drained { Outcome::Drained } else { outcome }, count, delivered);
         }
         self.sending = sending;
     }
@@ -805,6 +827,8 @@ impl Output for Fanout {
         let range = match form {
             Form::PerMessage(bits) if compress && self.deflater.message(payload, bits, &mut self.deflated) => {
                 let header = encode_compressed_header(form.version(), opcode, true, self.deflated.len(), None);
+                self.deflated_bytes.0 += payload.len() as u64;
+                self.deflated_bytes.1 += self.deflated.len() as u64;
                 self.outbox.append(log, &[&header, &self.deflated])
             }
             Form::Plain(_) | Form::PerMessage(_) => self.outbox.append(log, &[&header, payload]),
@@ -812,6 +836,8 @@ impl Output for Fanout {
                 join(&mut self.frame, &header, payload);
                 if compress {
                     self.deflater.stream(&self.frame, &mut self.deflated);
+                    self.deflated_bytes.0 += self.frame.len() as u64;
+                    self.deflated_bytes.1 += self.deflated.len() as u64;
                 } else {
                     stored_blocks(&self.frame, &mut self.deflated);
                 }
@@ -830,8 +856,16 @@ impl Output for Fanout {
     }
 
     #[inline]
-    fn deliver(&mut self, session: SessionId, whole: Range, parts: impl Iterator<Item = (Range, Slow)>, bounds: u8) {
+    fn deliver(
+        &mut self,
+        session: SessionId,
+        whole: Range,
+        messages: u32,
+        parts: impl Iterator<Item = (Range, Slow)>,
+        bounds: u8,
+    ) {
         let lane = &mut self.lanes[session.0 as usize];
+        lane.delivered = lane.delivered.wrapping_add(messages);
         if lane.pace == Pace::Blocked || lane.backlog.is_some() {
             for (range, slow) in parts {
                 self.push(session.0, range, slow, bounds);

@@ -30,7 +30,7 @@ fn block(fanout: &mut Fanout) {
     fanout.begin_flush();
     let slots = fanout.sending().to_vec();
     slots.into_iter().for_each(|slot| fanout.refuse(slot, -EAGAIN));
-    fanout.end_flush(|_, _, _| {});
+    fanout.end_flush(|_, _, _, _| {});
 }
 
 /// A frame of so many octets.
@@ -47,7 +47,7 @@ fn flush(fanout: &mut Fanout) -> Vec<(u32, Vec<u8>)> {
         .iter()
         .map(|slot| (*slot, fanout.piece(*slot).to_vec()));
     let sent = sent.filter(|(_, bytes)| !bytes.is_empty()).collect();
-    fanout.end_flush(|_, _, _| {});
+    fanout.end_flush(|_, _, _, _| {});
     fanout.reclaim(usize::MAX, 0);
     sent
 }
@@ -162,7 +162,7 @@ fn from_old_segments_connections_are_copied_out_as_long_as_there_is_room_and_the
         let before = fanout.lane(2).len();
         assert!(before > 0);
         fanout.begin_flush();
-        fanout.end_flush(|_, _, _| {});
+        fanout.end_flush(|_, _, _, _| {});
     }
     fanout.reclaim(usize::MAX, 0);
     assert!(fanout.held() > 100_000, "the segment is pinned");

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidecast_broker::auth::Verdict;
-use tidecast_broker::{Broker, Encoding, Progress, SessionId, WorkerSet, wire};
+use tidecast_broker::{Broker, Encoding, Progress, SessionId, WorkerSet};
 use tidecast_driver::{Completion, Listener, Op, Ring, SetupError, Token, Wait, pin_to_core};
 use tidecast_websocket::http::Request;
 use tidecast_websocket::{Connection, Deflater, Error, Event, InflatePool, Input, Limits, Millis};
@@ -35,6 +35,8 @@ use crate::counters::Counters;
 use crate::fanout::{Closing, Fanout, Outcome};
 use crate::gather::Gather;
 use crate::hook::Asker;
+use crate::journal::Journal;
+use crate::ledger::{End, Ledger};
 use crate::mesh::{Mesh, Order};
 use crate::outbox::Range;
 use crate::rendition::Form;
@@ -95,12 +97,20 @@ pub struct Worker {
     broker: Broker<Range>,
     mesh: Arc<Mesh>,
     counters: Arc<Counters>,
+    journal: Arc<Journal>,
+    ledger: Ledger,
+    /// Messages of other workers that had subscribers here.
+    mail_reached: u64,
+    /// Messages that wait for the next flush: when they were received, and how many at that time.
+    published: Vec<(Instant, u64)>,
     timers: Timers,
     site: Site,
     limits: Limits,
     inflaters: InflatePool,
     config: Config,
     epoch: Instant,
+    /// When the present turn began.
+    woke: Instant,
     now: Millis,
     gather: Gather,
     /// What is to be sent is held back for more.
@@ -159,6 +169,7 @@ impl Worker {
             census,
             budget,
             counters,
+            journal,
             hook,
         } = parts;
         mesh.attach(number.into(), ring.handle()?, ring.waker());
@@ -196,6 +207,7 @@ impl Worker {
             listeners,
             accepting: Accepting::Yes,
             epoch: census.epoch(),
+            woke: Instant::now(),
             gate: Gate::new(census),
             memory: Share::new(budget),
             held: 0,
@@ -206,6 +218,10 @@ impl Worker {
             broker: Broker::new(number, config.broker_limits(), shared),
             mesh,
             counters,
+            journal,
+            ledger: Ledger::default(),
+            mail_reached: 0,
+            published: Vec::new(),
             timers: Timers::new(now),
             site: Site::new(&config),
             limits: config.message_limits(),
@@ -235,7 +251,8 @@ impl Worker {
         self.accept()?;
         loop {
             self.flush_and_wait()?;
-            self.now = self.epoch.elapsed().into();
+            self.now = (self.woke - self.epoch).into();
+            self.broker.set_now((self.woke - self.epoch).as_micros() as u64);
             self.fanout.set_now(self.now);
             if self.holding || self.fanout.has_room(self.now) {
                 self.take_in()?;
@@ -310,23 +327,35 @@ impl Worker {
         let begun = Instant::now();
         self.send(wait)?;
         self.mesh.awake(me);
+        self.woken(begun, wait);
         let sent = self.fanout.piece_count();
         self.counters.sends.add(sent as u64);
         if sent > 0 {
             let pressed = !self.inbox.is_empty() || self.mesh.has_mail(me);
-            self.gather.end_flush(begun, Instant::now(), pressed);
+            self.gather.end_flush(begun, self.woke, pressed);
+            self.counters.flush.record(self.woke - begun, 1);
+            for (received, count) in self.published.drain(..) {
+                self.counters.delivery.record(self.woke - received, count);
+            }
         } else {
             self.gather.rest();
+            // It is not sent now, as none of its subscribers reads.
+            self.published.clear();
         }
-        let mut bytes = 0;
+        let (mut bytes, mut blocked) = (0, 0);
         let mut notable = std::mem::take(&mut self.notable);
-        self.fanout.end_flush(|slot, outcome, count| {
+        self.fanout.end_flush(|slot, outcome, count, messages| {
             bytes += count as u64;
+            blocked += u64::from(outcome == Outcome::Blocked);
+            let account = self.ledger.get_mut(slot);
+            account.bytes_out += count as u64;
+            account.messages_out += u64::from(messages);
             if outcome != Outcome::Sent {
                 notable.push((slot, outcome));
             }
         });
         self.counters.bytes_out.add(bytes);
+        self.counters.blocked.add(blocked);
         self.fanout
             .reclaim(LOG_SLACK + 2 * self.config.max_pending, self.memory.room());
         self.settle_memory();
@@ -336,7 +365,10 @@ impl Worker {
                 Outcome::Drained => self.finish(slot)?,
                 Outcome::Greeted => self.arm(slot, self.now + GREETING),
                 Outcome::Blocked => self.watch_writable(slot)?,
-                Outcome::Broken => self.kill(slot)?,
+                Outcome::Broken => {
+                    self.blame(slot, End::Broken);
+                    self.kill(slot)?;
+                }
             }
         }
         self.notable = notable;
@@ -397,10 +429,21 @@ impl Worker {
         } else {
             Wait::No
         };
+        let begun = Instant::now();
         self.ring.turn([], wait, &mut self.completions)?;
         self.mesh.awake(me);
+        self.woken(begun, wait);
         self.inbox.extend(self.completions.drain(..));
         Ok(())
+    }
+
+    /// A turn's call to the kernel, which was made at `begun` and may have slept, is over.
+    fn woken(&mut self, begun: Instant, wait: Wait) {
+        let now = Instant::now();
+        let busy = if wait == Wait::No { now } else { begun } - self.woke;
+        self.counters.turn.record(busy, 1);
+        self.counters.busy.add(busy.as_nanos() as u64);
+        self.woke = now;
     }
 
     /// Tells subscribers what they missed: before what is left, if that is younger, else behind it.
@@ -455,6 +498,7 @@ impl Worker {
 
     /// Handles what came from connections, from other workers, and from publishers that had to wait.
     fn take_in(&mut self) -> io::Result<()> {
+        let reached = self.broker.stats().reached - self.mail_reached;
         if self.memory.is_pressed() {
             // Others may have given up enough while this worker slept.
             self.settle_memory();
@@ -469,7 +513,12 @@ impl Worker {
             self.handle_mail();
         }
         self.resume_paused()?;
-        self.handle_verdicts()
+        self.handle_verdicts()?;
+        let published = self.broker.stats().reached - self.mail_reached - reached;
+        if published > 0 {
+            self.published.push((self.woke, published));
+        }
+        Ok(())
     }
 
     fn handle_completions(&mut self) -> io::Result<()> {
@@ -513,11 +562,15 @@ impl Worker {
             (0, _) => self.end(slot)?,
             (count, Some(mut bytes)) if count > 0 => {
                 self.counters.bytes_in.add(bytes.len() as u64);
+                self.ledger.get_mut(slot).bytes_in += bytes.len() as u64;
                 self.received(slot, &mut bytes)?;
             }
             // The buffers ran out, which ends a receive, or it was cancelled: what follows below is the answer.
             (result, _) if result == -ENOBUFS || result == -ECANCELED => {}
-            _ => self.kill(slot)?,
+            _ => {
+                self.blame(slot, End::Broken);
+                self.kill(slot)?;
+            }
         }
         self.account(slot)?;
         self.receive(slot)?;
@@ -668,10 +721,12 @@ impl Worker {
         let connection = Connection::server(switch.version, self.limits, self.now).with_extension(switch.extension);
         self.slots[slot as usize].phase = Phase::Open(connection);
         self.counters.opened.add(1);
+        self.ledger.upgrade(slot);
         self.set_expiry(slot);
         match answered {
             Some((Answer::Closed(_, denial), _)) => {
                 self.counters.denied.add(1);
+                self.blame(slot, End::Forbidden);
                 return self.abandon(slot, denial.code, &denial.text);
             }
             Some((Answer::Raw(_, target, grant), _)) => {
@@ -728,18 +783,23 @@ impl Worker {
             let mut again = None;
             match polled {
                 Ok(Some(Event::Text(text))) => {
+                    self.ledger.get_mut(slot).messages_in += 1;
                     if let Progress::WaitsAt(at) = self.broker.handle_text(id, text, &mut self.fanout) {
                         again = Some(Command::Text(text[at..].to_owned()));
                     }
                 }
                 Ok(Some(Event::Binary(payload))) => {
+                    self.ledger.get_mut(slot).messages_in += 1;
                     if let Progress::WaitsAt(at) = self.broker.handle_binary(id, payload, &mut self.fanout) {
                         again = Some(Command::Binary(payload[at..].to_owned()));
                     }
                 }
                 // Messages in parts are not asked for.
                 Ok(Some(Event::Ping(_) | Event::Pong(_) | Event::TextPart { .. } | Event::BinaryPart { .. })) => {}
-                Ok(Some(Event::Close { .. })) => ended = true,
+                Ok(Some(Event::Close { .. })) => {
+                    self.ledger.blame(slot, End::Client, &self.counters);
+                    ended = true;
+                }
                 Ok(None) => last = true,
                 Err(error) => {
                     self.fail(slot, &error);
@@ -770,12 +830,11 @@ impl Worker {
     fn close_as_wanted(&mut self) -> io::Result<()> {
         while let Some(closing) = self.fanout.closing.pop() {
             let Closing { slot, code, reason } = closing;
-            match code {
+            let end = End::of_code(code);
+            self.blame(slot, end);
+            match end {
                 // Nothing that it says from now on counts.
-                wire::close::RATE_LIMITED | wire::close::UNAUTHORIZED | wire::close::FORBIDDEN => {
-                    self.counters.flooders.add(u64::from(code == wire::close::RATE_LIMITED));
-                    self.abandon(slot, code, &reason)?;
-                }
+                End::RateLimited | End::Forbidden => self.abandon(slot, code, &reason)?,
                 _ => self.close(slot, code, &reason),
             }
         }
@@ -783,7 +842,7 @@ impl Worker {
     }
 
     fn fail(&mut self, slot: u32, error: &Error) {
-        self.counters.protocol_errors.add(1);
+        self.blame(slot, End::Protocol);
         if let Phase::Open(connection) = &mut self.slots[slot as usize].phase {
             self.broker.settle(&mut self.fanout);
             self.scratch.clear();
@@ -799,7 +858,13 @@ impl Worker {
                 break;
             }
             let Some(message) = self.mesh.receive(me) else { break };
+            let before = self.broker.stats().reached;
             self.broker.handle_forwarded(&message, &mut self.fanout);
+            if self.broker.stats().reached > before {
+                self.mail_reached += 1;
+                let received = self.epoch + Duration::from_micros(message.published());
+                self.published.push((received, 1));
+            }
         }
         for waiting in self.mesh.take_waiting(me) {
             self.fanout.to_wake.insert(waiting as u16);
@@ -817,6 +882,10 @@ impl Worker {
         self.counters.rate_limited.set(self.fanout.rate_limited());
         self.counters.delivered.set(stats.delivered);
         self.counters.subscriptions.set(stats.subscriptions);
+        self.counters.deflated_from.set(self.fanout.deflated_bytes.0);
+        self.counters.deflated_to.set(self.fanout.deflated_bytes.1);
+        self.counters.queued.set(self.fanout.held() as u64);
+        self.counters.incomplete.set(self.held as u64);
     }
 }
 

@@ -1,7 +1,7 @@
 //! How connections begin: accepted, let in, and named by the proxy that they come through.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tidecast_broker::wire;
@@ -13,6 +13,8 @@ use super::{Accepting, ECANCELED, Worker};
 use crate::admission::Cause;
 use crate::connection::{Phase, Slot};
 use crate::forwarded;
+use crate::journal::Entry;
+use crate::ledger::End;
 use crate::proxy::{self, MOST_BINARY};
 use crate::tls::Session;
 
@@ -59,16 +61,20 @@ impl Worker {
         match completion.error() {
             None => {
                 let peer = self.ring.take_peer(completion.token);
-                let peer = peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.ip().to_canonical());
+                let peer = peer.unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into());
+                let address = peer.ip().to_canonical();
                 self.counters.accepted.add(1);
                 let slot = completion.result as u32;
                 if self.drain_until.is_some() {
                     return self.ring.close(Token::new(Op::Close, slot, 0));
                 }
-                match self.admit(slot, listener as u16, peer) {
-                    Ok(()) => self.open(slot, listener as u16, peer)?,
+                match self.admit(slot, listener as u16, address) {
+                    Ok(()) => {
+                        self.ledger.open(slot, peer, self.now);
+                        self.open(slot, listener as u16, address)?;
+                    }
                     Err(cause) => {
-                        cause.count(&self.counters);
+                        self.count_refused(cause, peer);
                         self.ring.close(Token::new(Op::Close, slot, 0))?;
                     }
                 }
@@ -76,7 +82,10 @@ impl Worker {
             // A peer that was gone before it was accepted says nothing about the next.
             Some(ECANCELED | ECONNABORTED) => {}
             // Too many descriptors, or no memory: not worth spinning on.
-            Some(_) if self.accepting == Accepting::Yes => self.accepting = Accepting::Retry(self.now + ACCEPT_RETRY),
+            Some(error) if self.accepting == Accepting::Yes => {
+                self.journal.write(Entry::CannotAccept(error));
+                self.accepting = Accepting::Retry(self.now + ACCEPT_RETRY);
+            }
             Some(_) => {}
         }
         self.accept()
@@ -158,6 +167,7 @@ impl Worker {
             Ok(None) => return Ok(()),
             Ok(Some(header)) => {
                 let client = header.source.map_or(peer, |source| source.to_canonical());
+                self.ledger.locate(slot, client);
                 match self.gate.locate(slot, client, &self.config.admission, self.now) {
                     Ok(()) => {
                         self.slots[slot as usize].phase = Phase::Head {
@@ -178,8 +188,15 @@ impl Worker {
             }
             Err(_) => Cause::Proxy,
         };
-        cause.count(&self.counters);
+        self.count_refused(cause, self.ledger.get(slot).peer());
         self.kill(slot)
+    }
+
+    /// Counts a connection or request that a limit refuses, and writes it down.
+    fn count_refused(&mut self, cause: Cause, peer: SocketAddr) {
+        cause.count(&self.counters);
+        let reason = cause.as_str();
+        self.journal.write(Entry::Refused { reason, peer });
     }
 
     /// Decides about whoever asks, if `peer` is trusted to name somebody.
@@ -188,6 +205,9 @@ impl Worker {
         let named = forwarded::client(request, admission.forwarded, peer, &admission.trusted);
         if let Some(asking) = &mut self.fanout.asking {
             asking.locate(slot, named.unwrap_or(peer));
+        }
+        if let Ok(client) = named {
+            self.ledger.locate(slot, client);
         }
         match named {
             Ok(client) if client == peer => Ok(()),
@@ -231,11 +251,11 @@ impl Worker {
         match &self.slots[slot as usize].phase {
             Phase::Head { .. } => self.refuse(slot, Cause::Memory),
             Phase::Proxy { .. } => {
-                Cause::Memory.count(&self.counters);
+                self.count_refused(Cause::Memory, self.ledger.get(slot).peer());
                 self.kill(slot)
             }
             Phase::Open(_) if self.slots[slot as usize].paused.is_none() => {
-                self.counters.overloaded.add(1);
+                self.blame(slot, End::Memory);
                 let code = wire::close::OVERLOADED;
                 self.abandon(slot, code, wire::close::own_reason(code))
             }
@@ -246,7 +266,7 @@ impl Worker {
 
     /// Answers a request with a refusal.
     pub(super) fn refuse(&mut self, slot: u32, cause: Cause) -> io::Result<()> {
-        cause.count(&self.counters);
+        self.count_refused(cause, self.ledger.get(slot).peer());
         if !self.can_respond(slot) {
             return self.kill(slot);
         }

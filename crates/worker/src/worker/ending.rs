@@ -11,6 +11,7 @@ use super::{Accepting, Worker};
 use crate::authentication::unix_now;
 use crate::connection::{Phase, Slot};
 use crate::fanout::Behind;
+use crate::ledger::End;
 use crate::timers::{Due, spread};
 
 /// How long a client is told to stay away when the broker stops, from and to: spread, so that not all return at once.
@@ -21,6 +22,11 @@ const TOO_OLD: (u16, &str) = (1001, "connect again: this connection is as old as
 const GOING_AWAY: (u16, &str) = (1001, "the broker is stopping");
 
 impl Worker {
+    /// The WebSocket in `slot`, if it is one, ends because of this; unless something has ended it before.
+    pub(super) fn blame(&mut self, slot: u32, end: End) {
+        self.ledger.blame(slot, end, &self.counters);
+    }
+
     /// Starts the closing handshake.
     pub(super) fn close(&mut self, slot: u32, code: u16, reason: &str) {
         if let Phase::Open(connection) = &mut self.slots[slot as usize].phase {
@@ -39,11 +45,11 @@ impl Worker {
             self.broker.settle(&mut self.fanout);
         }
         while let Some((slot, behind)) = self.fanout.cut_overflowing() {
-            let (counter, code) = match behind {
-                Behind::TooFar => (&self.counters.slow_consumers, wire::close::SLOW_CONSUMER),
-                Behind::NoMemory => (&self.counters.overloaded, wire::close::OVERLOADED),
+            let code = match behind {
+                Behind::TooFar => wire::close::SLOW_CONSUMER,
+                Behind::NoMemory => wire::close::OVERLOADED,
             };
-            counter.add(1);
+            self.blame(slot, End::of_code(code));
             let reason = wire::close::own_reason(code);
             self.say_goodbye(slot, (code, reason));
         }
@@ -100,6 +106,7 @@ impl Worker {
 
     /// The peer has closed its side.
     pub(super) fn end(&mut self, slot: u32) -> io::Result<()> {
+        self.blame(slot, End::Gone);
         let answered = self.is_said(slot) && !self.fanout.lane(slot).is_empty();
         let state = &mut self.slots[slot as usize];
         state.ended = true;
@@ -193,7 +200,10 @@ impl Worker {
                     self.respond(slot)?;
                 }
                 Phase::Proxy { .. } => self.kill(slot)?,
-                Phase::Open(_) if !self.fanout.lane(slot).is_sealed() => self.say_goodbye(slot, GOING_AWAY),
+                Phase::Open(_) if !self.fanout.lane(slot).is_sealed() => {
+                    self.blame(slot, End::Stop);
+                    self.say_goodbye(slot, GOING_AWAY);
+                }
                 _ => {}
             }
         }
@@ -276,7 +286,7 @@ impl Worker {
             let code = wire::close::TOKEN_EXPIRED;
             (code, wire::close::own_reason(code))
         };
-        self.counters.expired.add(1);
+        self.blame(slot, End::Expired);
         self.abandon(slot, code, reason)?;
         Ok(true)
     }
@@ -338,12 +348,11 @@ impl Worker {
                 self.arm(slot, deadline);
             }
             Phase::Open(connection) if connection.state() == State::Open && now >= expiry => {
-                self.counters.aged.add(1);
+                self.blame(slot, End::Aged);
                 self.say_goodbye(slot, TOO_OLD);
             }
             Phase::Open(connection) => {
                 self.scratch.clear();
-                let waited_for_close = connection.state() == State::CloseSent;
                 let timed_out = connection.handle_timeout(now, &timing, &mut self.scratch);
                 if !self.slots[slot as usize].polling {
                     // The pause after the 101 is over; a full socket is still waited for.
@@ -355,21 +364,20 @@ impl Worker {
                 match timed_out {
                     None => self.arm_by_state(slot),
                     Some(TimedOut::Pong) => {
-                        self.counters.silent.add(1);
+                        self.blame(slot, End::Silent);
                         self.end_session(slot);
                         self.fanout.seal(slot);
                         self.arm_by_state(slot);
                         self.finish(slot)?;
                     }
                     Some(TimedOut::Idle) => {
-                        self.counters.idle.add(1);
+                        self.blame(slot, End::Idle);
                         self.end_session(slot);
                         self.fanout.seal(slot);
                         self.arm_by_state(slot);
                     }
                     Some(TimedOut::Close) => {
-                        // Whoever was given up for not answering a ping has been counted.
-                        self.counters.silent.add(waited_for_close.into());
+                        self.blame(slot, End::Silent);
                         self.kill(slot)?;
                     }
                 }

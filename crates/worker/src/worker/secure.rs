@@ -9,6 +9,7 @@ use tidecast_websocket::http::Response;
 
 use super::Worker;
 use crate::connection::Phase;
+use crate::ledger::End;
 use crate::tls::{Fault, Received, speaks_http};
 
 impl Worker {
@@ -61,13 +62,14 @@ impl Worker {
                 Ok((Received::Nothing, _)) => {}
                 Ok((Received::Data(range), record)) => self.input(slot, &mut record[range])?,
                 Ok((Received::Shaken { resumed }, _)) => {
-                    self.counters.tls_handshakes.add(1);
-                    self.counters.tls_resumed.add(resumed.into());
+                    self.counters.tls_full.add(u64::from(!resumed));
+                    self.counters.tls_resumed.add(u64::from(resumed));
                 }
                 Ok((Received::Closed, _)) => self.end_in_order(slot)?,
                 // It will not listen.
                 Err(Fault::Alerted) => {
                     self.counters.tls_failed.add(1);
+                    self.blame(slot, End::Broken);
                     self.kill(slot)?;
                 }
                 Err(_) => self.fail_tls(slot)?,
@@ -90,12 +92,14 @@ impl Worker {
     /// Closes a connection with which TLS is not possible any more, after the alert if there is one.
     pub(super) fn fail_tls(&mut self, slot: u32) -> io::Result<()> {
         self.counters.tls_failed.add(1);
+        self.blame(slot, End::Broken);
         self.fanout.spoil(slot);
         self.wind_up(slot)
     }
 
     /// The peer says no more, and is told the same once it has been sent all that is queued.
     fn end_in_order(&mut self, slot: u32) -> io::Result<()> {
+        self.blame(slot, End::Gone);
         let state = &mut self.slots[slot as usize];
         state.ended = true;
         // Not before what it said last was heard.

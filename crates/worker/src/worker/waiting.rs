@@ -2,6 +2,7 @@
 //! not known yet whether it is permitted.
 
 use std::io;
+use std::time::Duration;
 
 use tidecast_broker::auth::Verdict;
 use tidecast_broker::{Progress, SessionId};
@@ -12,6 +13,8 @@ use crate::asking::{Command, Waiting};
 use crate::connection::Paused;
 use crate::fanout::Stalled;
 use crate::hook::Asker;
+use crate::journal::{Ended, Entry};
+use crate::ledger::End;
 
 impl Worker {
     /// What follows is about the connection in `slot`.
@@ -222,8 +225,24 @@ impl Worker {
     /// Ends the session of `slot`, if it still has one.
     pub(super) fn end_session(&mut self, slot: u32) {
         let id = SessionId(slot);
-        if let (Some(asking), Some(grant)) = (&self.fanout.asking, self.broker.grant(id)) {
-            asking.tell_gone(slot, || self.name(slot), grant.identity.as_ref());
+        if let Some(grant) = self.broker.grant(id) {
+            if let Some(asking) = &self.fanout.asking {
+                asking.tell_gone(slot, || self.name(slot), grant.identity.as_ref());
+            }
+            if self.journal.wants_ends() {
+                let account = self.ledger.get(slot);
+                self.journal.write(Entry::Ended(Box::new(Ended {
+                    name: self.name(slot),
+                    peer: account.peer(),
+                    identity: grant.identity.clone(),
+                    end: account.end.unwrap_or(End::Gone),
+                    duration: Duration::from_millis((self.now - account.since).0),
+                    bytes_in: account.bytes_in,
+                    bytes_out: account.bytes_out,
+                    messages_in: account.messages_in,
+                    messages_out: account.messages_out,
+                })));
+            }
         }
         self.broker.handle_close(id, &mut self.fanout);
     }
