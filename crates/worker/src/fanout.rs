@@ -1,22 +1,25 @@
 //! Where the broker's output goes: into the outbox and the queues, and to other workers' mailboxes.
 
+mod lane;
+mod output;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tidecast_broker::auth::{Authenticator, Event, Grant};
-use tidecast_broker::{Allowance, Kept, Message, Output, OwnedMessage, SessionId, Slow, Withheld, WorkerSet, encode};
-use tidecast_websocket::{Deflater, Millis, Opcode, Version, encode_compressed_header, encode_header, stored_blocks};
+use tidecast_broker::auth::Authenticator;
+use tidecast_broker::{OwnedMessage, Slow, WorkerSet};
+use tidecast_websocket::{Deflater, Millis};
 
 use crate::asking::Asking;
-use crate::authentication::unix_now;
 use crate::backlog::{self, Backlog, Bounds, Lag};
 use crate::census::Census;
 use crate::gather::Volume;
 use crate::identities::IdentityLimits;
 use crate::mesh::Mesh;
 use crate::meter::{MessageRates, Meter};
-use crate::outbox::{Outbox, Queue, Range, SegmentId};
+use crate::outbox::{Outbox, Range};
 use crate::rendition::{Form, RENDITIONS};
+use lane::{Lane, Pace, Refused};
 
 /// Logs of the outbox: one per rendition, then what is for one connection, then what was gathered from several logs.
 const PRIVATE: usize = RENDITIONS;
@@ -33,147 +36,7 @@ const BYTES_PER_FLUSH: usize = 1 << 20;
 /// How long nothing new is taken in because there is something to be sent: the many that come back from being blocked
 /// at one time may not silence everybody else.
 const CATCH_UP: Millis = Millis(20);
-
-/// What may be done with a queue.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Pace {
-    /// Empty, or its connection is closed.
-    #[default]
-    Idle,
-    /// Stands in the list of those to be sent this turn.
-    Listed,
-    /// The socket is full, or must not be written to yet.
-    Blocked,
-}
-
-/// The result of a send, a count or a negated errno, if it did not go out whole.
-#[derive(Clone, Copy, Debug)]
-struct Refused(i32);
-
-impl Refused {
-    /// It went out whole: no send has so many bytes.
-    const NOT: Refused = Refused(i32::MAX);
-
-    fn take(&mut self) -> Option<i32> {
-        let result = std::mem::replace(self, Refused::NOT).0;
-        (result != Refused::NOT.0).then_some(result)
-    }
-}
-
-/// What is to be sent to one connection.
-///
-/// Kept apart from the connection's other state, so that a fan-out touches nothing else.
-#[derive(Debug)]
-pub(crate) struct Lane {
-    queue: Queue,
-    /// What waits behind the queue since the socket is full, if any of it may be dropped.
-    backlog: Option<Box<Backlog>>,
-    /// The result of a send that did not go out whole, between the turn that reported it and its handling.
-    refused: Refused,
-    /// Messages that were delivered since the last flush.
-    delivered: u32,
-    pace: Pace,
-    /// A Close was queued, after which nothing may follow; or nobody is there.
-    sealed: bool,
-    /// Noted as being behind by more than the limit.
-    overflowing: bool,
-    /// What is queued is encrypted before it is sent.
-    secure: bool,
-    /// Bytes that are encrypted and not sent; they are kept by the connection's TLS, and go first.
-    ciphertext: u32,
-    /// Bytes at the front that go out by themselves, what follows them only after [`Fanout::unblock`].
-    alone: u32,
-    form: Form,
-}
-
-// One line of the processor's cache: that is all a fan-out touches of a connection.
-const _: () = assert!(size_of::<Lane>() <= 64);
-
-impl Default for Lane {
-    fn default() -> Lane {
-        Lane {
-            queue: Queue::default(),
-            backlog: None,
-            refused: Refused::NOT,
-            delivered: 0,
-            pace: Pace::Idle,
-            sealed: false,
-            overflowing: false,
-            secure: false,
-            ciphertext: 0,
-            alone: 0,
-            form: Form::Plain(Version::V13),
-        }
-    }
-}
-
-impl Lane {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.ciphertext == 0 && self.has_no_plaintext()
-    }
-
-    pub(crate) fn has_no_plaintext(&self) -> bool {
-        self.queue.is_empty() && self.backlog.as_deref().is_none_or(Backlog::is_finished)
-    }
-
-    /// Bytes that wait.
-    fn len(&self) -> usize {
-        self.queued() + self.backlog.as_deref().map_or(0, Backlog::len)
-    }
-
-    /// Bytes that wait and cannot be dropped any more.
-    fn queued(&self) -> usize {
-        self.ciphertext as usize + self.queue.len()
-    }
-
-    /// Bytes that wait in the segment `victim`.
-    fn bytes_in(&self, victim: SegmentId) -> usize {
-        self.queue.bytes_in(victim) + self.backlog.as_deref().map_or(0, |backlog| backlog.bytes_in(victim))
-    }
-
-    fn clear(&mut self, outbox: &mut Outbox) {
-        self.queue.clear(outbox);
-        self.clear_backlog(outbox);
-    }
-
-    fn clear_backlog(&mut self, outbox: &mut Outbox) {
-        if let Some(mut backlog) = self.backlog.take() {
-            backlog.clear(outbox);
-        }
-    }
-
-    pub(crate) fn is_sealed(&self) -> bool {
-        self.sealed
-    }
-
-    /// Whether what is queued is encrypted before it is sent.
-    pub(crate) fn is_secure(&self) -> bool {
-        self.secure
-    }
-
-    /// How the send of what is encrypted went, and how many bytes went out.
-    fn sent_ciphertext(&mut self, refused: Option<i32>) -> (Outcome, usize) {
-        let is_greeting = std::mem::take(&mut self.alone) > 0;
-        match refused {
-            None => {
-                let count = std::mem::take(&mut self.ciphertext) as usize;
-                (if is_greeting { Outcome::Greeted } else { Outcome::Sent }, count)
-            }
-            Some(count) if count >= 0 && !is_greeting => {
-                self.ciphertext -= count as u32;
-                (Outcome::Blocked, count as usize)
-            }
-            Some(error) if error == -EAGAIN && !is_greeting => (Outcome::Blocked, 0),
-            // As of greetings in the clear.
-            Some(_) => (Outcome::Broken, 0),
-        }
-    }
-
-    /// Whether what is queued after the handshake is frames as they are.
-    fn is_framed(&self) -> bool {
-        !matches!(self.form, Form::Stream(_))
-    }
-}
+const EAGAIN: i32 = 11;
 
 /// Messages of one publisher that did not fit into the mailboxes of some workers, in order. They came in one message of
 /// the client's, so they are no more than it may hold.
@@ -779,162 +642,6 @@ impl Fanout {
         self.to_wake.insert(target);
         sent
     }
-}
-
-const EAGAIN: i32 = 11;
-
-impl Output for Fanout {
-    type Encoded = Range;
-
-    #[inline]
-    fn spend(&mut self, session: SessionId, octets: usize) -> Allowance {
-        match &mut self.meter {
-            None => Allowance::Within,
-            // A command that has waited for permission was counted when it came.
-            Some(_) if self.asking.as_mut().is_some_and(Asking::take_again) => Allowance::Within,
-            Some(meter) => meter.spend(session.0, octets),
-        }
-    }
-
-    fn reply(&mut self, session: SessionId, payload: &[u8], text: bool) {
-        // For one connection only, so deflating it would cost more than it saves.
-        let form = self.lanes[session.0 as usize].form;
-        let opcode = if text { Opcode::Text } else { Opcode::Binary };
-        let header = encode_header(form.version(), opcode, true, payload.len(), None);
-        let range = if let Form::Stream(_) = form {
-            join(&mut self.frame, &header, payload);
-            self.deflated.clear();
-            stored_blocks(&self.frame, &mut self.deflated);
-            self.outbox.append(PRIVATE, &[&self.deflated])
-        } else {
-            self.outbox.append(PRIVATE, &[&header, payload])
-        };
-        self.appended += range.len();
-        self.push(session.0, range, Slow::Close, 0);
-    }
-
-    fn encode(&mut self, rendition: u8, message: &Message<'_>, kept: Option<&Kept>, compress: bool) -> Range {
-        let (form, encoding) = Form::of_rendition(rendition);
-        let log = usize::from(rendition);
-        // Another worker has deflated it already.
-        if let Some(bytes) = kept.and_then(|kept| kept.get(rendition)) {
-            return self.append(log, &[bytes]);
-        }
-        let (payload, text) = encode(message, encoding, &mut self.scratch);
-        let opcode = if text { Opcode::Text } else { Opcode::Binary };
-        let header = encode_header(form.version(), opcode, true, payload.len(), None);
-        self.deflated.clear();
-        let range = match form {
-            Form::PerMessage(bits) if compress && self.deflater.message(payload, bits, &mut self.deflated) => {
-                let header = encode_compressed_header(form.version(), opcode, true, self.deflated.len(), None);
-                self.deflated_bytes.0 += payload.len() as u64;
-                self.deflated_bytes.1 += self.deflated.len() as u64;
-                self.outbox.append(log, &[&header, &self.deflated])
-            }
-            Form::Plain(_) | Form::PerMessage(_) => self.outbox.append(log, &[&header, payload]),
-            Form::Stream(_) => {
-                join(&mut self.frame, &header, payload);
-                if compress {
-                    self.deflater.stream(&self.frame, &mut self.deflated);
-                    self.deflated_bytes.0 += self.frame.len() as u64;
-                    self.deflated_bytes.1 += self.deflated.len() as u64;
-                } else {
-                    stored_blocks(&self.frame, &mut self.deflated);
-                }
-                self.outbox.append(log, &[&self.deflated])
-            }
-        };
-        self.appended += range.len();
-        if let (Some(kept), Form::PerMessage(_) | Form::Stream(_)) = (kept, form) {
-            kept.keep(rendition, self.outbox.bytes(range));
-        }
-        range
-    }
-
-    fn join(earlier: Range, later: Range) -> Option<Range> {
-        earlier.joined(later)
-    }
-
-    #[inline]
-    fn deliver(
-        &mut self,
-        session: SessionId,
-        whole: Range,
-        messages: u32,
-        parts: impl Iterator<Item = (Range, Slow)>,
-        bounds: u8,
-    ) {
-        let lane = &mut self.lanes[session.0 as usize];
-        lane.delivered = lane.delivered.wrapping_add(messages);
-        if lane.pace == Pace::Blocked || lane.backlog.is_some() {
-            for (range, slow) in parts {
-                self.push(session.0, range, slow, bounds);
-            }
-        } else {
-            // It reads fast enough for messages to be nothing but bytes.
-            self.push(session.0, whole, Slow::Close, bounds);
-        }
-    }
-
-    fn forward(&mut self, workers: WorkerSet, message: Arc<OwnedMessage>) {
-        if let Some(stalled) = &mut self.stalled {
-            // Behind what the same publisher published before.
-            stalled.0.push_back((message, workers));
-            return;
-        }
-        let mut stalled = Stalled(VecDeque::from([(message, workers)]));
-        if !self.forward_stalled(&mut stalled) {
-            self.stalled = Some(stalled);
-        }
-    }
-
-    fn try_forward(&mut self, worker: u16, message: Arc<OwnedMessage>) -> bool {
-        self.send_to(worker, message)
-    }
-
-    fn permit(&mut self, session: SessionId, event: Event, name: &str, grant: &Grant) -> Result<(), Withheld> {
-        let Some(asking) = &mut self.asking else {
-            return Ok(());
-        };
-        asking.consult(session.0, event, name, grant).map(drop)
-    }
-
-    fn authenticate(&mut self, session: SessionId, token: &str) -> Result<Arc<Grant>, Withheld> {
-        let refused = |reason: String| Withheld::Refused(reason.into());
-        if !self.authenticator.takes_tokens() {
-            let reason = "no tokens are taken here: what a client may do does not depend on them";
-            return Err(refused(reason.to_owned()));
-        }
-        self.count_proof();
-        let grant = self.authenticator.authenticate(token, unix_now());
-        let mut grant = grant.map_err(|denied| refused(denied.to_string()))?;
-        if let Some(asking) = &mut self.asking
-            && let Some(changes) = asking.consult(session.0, Event::Connect, "", &grant)?
-        {
-            grant = Arc::new(changes.apply(&grant));
-        }
-        if !self.identify(session.0, grant.identity.as_deref()) {
-            let reason = "whose token that is has as many connections as there may be of one identity";
-            return Err(refused(reason.to_owned()));
-        }
-        self.regranted = true;
-        Ok(grant)
-    }
-
-    fn close(&mut self, session: SessionId, code: u16, reason: &str) {
-        self.closing.push(Closing {
-            slot: session.0,
-            code,
-            reason: reason.to_owned(),
-        });
-    }
-}
-
-/// Makes `frame` a whole one, as it has to be to be deflated.
-fn join(frame: &mut Vec<u8>, header: &[u8], payload: &[u8]) {
-    frame.clear();
-    frame.extend_from_slice(header);
-    frame.extend_from_slice(payload);
 }
 
 #[cfg(test)]
