@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use support::*;
@@ -77,6 +77,26 @@ fn a_second_signal_ends_at_once() {
     assert_eq!(deaf.frame().0, 0x88, "it says goodbye first");
     broker.signal("INT");
     assert_eq!(broker.wait().code(), Some(1));
+}
+
+#[test]
+fn an_address_is_free_as_soon_as_the_broker_on_it_has_ended() {
+    let arguments = ["--drain-timeout", "100ms"];
+    let mut broker = Broker::start(&arguments);
+    let address = broker.address.to_string();
+    for round in 0..10 {
+        let _closed_by_the_broker = Peer::open(&broker, "/t/a", 13);
+        let mut open = client(&broker.ws("/t/a"));
+        open.send_text("hello").unwrap();
+        assert_eq!(text(&mut open), "hello");
+        drop(open);
+        broker.signal("TERM");
+        assert!(broker.wait().success());
+        // A broker that starts tries for a while; whoever does not finds it free too.
+        TcpListener::bind(&address).unwrap_or_else(|error| panic!("round {round}: {error}"));
+        broker = Broker::start_on(&address, &arguments);
+        assert_eq!(broker.address.to_string(), address);
+    }
 }
 
 #[test]

@@ -79,7 +79,12 @@ pub struct Broker {
 impl Broker {
     /// Starts one on a port of the kernel's choice.
     pub fn start(arguments: &[&str]) -> Broker {
-        let mut command = tidecast(&["serve", "--listen", "127.0.0.1:0"]);
+        Broker::start_on("127.0.0.1:0", arguments)
+    }
+
+    /// Starts one on a port.
+    pub fn start_on(address: &str, arguments: &[&str]) -> Broker {
+        let mut command = tidecast(&["serve", "--listen", address]);
         // More workers than cores share them, so two are possible everywhere.
         if !arguments.contains(&"--workers") {
             command.args(["--workers", "2"]);
