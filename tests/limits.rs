@@ -584,6 +584,44 @@ fn a_connection_that_is_as_old_as_it_may_be_is_told_to_come_again() {
 }
 
 #[test]
+fn a_message_that_is_not_finished_in_time_ends_its_connection_and_a_slow_one_does_not() {
+    let broker = Broker::start(&["--message-timeout", "4s", "--ping-interval", "0s"]);
+    let whole = masked(0x82, &[7; 200_000]);
+    let mut json = Peer::open(&broker, "/ws", 13);
+    json.frame();
+    json.say(&masked(0x01, b"[\"ping\""));
+    let mut raw = Peer::open(&broker, "/t/a?mode=pub", 13);
+    raw.say(&whole[..100_000]);
+    let mut slow = Peer::open(&broker, "/t/slow", 13);
+    slow.say(&whole[..1]);
+    // As long as it goes on, it is not hurried: this takes longer than there is for a piece.
+    let began = Instant::now();
+    for piece in whole[1..].chunks(8_000) {
+        slow.say(piece);
+        let pause = Duration::from_millis(200);
+        slow.0.set_read_timeout(Some(pause)).unwrap();
+        // It waits for a whole message, so nothing can be heard before the last piece.
+        let heard = slow.0.peek(&mut [0]).map_err(|error| error.kind());
+        assert!(matches!(heard, Err(ErrorKind::WouldBlock) | Ok(1)), "{heard:?}");
+    }
+    assert!(began.elapsed() > Duration::from_secs(4), "{:?}", began.elapsed());
+    slow.0.set_read_timeout(Some(DEADLINE)).unwrap();
+    assert_eq!(slow.frame(), (0x82, vec![7; 200_000]));
+    let (said, code) = until_close(&mut json);
+    assert_eq!(code, 1008);
+    assert!(
+        said.last()
+            .unwrap()
+            .starts_with(r#"["bye",1008,"a message that was begun"#),
+        "{said:?}"
+    );
+    assert_eq!(until_close(&mut raw).1, 1008);
+    raw.rest();
+    is_served(&mut slow);
+    assert_eq!(broker.stop().get("messages_timed_out"), 2);
+}
+
+#[test]
 fn whoever_answers_neither_ping_nor_close_is_counted_once() {
     let arguments = [
         "--ping-interval",

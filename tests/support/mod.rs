@@ -170,7 +170,7 @@ impl Broker {
 }
 
 /// Why WebSockets end.
-const CAUSES: [&str; 15] = [
+const CAUSES: [&str; 16] = [
     "left",
     "gone",
     "broken",
@@ -183,6 +183,7 @@ const CAUSES: [&str; 15] = [
     "overloaded",
     "silent",
     "idle",
+    "messages_timed_out",
     "aged",
     "kicked",
     "stopped",

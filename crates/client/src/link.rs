@@ -79,6 +79,7 @@ impl Link {
                 // How long a Close may take is the business of whoever waits for it.
                 close_timeout: Millis::NEVER,
                 idle_timeout: Millis::NEVER,
+                message_timeout: Millis::NEVER,
             },
             keep_alive: options.keep_alive.unwrap_or_default(),
             epoch: now,
@@ -143,7 +144,8 @@ impl Link {
                 what: "did not answer a ping",
                 timeout: self.keep_alive,
             }),
-            Some(TimedOut::Close | TimedOut::Idle) | None => Ok(()),
+            // Of the others no time is set.
+            Some(TimedOut::Close | TimedOut::Idle | TimedOut::Message) | None => Ok(()),
         }
     }
 

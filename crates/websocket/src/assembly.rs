@@ -10,6 +10,7 @@ use crate::inflate::Inflaters;
 use crate::input::Input;
 use crate::limits::Limits;
 use crate::permessage::{Inflated, PerMessage};
+use crate::time::{Millis, Timing};
 
 /// What it takes to read on: how frames look here, what they may ask for, and how to inflate messages.
 #[derive(Debug)]
@@ -52,6 +53,9 @@ pub(crate) struct Assembly {
     control_delivered: bool,
     /// How many octets at the start of `buffer` were delivered as a part of the message and are to be forgotten.
     part: usize,
+    /// Since when octets are counted that come and are not the end, and how many have come since.
+    since: Option<Millis>,
+    came: usize,
 }
 
 /// The most octets that a part of a message is inflated to.
@@ -178,6 +182,20 @@ impl Assembly {
     /// Whether something may be left to be delivered of octets that are used up.
     pub(crate) fn has_more(&self) -> bool {
         matches!(self.progress, Progress::Payload { filled: true, .. })
+    }
+
+    /// Since when the present piece of what is not complete has been coming.
+    pub(crate) fn coming_since(&self) -> Option<Millis> {
+        self.since.filter(|_| !self.is_done())
+    }
+
+    /// `octets` came at `now`, and what they are part of is not complete.
+    pub(crate) fn note_incomplete(&mut self, octets: usize, now: Millis) {
+        self.came += octets;
+        if self.came >= Timing::MESSAGE_PIECE {
+            (self.since, self.came) = (Some(now), 0);
+        }
+        self.since.get_or_insert(now);
     }
 
     /// Octets of memory that it takes.

@@ -1,8 +1,9 @@
 //! One end of an open WebSocket: octets in, events out.
 
+mod timeouts;
+
 use crate::assembly::{Assembly, Payload, Reader, admit};
 use crate::close::parse_close;
-use crate::code;
 use crate::deflate::Deflater;
 use crate::dialect::Version;
 use crate::encoder::Encoder;
@@ -15,7 +16,7 @@ use crate::limits::Limits;
 use crate::permessage::PerMessage;
 use crate::state::{State, Step};
 use crate::stream::Stream;
-use crate::time::{Millis, Timing};
+use crate::time::Millis;
 
 /// What the peer said. Borrows from the input where the frame lay whole in it, else from the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,18 +51,6 @@ pub enum Event<'a> {
         /// Why, in words; often empty.
         reason: &'a str,
     },
-}
-
-/// What [`Connection::handle_timeout`] gave up on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TimedOut {
-    /// The peer was silent and did not answer our Ping. It was sent a Close, for what that is worth: drop the
-    /// transport, at the latest when [`Connection::poll_timeout`] says so.
-    Pong,
-    /// The closing handshake, or the end of the transport after it, took too long: drop the transport.
-    Close,
-    /// The peer sent no message for longer than it may. It was sent a Close, and has time to answer it.
-    Idle,
 }
 
 /// Gives a masking key that the peer's network cannot predict; called once for every frame a client sends.
@@ -240,37 +229,6 @@ impl Connection {
         self.state = self.state.after(Step::Ended);
     }
 
-    /// The moment of [`Connection::poll_timeout`] may have come: sends a Ping after silence, or gives up. Calling it
-    /// early does nothing.
-    pub fn handle_timeout(&mut self, now: Millis, timing: &Timing, out: &mut Vec<u8>) -> Option<TimedOut> {
-        if now < self.poll_timeout(timing) {
-            return None;
-        }
-        match self.state {
-            State::Open if self.awaiting_pong && now >= self.waiting_since + timing.pong_timeout => {
-                self.end(code::INTERNAL_ERROR, "no answer to a ping", Step::Failed, now, out);
-                Some(TimedOut::Pong)
-            }
-            State::Open if now >= self.idle_at(timing) => {
-                self.close(code::GOING_AWAY, "no message came for too long", now, out);
-                Some(TimedOut::Idle)
-            }
-            State::Open => {
-                // Never empty: libwebsockets of 2011 does not answer an empty Ping, or stalls on it.
-                let body = (now.0 as u32).to_be_bytes();
-                self.encoder().encode(Opcode::Ping, &body, out);
-                self.awaiting_pong = true;
-                self.waiting_since = now;
-                None
-            }
-            State::CloseSent | State::Draining => {
-                self.handle_end();
-                Some(TimedOut::Close)
-            }
-            State::Closed => None,
-        }
-    }
-
     /// Sends a message in a single frame, or a Ping or Pong of at most 125 octets. Gives false, and sends nothing,
     /// once a Close was sent. A Close is sent by [`Connection::close`].
     ///
@@ -442,6 +400,7 @@ impl Connection {
                 return message(kind, payload).map(Some);
             }
         }
+        let came = input.rest().len();
         loop {
             let frame = if self.is_stream() {
                 self.next_inflated_frame(input, &mut inflaters)?
@@ -452,8 +411,11 @@ impl Connection {
                 if let Some(pong) = self.pong.take() {
                     self.encoder().encode(Opcode::Pong, &pong, out);
                 }
-                if let (true, Some(assembly)) = (self.in_parts, &mut self.assembly) {
-                    assembly.trim();
+                if let Some(assembly) = &mut self.assembly {
+                    assembly.note_incomplete(came, now);
+                    if self.in_parts {
+                        assembly.trim();
+                    }
                 }
                 return Ok(None);
             };
@@ -545,38 +507,6 @@ impl Connection {
                 return message(kind, payload).map(Some);
             }
         }
-    }
-
-    /// When [`Connection::handle_timeout`] is due next.
-    #[must_use]
-    pub fn poll_timeout(&self, timing: &Timing) -> Millis {
-        match self.state {
-            State::Open => {
-                let silent_at = if self.awaiting_pong {
-                    self.waiting_since + timing.pong_timeout
-                } else {
-                    self.heard_at + timing.ping_interval
-                };
-                silent_at.min(self.idle_at(timing))
-            }
-            State::CloseSent | State::Draining => self.waiting_since + timing.close_timeout,
-            State::Closed => Millis::NEVER,
-        }
-    }
-
-    /// When the peer has been without a message for too long, at the latest a second late.
-    fn idle_at(&self, timing: &Timing) -> Millis {
-        if timing.idle_timeout == Millis::NEVER {
-            return Millis::NEVER;
-        }
-        // No message is younger than the last octets, nor older than there are ticks. One that is coming in is as young.
-        let since = if self.assembly.is_some() {
-            0
-        } else {
-            tick(self.heard_at).wrapping_sub(self.message_tick)
-        };
-        let next = (self.heard_at.0 >> TICK) - u64::from(since) + 1;
-        Millis(next << TICK) + timing.idle_timeout.min(Millis(u64::from(u16::MAX / 2) << TICK))
     }
 
     fn encoder(&self) -> Encoder {

@@ -108,7 +108,7 @@ mod time;
 mod url;
 
 pub use client::{Accepted, ClientHandshake, ClientHandshakeError};
-pub use connection::{Connection, Event, MaskingKey, TimedOut};
+pub use connection::{Connection, Event, MaskingKey};
 pub use deflate::{Deflater, stored_blocks};
 pub use dialect::{Version, Versions};
 pub use error::Error;
@@ -123,5 +123,5 @@ pub use limits::Limits;
 pub use permessage::{ClientWindow, Params, PerMessageOffer};
 pub use server::{Upgrade, UpgradeError};
 pub use state::State;
-pub use time::{Millis, Timing};
+pub use time::{Millis, TimedOut, Timing};
 pub use url::{Url, UrlError};

@@ -172,6 +172,8 @@ counters! {
         silent = "silent",
         /// The client sent nothing for too long.
         idle = "idle",
+        /// The client began a message and did not go on with it in time.
+        messages_timed_out = "message_timeout",
         /// The connection was as old as it may be.
         aged = "aged",
         /// An operator closed it.

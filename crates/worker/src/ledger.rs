@@ -62,6 +62,8 @@ ends! {
     Silent => silent, "silent";
     /// The client sent nothing for too long.
     Idle => idle, "idle";
+    /// The client did not go on with a message.
+    Unfinished => messages_timed_out, "message_timeout";
     /// The connection was as old as it may be.
     Aged => aged, "aged";
     /// An operator closed it.

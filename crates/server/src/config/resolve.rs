@@ -216,6 +216,7 @@ impl Loaded {
                     pong_timeout: timeouts.pong_timeout.into(),
                     close_timeout: timeouts.close_timeout.into(),
                     idle_timeout: never_if_zero(timeouts.idle_timeout),
+                    message_timeout: never_if_zero(timeouts.message_timeout),
                 },
                 flush_delay: server.flush_delay,
                 core: None,

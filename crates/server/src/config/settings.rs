@@ -183,6 +183,9 @@ fields! {
         /// How long a client may stay without sending a message, whatever it receives, before it is closed with 1001; 0
         /// is for ever
         [live] idle_timeout: Time = Duration::ZERO, Duration::ZERO => EVER;
+        /// How long a client may take for each 64 KiB of a message, or for the end of it, before it is closed with 1008; 0 is
+        /// for ever
+        [live] message_timeout: Time = Duration::from_secs(60), Duration::ZERO => EVER;
         /// How long a client may stay, give or take a tenth, before it is closed with 1001 and comes back; 0 is for ever
         [live] max_age: Time = Duration::ZERO, Duration::ZERO => EVER;
         /// How long a stop waits for closing handshakes

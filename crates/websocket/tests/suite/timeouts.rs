@@ -1,6 +1,8 @@
 //! Silence, in virtual time.
 
-use tidecast_websocket::{Connection, Input, Limits, Millis, Opcode, State, TimedOut, Timing, Version, code};
+use tidecast_websocket::{
+    Connection, Extension, Input, Limits, Millis, Opcode, Params, State, TimedOut, Timing, Version, code,
+};
 
 use crate::support::{KEY, NOW, masked, plain, plain_close};
 
@@ -9,6 +11,7 @@ const TIMING: Timing = Timing {
     pong_timeout: Millis::from_secs(20),
     close_timeout: Millis::from_secs(5),
     idle_timeout: Millis::NEVER,
+    message_timeout: Millis::NEVER,
 };
 
 fn server() -> Connection {
@@ -102,6 +105,77 @@ fn an_interval_that_never_ends_sends_no_ping() {
     assert_eq!(client.poll_timeout(&timing), Millis::NEVER);
     assert_eq!(client.handle_timeout(seconds(1 << 30), &timing, &mut out), None);
     assert_eq!(out, []);
+}
+
+#[test]
+fn a_message_that_comes_piece_by_piece_may_take_as_long_as_its_size_asks_for() {
+    let timing = Timing {
+        ping_interval: Millis::NEVER,
+        message_timeout: Millis::from_secs(60),
+        ..TIMING
+    };
+    let deflate = Extension::PerMessageDeflate(Params::default());
+    for extension in [None, Some(deflate)] {
+        let mut server = server().with_extension(extension);
+        let mut out = Vec::new();
+        let message = masked(Version::V13, Opcode::Binary, true, &vec![7; 1 << 20]);
+        // As slow as it may be: a piece a minute, by drops.
+        let drops = message.chunks(Timing::MESSAGE_PIECE / 16);
+        let mut now = seconds(0);
+        for drop in drops {
+            assert_eq!(server.handle_timeout(now, &timing, &mut out), None);
+            feed(&mut server, drop.to_vec(), now);
+            now = now + Millis(60_000 / 17);
+        }
+        assert!(server.is_between_messages());
+        assert_eq!(server.poll_timeout(&timing), Millis::NEVER);
+        assert_eq!((server.state(), &out[..]), (State::Open, &[][..]));
+    }
+}
+
+#[test]
+fn a_message_that_does_not_go_on_ends_the_connection_and_nothing_is_kept_of_it() {
+    let timing = Timing {
+        ping_interval: Millis::NEVER,
+        message_timeout: Millis::from_secs(60),
+        ..TIMING
+    };
+    for version in Version::ALL {
+        let whole = masked(version, Opcode::Binary, true, &[7; 70_000]);
+        let fragment = masked(version, Opcode::Text, false, b"to be continued");
+        let close = masked(version, Opcode::Close, true, b"");
+        for begun in [&whole[..1], &whole[..7], &whole[..69_000], &fragment, &close[..1]] {
+            let mut server = Connection::server(version, Limits::default(), NOW);
+            let mut out = Vec::new();
+            feed(&mut server, begun.to_vec(), seconds(10));
+            let held = server.memory();
+            assert!(held > 0);
+            // Pings in between, where they may stand, and drops are no progress.
+            for second in [30, 50, 69] {
+                let is_between_frames = begun == &fragment[..];
+                let drop = if is_between_frames {
+                    masked(version, Opcode::Ping, true, b"alive")
+                } else {
+                    whole[begun.len()..][..usize::from(begun.len() > 7)].to_vec()
+                };
+                feed(&mut server, drop, seconds(second));
+                assert_eq!(server.handle_timeout(seconds(second), &timing, &mut out), None);
+            }
+            out.clear();
+            let due = server.poll_timeout(&timing);
+            assert_eq!(due, seconds(70), "{version:?} after {} octets", begun.len());
+            assert_eq!(server.handle_timeout(due, &timing, &mut out), Some(TimedOut::Message));
+            let reason = "a message that was begun did not go on for too long";
+            let code = match version {
+                Version::V13 => code::POLICY,
+                Version::V6 | Version::V7 | Version::V8 => code::UNSUPPORTED,
+            };
+            assert_eq!(out, plain_close(version, code, reason));
+            assert_eq!((server.state(), server.memory()), (State::Draining, 0));
+            feed(&mut server, whole.clone(), due);
+            assert_eq!(server.memory(), 0, "what comes now is dropped");
+        }
+    }
 }
 
 #[test]

@@ -220,6 +220,8 @@ impl Worker {
     /// Counts what the connection in `slot` holds now. One that has come to hold more than there is memory for is given up.
     pub(super) fn account(&mut self, slot: u32) -> io::Result<()> {
         if self.count_held(slot) {
+            // It may be a message that has begun, which has to come to its end.
+            self.arm_by_state(slot);
             self.settle_memory();
             if self.memory.is_short() {
                 self.overload(slot)?;
@@ -231,7 +233,7 @@ impl Worker {
     }
 
     /// Counts what the connection in `slot` holds now, and tells whether that is more than before.
-    fn count_held(&mut self, slot: u32) -> bool {
+    pub(super) fn count_held(&mut self, slot: u32) -> bool {
         let state = &mut self.slots[slot as usize];
         let held = state.memory() + self.tls.session(slot).map_or(0, Session::memory);
         let held = u32::try_from(held).unwrap_or(u32::MAX);

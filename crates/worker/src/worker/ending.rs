@@ -358,17 +358,25 @@ impl Worker {
                     // The pause after the 101 is over; a full socket is still waited for.
                     self.fanout.unblock(slot);
                 }
+                if let Some((code, reason)) = timed_out.and_then(TimedOut::close) {
+                    let retry = self.retry_ms();
+                    self.broker
+                        .say_bye(SessionId(slot), code, reason, retry, &mut self.fanout);
+                }
                 if !self.scratch.is_empty() {
+                    self.broker.settle(&mut self.fanout);
                     self.fanout.send_frames(slot, &self.scratch);
                 }
                 match timed_out {
                     None => self.arm_by_state(slot),
-                    Some(TimedOut::Pong) => {
-                        self.blame(slot, End::Silent);
+                    Some(cause @ (TimedOut::Pong | TimedOut::Message)) => {
+                        let is_silent = cause == TimedOut::Pong;
+                        self.blame(slot, if is_silent { End::Silent } else { End::Unfinished });
                         self.end_session(slot);
                         self.fanout.seal(slot);
                         self.arm_by_state(slot);
                         self.finish(slot)?;
+                        self.count_held(slot);
                     }
                     Some(TimedOut::Idle) => {
                         self.blame(slot, End::Idle);
