@@ -1,5 +1,6 @@
 //! The broker of one worker.
 
+mod inspect;
 mod rights;
 mod step;
 
@@ -22,9 +23,12 @@ use crate::shared::Shared;
 use crate::shares::{Share, Shares};
 use crate::slow::Slow;
 use crate::target::{Mode, Target};
+use crate::top::Top;
 use crate::workers::WorkerSet;
+pub use inspect::{FilterPage, SessionSummary, Subscription};
 use rights::{not_permitted, number_of_bounds};
-use step::{Refusal, Step};
+pub use step::Refusal;
+use step::Step;
 
 /// Renditions there can be: the caller numbers the ways in which a message is put on the wire, from 0.
 pub const RENDITIONS: usize = 24;
@@ -150,6 +154,7 @@ pub struct Broker<E> {
     /// What was published last, if it goes to one list and has not been handed to its sessions.
     run: Run<E>,
     stats: Stats,
+    top: Top,
     mark: u32,
     /// Makes of topic and key what a message replaces.
     keys: RandomState,
@@ -179,6 +184,7 @@ impl<E: Copy> Broker<E> {
             run: Run::default(),
             routes: Routes::default(),
             stats: Stats::default(),
+            top: Top::default(),
             mark: 0,
             keys: RandomState::new(),
             scratch: Vec::new(),
@@ -195,6 +201,7 @@ impl<E: Copy> Broker<E> {
     /// It is `now`, on a clock that all workers share: what is published from now on is stamped with it.
     pub fn set_now(&mut self, now: u64) {
         self.now = now;
+        self.top.begin_turn();
     }
 
     /// Its limits.
@@ -566,7 +573,7 @@ impl<E: Copy> Broker<E> {
                     kind,
                     key: key.as_deref(),
                 };
-                let step = self.publish(&message, id, echo, out)?;
+                let step = self.publish(&message, Publisher::Session { id, echo }, out)?;
                 if step == Step::Next {
                     self.confirm(id, reference.as_ref(), out);
                 }
@@ -754,7 +761,8 @@ impl<E: Copy> Broker<E> {
                     kind,
                     key: None,
                 };
-                self.publish(&message, id, raw.echo, out)
+                let echo = raw.echo;
+                self.publish(&message, Publisher::Session { id, echo }, out)
             }
             Err(reason) => Err(Refusal::new(Code::BadMessage, *reason)),
         };
@@ -772,12 +780,23 @@ impl<E: Copy> Broker<E> {
         step.into()
     }
 
-    /// Publishes to all workers' subscribers, to session `from` itself only with `echo`.
+    /// Publishes what an operator wants published, who is not asked for any rights.
+    ///
+    /// # Errors
+    /// It cannot be: why, and what to do about it.
+    pub fn publish_for_operator(
+        &mut self,
+        message: &Message<'_>,
+        out: &mut impl Output<Encoded = E>,
+    ) -> Result<(), Refusal> {
+        self.publish(message, Publisher::Operator, out).map(drop)
+    }
+
+    /// Publishes to all workers' subscribers.
     fn publish(
         &mut self,
         message: &Message<'_>,
-        from: SessionId,
-        echo: bool,
+        by: Publisher,
         out: &mut impl Output<Encoded = E>,
     ) -> Result<Step, Refusal> {
         if message.topic.starts_with('$') && is_reserved(message.topic) {
@@ -790,11 +809,17 @@ impl<E: Copy> Broker<E> {
             .resolve(message.topic, topics, rules, &self.shared.router, self.worker)
             .map_err(|error| Refusal::topic(message.topic, error))?;
         let rule = rules.get(route.rule);
-        let grant = self.sessions[from.index()].grant.as_deref();
-        let grant = grant.expect("only open sessions command");
-        if !rules.permit_publish(route.rule, message.topic, topics, grant) {
-            return Err(not_permitted(grant, "publish to", message.topic));
-        }
+        let session = match by {
+            Publisher::Session { id, .. } => {
+                let grant = self.sessions[id.index()].grant.as_deref();
+                let grant = grant.expect("only open sessions command");
+                if !rules.permit_publish(route.rule, message.topic, topics, grant) {
+                    return Err(not_permitted(grant, "publish to", message.topic));
+                }
+                Some((id, grant))
+            }
+            Publisher::Operator => None,
+        };
         if let Some(most) = rule.and_then(|rule| rule.max_payload)
             && message.payload.len() > most
         {
@@ -805,10 +830,13 @@ impl<E: Copy> Broker<E> {
             );
             return Err(Refusal::new(Code::TooLarge, text));
         }
-        if let Err(withheld) = out.permit(from, Event::Publish, message.topic, grant) {
+        if let Some((id, grant)) = session
+            && let Err(withheld) = out.permit(id, Event::Publish, message.topic, grant)
+        {
             return Step::withheld(withheld, Code::Forbidden);
         }
         self.stats.published += 1;
+        self.top.count(message.topic, message.payload.len());
         let mut others = route.workers.without(self.worker);
         self.picked.clear();
         let mut picks = Vec::new();
@@ -833,7 +861,7 @@ impl<E: Copy> Broker<E> {
             kept: shared.as_deref().map(OwnedMessage::kept),
             lists: &route.lists,
             picked: &self.picked,
-            except: (!echo).then_some(from),
+            except: by.excepts(),
             keys: &self.keys,
             compress: rule.is_none_or(|rule| rule.compress),
         };
@@ -880,6 +908,25 @@ impl<E: Copy> Broker<E> {
     #[cfg(test)]
     pub(crate) fn check(&self) {
         self.index.check(&self.sessions, self.shared.directory(self.worker));
+    }
+}
+
+/// Who publishes.
+#[derive(Clone, Copy, Debug)]
+enum Publisher {
+    /// A session, which gets its own message back only with `echo`.
+    Session { id: SessionId, echo: bool },
+    /// An operator.
+    Operator,
+}
+
+impl Publisher {
+    /// Who does not get the message.
+    fn excepts(self) -> Option<SessionId> {
+        match self {
+            Publisher::Session { id, echo: false } => Some(id),
+            Publisher::Session { .. } | Publisher::Operator => None,
+        }
     }
 }
 

@@ -253,7 +253,7 @@ impl House {
     }
 
     /// Takes what was forwarded to where it belongs.
-    fn carry(&mut self) {
+    pub(super) fn carry(&mut self) {
         for from in 0..self.outs.len() {
             for (workers, message) in std::mem::take(&mut self.outs[from].forwarded) {
                 for to in workers.iter() {

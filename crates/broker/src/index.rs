@@ -129,6 +129,17 @@ impl Index {
         }
     }
 
+    /// The policy of a session's membership at `place`.
+    pub(crate) fn slow(&self, session: &Session, place: usize) -> SlowPolicy {
+        let Membership { list, position } = session.memberships[place];
+        self.entries(list)[position as usize].slow
+    }
+
+    /// A number above those of all lists.
+    pub(crate) fn number_after_last(&self) -> u32 {
+        self.lists.end()
+    }
+
     /// Changes the policy of a session's membership at `place`.
     pub(crate) fn set_slow(&mut self, session: &Session, place: usize, slow: SlowPolicy) {
         let Membership { list, position } = session.memberships[place];

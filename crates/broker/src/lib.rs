@@ -52,9 +52,12 @@ mod slab;
 mod slow;
 mod subscriber;
 mod target;
+mod top;
 mod workers;
 
-pub use broker::{Allowance, Broker, Limits, Output, RENDITIONS, Stats};
+pub use broker::{
+    Allowance, Broker, FilterPage, Limits, Output, RENDITIONS, Refusal, SessionSummary, Stats, Subscription,
+};
 pub use encode::{Encoding, encode};
 pub use message::{Kept, Message, OwnedMessage};
 pub use permit::{Progress, Withheld};
@@ -66,4 +69,5 @@ pub use target::{Mode, Target, TargetError};
 pub use tidecast_auth as auth;
 pub use tidecast_router::{Filter, Limits as TopicLimits, Strategy};
 pub use tidecast_wire::{self as wire, SlowPolicy};
+pub use top::TopicCount;
 pub use workers::WorkerSet;

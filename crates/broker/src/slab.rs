@@ -33,6 +33,11 @@ impl<T> Slab<T> {
         self.free.last().copied().unwrap_or(self.places.len() as u32)
     }
 
+    /// A number above those of all values.
+    pub(crate) fn end(&self) -> u32 {
+        self.places.len() as u32
+    }
+
     /// Adds a value. Gives its number.
     pub(crate) fn insert(&mut self, value: T) -> u32 {
         let number = self.next();

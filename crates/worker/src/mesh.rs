@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::hook::Asker;
 use crate::sleep::Sleep;
 use crate::sync::{AtomicBool, AtomicUsize, fence};
+use crate::task::Task;
 
 /// What may wait for one worker before those who send to it have to wait themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub struct MailboxLimits {
 
 /// Orders of the control plane that wait for one worker. There are never more than a few.
 const ORDERS: usize = 64;
+/// Tasks of the control plane that wait for one worker.
+const TASKS: usize = 32;
 
 /// What the control plane tells a worker.
 #[derive(Clone, Debug)]
@@ -46,6 +49,7 @@ struct Mailbox {
     bytes: CachePadded<AtomicUsize>,
     max_bytes: usize,
     orders: ArrayQueue<Order>,
+    tasks: ArrayQueue<Task>,
     answers: ArrayQueue<(Asker, Verdict)>,
     sleep: CachePadded<Sleep>,
     /// Workers that could not deliver here and want to be woken when there is room, by number.
@@ -69,6 +73,7 @@ impl Mesh {
                     bytes: CachePadded::new(AtomicUsize::new(0)),
                     max_bytes: limits.bytes,
                     orders: ArrayQueue::new(ORDERS),
+                    tasks: ArrayQueue::new(TASKS),
                     answers: ArrayQueue::new(limits.answers),
                     sleep: CachePadded::new(Sleep::new()),
                     waiting: (0..workers).map(|_| AtomicBool::new(false)).collect(),
@@ -91,6 +96,30 @@ impl Mesh {
         if let Some((_, waker)) = self.boxes[worker].bell.get() {
             waker.wake();
         }
+    }
+
+    /// Gives a task to a worker and wakes it, or gives the task back: too many wait already.
+    ///
+    /// # Errors
+    /// The task.
+    pub fn give(&self, worker: usize, task: Task) -> Result<(), Task> {
+        let mailbox = &self.boxes[worker];
+        mailbox.tasks.push(task)?;
+        if let Some((_, waker)) = mailbox.bell.get() {
+            waker.wake();
+        }
+        Ok(())
+    }
+
+    /// The next task for `worker`.
+    pub(crate) fn receive_task(&self, worker: usize) -> Option<Task> {
+        self.boxes[worker].tasks.pop()
+    }
+
+    /// Messages that wait for `worker`, and the bytes of their payloads.
+    pub fn depth(&self, worker: usize) -> (usize, usize) {
+        let mailbox = &self.boxes[worker];
+        (mailbox.messages.len(), mailbox.bytes.load(Ordering::Relaxed))
     }
 
     /// Answers a question of a worker, and wakes it. There is room: a worker has no more questions than answers fit.
@@ -174,6 +203,8 @@ impl Mesh {
             mailbox.messages.is_empty()
                 && mailbox.orders.is_empty()
                 && mailbox.answers.is_empty()
+                // Behind what an operator published and nobody has room for, tasks wait too; a new one wakes by itself.
+                && (mailbox.tasks.is_empty() || !full.is_empty())
                 && !mailbox.anyone_waiting.load(Ordering::SeqCst)
                 && full.iter().all(asked)
         })
@@ -287,6 +318,24 @@ mod tests {
         assert_eq!(mesh.receive_answer(1), Some((asker, verdict)));
         assert!(mesh.prepare_sleep(1, WorkerSet::EMPTY));
         assert_eq!(mesh.most_questions(1), 2);
+    }
+
+    #[test]
+    fn tasks_wait_in_order_and_a_worker_has_only_so_many() {
+        let mesh = Mesh::new(1, LIMITS);
+        let task = |from| Task::Filters {
+            from,
+            reply: crate::task::Reply::new(|_| {}),
+        };
+        for from in 0..TASKS as u64 {
+            mesh.give(0, task(from)).unwrap();
+        }
+        assert!(mesh.give(0, task(0)).is_err());
+        assert!(!mesh.prepare_sleep(0, WorkerSet::EMPTY));
+        for wanted in 0..TASKS as u64 {
+            assert!(matches!(mesh.receive_task(0), Some(Task::Filters { from, .. }) if from == wanted));
+        }
+        assert!(mesh.prepare_sleep(0, WorkerSet::EMPTY));
     }
 
     #[test]

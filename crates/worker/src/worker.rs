@@ -11,6 +11,7 @@
 mod arriving;
 mod ending;
 mod secure;
+mod tasks;
 mod waiting;
 
 use std::collections::VecDeque;
@@ -123,6 +124,8 @@ pub struct Worker {
     expired: Vec<(u32, Due)>,
     /// Slots of publishers that wait for other workers.
     paused: Vec<u32>,
+    /// What an operator published, while it is on its way.
+    unforwarded: Option<tasks::Unforwarded>,
     /// Answers that nobody else gave.
     verdicts: VecDeque<(Asker, Verdict)>,
     /// Makes the names of connections.
@@ -234,6 +237,7 @@ impl Worker {
             notable: Vec::new(),
             expired: Vec::new(),
             paused: Vec::new(),
+            unforwarded: None,
             verdicts: VecDeque::new(),
             names: RandomState::new(),
             scratch: Vec::new(),
@@ -264,6 +268,7 @@ impl Worker {
                     Order::Stop => return Ok(()),
                 }
             }
+            self.handle_tasks()?;
             self.handle_deadlines()?;
             self.close_overflowing();
             self.wake_others()?;
@@ -471,7 +476,10 @@ impl Worker {
             .paused
             .iter()
             .filter_map(|slot| self.slots[*slot as usize].paused.as_deref());
-        paused.fold(WorkerSet::EMPTY, |all, paused| all.union(paused.stalled.targets()))
+        let unforwarded = self.unforwarded.as_ref().map(tasks::Unforwarded::targets);
+        paused.fold(unforwarded.unwrap_or_default(), |all, paused| {
+            all.union(paused.stalled.targets())
+        })
     }
 
     fn sleep_limit(&self) -> Duration {

@@ -39,10 +39,13 @@ impl From<Step> for Progress {
     }
 }
 
-/// A refusal on its way to becoming an `err` reply.
-pub(super) struct Refusal {
-    pub(super) code: Code,
-    pub(super) text: Cow<'static, str>,
+/// Why something is not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What is wrong.
+    pub code: Code,
+    /// The same for people, and what to do about it.
+    pub text: Cow<'static, str>,
 }
 
 impl Refusal {

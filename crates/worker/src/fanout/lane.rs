@@ -89,8 +89,13 @@ impl Lane {
         self.queue.is_empty() && self.backlog.as_deref().is_none_or(Backlog::is_finished)
     }
 
+    /// Whether its socket is full, or must not be written to yet.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.pace == Pace::Blocked
+    }
+
     /// Bytes that wait.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.queued() + self.backlog.as_deref().map_or(0, Backlog::len)
     }
 
