@@ -3,7 +3,7 @@
 use std::fmt;
 
 macro_rules! algorithms {
-    ($($(#[doc = $doc:literal])+ $name:ident = $word:literal, $jwt:ident;)+) => {
+    ($($(#[doc = $doc:literal])+ $name:ident = $word:literal;)+) => {
         /// How a token is signed. A key has one algorithm, and what a token's header says only has to agree with it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Algorithm {
@@ -30,25 +30,19 @@ macro_rules! algorithms {
                     _ => None,
                 }
             }
-
-            pub(crate) const fn of_library(self) -> jsonwebtoken::Algorithm {
-                match self {
-                    $(Algorithm::$name => jsonwebtoken::Algorithm::$jwt,)+
-                }
-            }
         }
     };
 }
 
 algorithms! {
     /// HMAC with SHA-256: whoever can check a token can make one.
-    Hs256 = "HS256", HS256;
+    Hs256 = "HS256";
     /// RSA, PKCS #1 v1.5, with SHA-256, of 2048 to 8192 bits.
-    Rs256 = "RS256", RS256;
+    Rs256 = "RS256";
     /// ECDSA on P-256 with SHA-256.
-    Es256 = "ES256", ES256;
+    Es256 = "ES256";
     /// Ed25519.
-    EdDsa = "EdDSA", EdDSA;
+    EdDsa = "EdDSA";
 }
 
 impl fmt::Display for Algorithm {

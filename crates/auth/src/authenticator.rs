@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use crate::certificates::Certificates;
-use crate::denied::Denied;
+use crate::denied::{Denied, Withdrawn};
 use crate::grant::Grant;
+use crate::ground::Ground;
 use crate::jwt::Jwt;
 use crate::settings::{Settings, SettingsError};
 use crate::tokens::Tokens;
@@ -78,6 +79,27 @@ impl Authenticator {
             bell();
         }
         granted.map(Arc::new)
+    }
+
+    /// What has become of a grant that was given for a token when other settings held. For one that was handed out it is what
+    /// settings say now, and for a JSON Web Token the same as before; also if its time is over. What rests on other grounds
+    /// is for the caller to judge, and the same.
+    ///
+    /// # Errors
+    /// [`Denied::Withdrawn`]: such a token would not be taken any more.
+    pub fn renew(&self, grant: &Arc<Grant>) -> Result<Arc<Grant>, Denied> {
+        match grant.ground {
+            Ground::Token(short) => {
+                let renewed = self.tokens.grant_of(short).ok_or(Withdrawn::Token)?;
+                return Ok(Arc::clone(renewed));
+            }
+            Ground::Jwt(signed) => {
+                let jwt = self.jwt.as_ref().ok_or(Withdrawn::Key)?;
+                jwt.check_again(signed, grant.expires.is_some())?;
+            }
+            Ground::Free | Ground::Door(_) | Ground::Certificate => {}
+        }
+        Ok(Arc::clone(grant))
     }
 
     /// What the holder of a client certificate may do. The certificate was checked, and `name` is whose it is.

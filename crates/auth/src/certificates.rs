@@ -6,6 +6,7 @@ use tidecast_router::Limits;
 
 use crate::denied::Denied;
 use crate::grant::Grant;
+use crate::ground::Ground;
 use crate::patterns::templates;
 use crate::settings::{CertificateSettings, Problem, SettingsError};
 use crate::template::{Template, shown};
@@ -62,6 +63,8 @@ impl Certificates {
             publish: patterns("publish", &rule.publish)?,
             subscribe: patterns("subscribe", &rule.subscribe)?,
             expires: None,
+            ground: Ground::Certificate,
+            amended: false,
         }))
     }
 }

@@ -95,9 +95,32 @@ pub enum Denied {
         /// Why.
         error: PatternError,
     },
+    /// It was good when it was shown, and is not any more.
+    #[error(transparent)]
+    Withdrawn(#[from] Withdrawn),
     /// No rule is for this certificate.
     #[error("no rule is for the certificate of {0:?}")]
     Certificate(String),
+}
+
+/// What credentials rested on, and settings have taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Withdrawn {
+    /// The token itself, which was handed out.
+    #[error("the token has been withdrawn")]
+    Token,
+    /// The key that signed it, or tokens of its kind at all.
+    #[error("the key that signed the token is not trusted any more")]
+    Key,
+    /// Whom it is from.
+    #[error("the issuer of the token is not trusted any more")]
+    Issuer,
+    /// Whom it is for.
+    #[error("the audience of the token is not expected here any more")]
+    Audience,
+    /// That it has no end.
+    #[error("tokens without an end are not taken any more")]
+    Endless,
 }
 
 fn one_of_algorithms(algorithms: &[Algorithm]) -> String {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tidecast_router::Limits;
 
+use crate::ground::Ground;
 use crate::patterns::Patterns;
 use crate::settings::SettingsError;
 use crate::when::UnixSeconds;
@@ -19,10 +20,14 @@ pub struct Grant {
     pub subscribe: Patterns,
     /// The first moment at which all this is over.
     pub expires: Option<UnixSeconds>,
+    /// What it rests on.
+    pub ground: Ground,
+    /// A service that is asked besides has [changed](crate::Changes) what the ground gives.
+    pub amended: bool,
 }
 
 // One of its own for every connection that came with a token of its own.
-const _: () = assert!(size_of::<Grant>() <= 64);
+const _: () = assert!(size_of::<Grant>() <= 88);
 
 impl Grant {
     /// Anybody may do everything, for ever.
@@ -33,6 +38,8 @@ impl Grant {
             publish: Patterns::all(),
             subscribe: Patterns::all(),
             expires: None,
+            ground: Ground::Free,
+            amended: false,
         }
     }
 
@@ -44,6 +51,8 @@ impl Grant {
             publish: Patterns::none(),
             subscribe: Patterns::none(),
             expires: None,
+            ground: Ground::Free,
+            amended: false,
         }
     }
 
@@ -63,6 +72,8 @@ impl Grant {
             publish: Patterns::new("publish", publish, identity, topics)?,
             subscribe: Patterns::new("subscribe", subscribe, identity, topics)?,
             expires,
+            ground: Ground::Free,
+            amended: false,
         })
     }
 

@@ -1,7 +1,7 @@
 //! JSON Web Tokens (RFC 7519): whose signature one has, and what it says then.
 //!
-//! The library checks signatures. Claims are judged here, by the time that the caller gives, and only behind a signature
-//! that is right.
+//! A library checks signatures. Claims are judged here, by the time that the caller gives, and only behind a signature that
+//! is right.
 
 use std::sync::Arc;
 
@@ -12,8 +12,9 @@ use tidecast_router::Limits;
 
 use crate::algorithm::Algorithm;
 use crate::claims::Claims;
-use crate::denied::Denied;
+use crate::denied::{Denied, Withdrawn};
 use crate::grant::Grant;
+use crate::ground::{Ground, Mark, Signed};
 use crate::key::Key;
 use crate::patterns::{Patterns, check_count, templates};
 use crate::settings::{ClaimNames, JwtSettings, SettingsError};
@@ -89,20 +90,40 @@ impl Jwt {
     /// What the bearer of `token` may do at `now`.
     pub(crate) fn grant(&self, token: &str, now: UnixSeconds) -> Result<Grant, Denied> {
         let token = Token::parse(token)?;
-        self.check_signature(&token)?;
+        let key = self.check_signature(&token)?;
         let claims = object(token.claims, NO_CLAIMS)?;
         let claims = Claims(&claims);
         let expires = self.check_time(claims, now)?;
-        self.check_parties(claims)?;
+        let (issuer, audience) = self.check_parties(claims)?;
         Ok(Grant {
             identity: claims.text(&self.names.identity)?.map(Arc::from),
             publish: self.patterns("publish", &self.names.publish, &self.publish, claims)?,
             subscribe: self.patterns("subscribe", &self.names.subscribe, &self.subscribe, claims)?,
             expires,
+            ground: Ground::Jwt(Signed { key, issuer, audience }),
+            amended: false,
         })
     }
 
-    fn check_signature(&self, token: &Token<'_>) -> Result<(), Denied> {
+    /// Whether a token would be taken that others took: what it says besides, and its time, do not count.
+    pub(crate) fn check_again(&self, signed: Signed, expires: bool) -> Result<(), Withdrawn> {
+        let Signed { key, issuer, audience } = signed;
+        let is_among = |names: &[String], mark| names.iter().any(|ours| Some(Mark::of(ours)) == mark);
+        if !self.keys.iter().any(|ours| ours.mark == key) {
+            Err(Withdrawn::Key)
+        } else if !self.issuer.is_empty() && !is_among(&self.issuer, issuer) {
+            Err(Withdrawn::Issuer)
+        } else if !is_among(&self.audience, audience) && (audience.is_some() || !self.audience.is_empty()) {
+            Err(Withdrawn::Audience)
+        } else if self.require_expiry && !expires {
+            Err(Withdrawn::Endless)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The key that the token was signed with.
+    fn check_signature(&self, token: &Token<'_>) -> Result<Mark, Denied> {
         let Header { alg, kid, critical } = &token.header;
         let not_allowed = |allowed: Vec<Algorithm>| Denied::Algorithm {
             given: shown(alg),
@@ -133,11 +154,9 @@ impl Jwt {
                 None => not_allowed(self.algorithms(|_| true)),
             });
         }
-        if keys.any(|key| key.verifies(token.signed, token.signature)) {
-            Ok(())
-        } else {
-            Err(Denied::Signature)
-        }
+        let signature = URL_SAFE_NO_PAD.decode(token.signature).map_err(|_| Denied::Signature)?;
+        let signer = keys.find(|key| key.verifies(token.signed, &signature));
+        signer.map(|key| key.mark).ok_or(Denied::Signature)
     }
 
     /// The algorithms of the keys that are wanted, each once.
@@ -167,13 +186,15 @@ impl Jwt {
         Ok(Some(expires))
     }
 
-    fn check_parties(&self, claims: Claims<'_>) -> Result<(), Denied> {
+    /// Whom it is from and whom it is for.
+    fn check_parties(&self, claims: Claims<'_>) -> Result<(Option<Mark>, Option<Mark>), Denied> {
         let audience = claims.texts("aud")?;
-        let fits = match &audience {
-            None => self.audience.is_empty(),
-            Some(audience) => audience.iter().any(|one| self.audience.iter().any(|ours| ours == one)),
-        };
-        if !fits {
+        let expected = audience.as_ref().and_then(|audience| {
+            let mut audience = audience.iter();
+            audience.find(|one| self.audience.iter().any(|ours| ours == **one))
+        });
+        let is_for_anybody = audience.is_none() && self.audience.is_empty();
+        if expected.is_none() && !is_for_anybody {
             let given = audience.unwrap_or_default();
             return Err(Denied::Audience {
                 given: given.into_iter().map(shown).collect(),
@@ -187,7 +208,7 @@ impl Jwt {
                 expected: self.issuer.clone(),
             });
         }
-        Ok(())
+        Ok((issuer.map(Mark::of), expected.copied().map(Mark::of)))
     }
 
     /// The patterns of the claim `name`, or those that are for tokens without it.

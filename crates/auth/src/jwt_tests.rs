@@ -695,6 +695,64 @@ fn claims_that_permit_nothing_sensible_are_refused() {
 }
 
 #[test]
+fn a_grant_is_as_good_as_what_its_token_rested_on() {
+    let both = || vec![pem_key(&EC), secret_key()];
+    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let parties = |audience: &[&str], issuer: &[&str]| {
+        let (audience, issuer) = (owned(audience), owned(issuer));
+        move |jwt: &mut JwtSettings| (jwt.audience, jwt.issuer) = (audience, issuer)
+    };
+    let token = secret().sign(None, &claims(json!({"aud": ["x", "b", "a"], "iss": "me"})));
+    let token = token.expect("a token");
+    let before = authenticator(both(), parties(&["a", "b"], &["me", "you"])).expect("good settings");
+    let grant = before.authenticate(&token, NOW).expect("a good token");
+    for (keys, audience, issuer, expected) in [
+        (both(), &["a", "b"][..], &["you", "me"][..], None),
+        (vec![secret_key()], &["b"], &[], None),
+        (vec![pem_key(&EC)], &["b"], &[], Some(Withdrawn::Key)),
+        (both(), &["c"], &[], Some(Withdrawn::Audience)),
+        (both(), &[], &[], Some(Withdrawn::Audience)),
+        (both(), &["b"], &["you"], Some(Withdrawn::Issuer)),
+    ] {
+        let after = authenticator(keys, parties(audience, issuer)).expect("good settings");
+        let renewed = after.renew(&grant);
+        let same = expected.map_or(Ok(Arc::clone(&grant)), |withdrawn| Err(Denied::Withdrawn(withdrawn)));
+        assert_eq!(renewed, same, "{audience:?} {issuer:?}");
+    }
+    let none = Authenticator::new(&Settings::default()).expect("good settings");
+    assert_eq!(none.renew(&grant), Err(Withdrawn::Key.into()));
+}
+
+#[test]
+fn a_grant_of_nobody_in_particular_or_without_an_end_is_judged_by_that() {
+    let endless = |jwt: &mut JwtSettings| jwt.require_expiry = false;
+    let token = secret().sign(None, json!({"sub": "ann"}).as_object().expect("claims"));
+    let before = authenticator(vec![secret_key()], endless).expect("good settings");
+    let grant = before
+        .authenticate(&token.expect("a token"), NOW)
+        .expect("a good token");
+    assert_eq!(before.renew(&grant), Ok(Arc::clone(&grant)));
+    let strict = authenticator(vec![secret_key()], |_| {}).expect("good settings");
+    assert_eq!(strict.renew(&grant), Err(Withdrawn::Endless.into()));
+    let from = |jwt: &mut JwtSettings| jwt.issuer = vec!["me".to_owned()];
+    let named = authenticator(vec![secret_key()], from).expect("good settings");
+    assert_eq!(named.renew(&grant), Err(Withdrawn::Issuer.into()));
+    let others = Arc::new(Grant::everything());
+    assert_eq!(strict.renew(&others), Ok(Arc::clone(&others)), "it rests on no token");
+}
+
+#[test]
+fn a_key_is_the_same_however_it_is_written() {
+    for pair in [&*RSA, &*EC, &*ED] {
+        let token = signing(pair).sign(None, &good()).expect("a token");
+        let file = authenticator(vec![pem_key(pair)], |_| {}).expect("good settings");
+        let grant = file.authenticate(&token, NOW).expect("a good token");
+        let fetched = authenticator(vec![set(&[with(&pair.jwk, json!({"kid": "k"}))])], |_| {}).expect("good settings");
+        assert_eq!(fetched.renew(&grant), Ok(grant));
+    }
+}
+
+#[test]
 fn a_token_is_shown_without_being_believed() {
     let token = secret().sign(Some("k"), &good()).expect("a token");
     let (signed, _) = token.rsplit_once('.').expect("three parts");

@@ -1,5 +1,7 @@
 //! Keys that signatures are checked with.
 
+use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::hmac;
 use aws_lc_rs::rsa::PublicKey as RsaPublicKey;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,
@@ -10,6 +12,7 @@ use rustls_pki_types::SubjectPublicKeyInfoDer;
 use rustls_pki_types::pem::{PemObject, SectionKind};
 
 use crate::algorithm::Algorithm;
+use crate::ground::Mark;
 use crate::settings::{KeyMaterial, KeySettings, Problem, SettingsError};
 
 /// The most keys: a token that names none is tried with each of its algorithm.
@@ -26,7 +29,16 @@ pub(crate) struct Key {
     /// Its name; tokens need not name it, if there is none.
     pub(crate) kid: Option<String>,
     pub(crate) algorithm: Algorithm,
-    decoding: DecodingKey,
+    /// What it is known by, wherever it was read from.
+    pub(crate) mark: Mark,
+    checks: Checks,
+}
+
+/// What checks a signature. A public key was parsed when it was read: that takes as long as a check, or longer.
+#[derive(Clone, Debug)]
+enum Checks {
+    Secret(Box<hmac::Key>),
+    Public(ParsedPublicKey),
 }
 
 impl Key {
@@ -59,17 +71,11 @@ impl Key {
         Ok(keys)
     }
 
-    /// Whether `signature`, in base64url, is that of `message`.
-    pub(crate) fn verifies(&self, message: &str, signature: &str) -> bool {
-        let algorithm = self.algorithm.of_library();
-        jsonwebtoken::crypto::verify(signature, message.as_bytes(), &self.decoding, algorithm).unwrap_or(false)
-    }
-
-    fn new(algorithm: Algorithm, decoding: DecodingKey) -> Key {
-        Key {
-            kid: None,
-            algorithm,
-            decoding,
+    /// Whether `signature` is that of `message`.
+    pub(crate) fn verifies(&self, message: &str, signature: &[u8]) -> bool {
+        match &self.checks {
+            Checks::Secret(key) => hmac::verify(key, message.as_bytes(), signature).is_ok(),
+            Checks::Public(key) => key.verify_sig(message.as_bytes(), signature).is_ok(),
         }
     }
 
@@ -77,7 +83,22 @@ impl Key {
         if secret.len() < LEAST_SECRET {
             return Err(Problem::ShortSecret(secret.len()));
         }
-        Ok(Key::new(Algorithm::Hs256, DecodingKey::from_secret(secret)))
+        Ok(Key {
+            kid: None,
+            algorithm: Algorithm::Hs256,
+            mark: Mark::of_bytes(secret),
+            checks: Checks::Secret(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret))),
+        })
+    }
+
+    /// A public key, if it can be written down: what it is known by must not depend on how it was.
+    fn parsed(algorithm: Algorithm, key: ParsedPublicKey) -> Option<Key> {
+        Some(Key {
+            kid: None,
+            algorithm,
+            mark: Mark::of_bytes(key.as_der().ok()?.as_ref()),
+            checks: Checks::Public(key),
+        })
     }
 
     fn pem(pem: &[u8]) -> Result<Key, Problem> {
@@ -88,14 +109,14 @@ impl Key {
     /// A public key with what says of which kind it is (`SubjectPublicKeyInfo`).
     fn public(der: &[u8]) -> Option<Key> {
         if let Ok(rsa) = RsaPublicKey::from_der(der) {
+            let key = ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, der).ok()?;
             let fits = RSA_BYTES.contains(&rsa.modulus_len());
-            fits.then(|| Key::new(Algorithm::Rs256, DecodingKey::from_rsa_der(der)))
-        } else if ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, der).is_ok() {
-            Some(Key::new(Algorithm::Es256, DecodingKey::from_ec_der(der)))
-        } else if ParsedPublicKey::new(&ED25519, der).is_ok() {
-            Some(Key::new(Algorithm::EdDsa, DecodingKey::from_ed_der(der)))
+            fits.then(|| Key::parsed(Algorithm::Rs256, key))?
+        } else if let Ok(key) = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, der) {
+            Key::parsed(Algorithm::Es256, key)
         } else {
-            None
+            let key = ParsedPublicKey::new(&ED25519, der).ok()?;
+            Key::parsed(Algorithm::EdDsa, key)
         }
     }
 
@@ -124,35 +145,33 @@ impl Key {
         }
         let decoding = DecodingKey::from_jwk(jwk).ok()?;
         let bytes = decoding.try_get_as_bytes();
-        let (algorithm, named, fits) = match &jwk.algorithm {
+        let (key, named) = match &jwk.algorithm {
             AlgorithmParameters::RSA(_) => {
                 let DecodingKeyKind::RsaModulusExponent { n, e } = decoding.kind() else {
                     return None;
                 };
-                let parsed = RsaPublicKeyComponents { n, e }.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256);
-                let fits = RSA_BYTES.contains(&n.len()) && parsed.is_ok();
-                (Algorithm::Rs256, KeyAlgorithm::RS256, fits)
+                let parts = RsaPublicKeyComponents { n, e };
+                let key = parts.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256).ok()?;
+                let fits = RSA_BYTES.contains(&n.len());
+                (fits.then(|| Key::parsed(Algorithm::Rs256, key))?, KeyAlgorithm::RS256)
             }
             AlgorithmParameters::EllipticCurve(parameters) => {
-                let parsed = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, bytes.ok()?);
-                let fits = parameters.curve == EllipticCurve::P256 && parsed.is_ok();
-                (Algorithm::Es256, KeyAlgorithm::ES256, fits)
+                let key = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, bytes.ok()?).ok()?;
+                let fits = parameters.curve == EllipticCurve::P256;
+                (fits.then(|| Key::parsed(Algorithm::Es256, key))?, KeyAlgorithm::ES256)
             }
             AlgorithmParameters::OctetKeyPair(parameters) => {
-                let parsed = ParsedPublicKey::new(&ED25519, bytes.ok()?);
-                let fits = parameters.curve == EllipticCurve::Ed25519 && parsed.is_ok();
-                (Algorithm::EdDsa, KeyAlgorithm::EdDSA, fits)
+                let key = ParsedPublicKey::new(&ED25519, bytes.ok()?).ok()?;
+                let fits = parameters.curve == EllipticCurve::Ed25519;
+                (fits.then(|| Key::parsed(Algorithm::EdDsa, key))?, KeyAlgorithm::EdDSA)
             }
-            AlgorithmParameters::OctetKey(_) => {
-                let fits = bytes.is_ok_and(|secret| secret.len() >= LEAST_SECRET);
-                (Algorithm::Hs256, KeyAlgorithm::HS256, fits)
-            }
+            AlgorithmParameters::OctetKey(_) => (Key::secret(bytes.ok()?).ok(), KeyAlgorithm::HS256),
             _ => return None,
         };
         let agrees = common.key_algorithm.is_none_or(|algorithm| algorithm == named);
-        (fits && agrees).then(|| Key {
+        Some(Key {
             kid: common.key_id.clone(),
-            ..Key::new(algorithm, decoding)
+            ..key.filter(|_| agrees)?
         })
     }
 }

@@ -8,8 +8,8 @@
 //!
 //! A [`Grant`] says by filters what may be published and subscribed to: a subscription is permitted if one of them
 //! [covers](tidecast_router::Filter::covers) it, so that no wildcard reaches what it could not name. An [`Authenticator`]
-//! is made once from [`Settings`] and never changes; new keys or rules make a new one. A [`Verdict`] is what a service
-//! decides that is asked besides.
+//! is made once from [`Settings`] and never changes; new keys or rules make a new one, which says what becomes of grants
+//! that an earlier one gave, by their [`Ground`]. A [`Verdict`] is what a service decides that is asked besides.
 //!
 //! What it is not: where tokens come from and what a refusal looks like on the wire is the worker's business, fetching
 //! keys and asking somebody else is the server's.
@@ -25,6 +25,7 @@ mod denied;
 #[doc(hidden)]
 pub mod fuzzing;
 mod grant;
+mod ground;
 mod jwt;
 mod key;
 mod patterns;
@@ -37,8 +38,9 @@ mod when;
 
 pub use algorithm::Algorithm;
 pub use authenticator::Authenticator;
-pub use denied::Denied;
+pub use denied::{Denied, Withdrawn};
 pub use grant::Grant;
+pub use ground::{Ground, Signed};
 pub use jwt::{Decoded, decode};
 pub use patterns::Patterns;
 pub use settings::{

@@ -11,6 +11,7 @@ use tidecast_router::Limits;
 
 use crate::denied::Denied;
 use crate::grant::Grant;
+use crate::ground::Ground;
 use crate::settings::{Problem, SettingsError, TokenSettings};
 use crate::when::UnixSeconds;
 
@@ -26,11 +27,15 @@ type Hash = [u8; 32];
 /// The tokens by their hashes. How long a search takes tells about the hash of what was presented, which nobody can
 /// choose, and so nothing about a token.
 #[derive(Debug, Default)]
-pub(crate) struct Tokens(HashMap<Hash, Arc<Grant>>);
+pub(crate) struct Tokens {
+    grants: HashMap<Hash, Arc<Grant>>,
+    /// Their hashes by what is kept of them for connections.
+    hashes: HashMap<u64, Hash>,
+}
 
 impl Tokens {
     pub(crate) fn new(settings: &[TokenSettings], topics: &Limits) -> Result<Tokens, SettingsError> {
-        let mut grants = HashMap::new();
+        let mut tokens = Tokens::default();
         let mut places: HashMap<Hash, String> = HashMap::new();
         for (number, token) in settings.iter().enumerate() {
             let place = format!("tokens[{number}]");
@@ -48,28 +53,45 @@ impl Tokens {
             let identity = token.identity.as_deref();
             let grant = Grant::new(identity, &token.publish, &token.subscribe, token.expires, topics)
                 .map_err(|error| SettingsError::new(format!("{place}.{}", error.place), error.problem))?;
-            grants.insert(hash, Arc::new(grant));
+            let short = short(&hash);
+            let grant = Grant {
+                ground: Ground::Token(short),
+                ..grant
+            };
+            tokens.hashes.insert(short, hash);
+            tokens.grants.insert(hash, Arc::new(grant));
         }
-        Ok(Tokens(grants))
+        Ok(tokens)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.grants.is_empty()
     }
 
     /// What the bearer of `token` may do; `None` if it was not handed out here.
     pub(crate) fn grant(&self, token: &str, now: UnixSeconds) -> Option<Result<Arc<Grant>, Denied>> {
-        let grant = self.0.get(&hash(token))?;
+        let grant = self.grants.get(&hash(token))?;
         Some(match grant.expires {
             Some(at) if now >= at => Err(Denied::Expired { at, now }),
             _ => Ok(Arc::clone(grant)),
         })
+    }
+
+    /// What the bearer of the token may do whose hash begins like this, however late it is.
+    pub(crate) fn grant_of(&self, short: u64) -> Option<&Arc<Grant>> {
+        self.grants.get(self.hashes.get(&short)?)
     }
 }
 
 fn hash(token: &str) -> Hash {
     let digest = digest(&SHA256, token.as_bytes());
     digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
+/// What is kept of a hash for every connection. Of tokens that were made at random no two begin alike.
+fn short(hash: &Hash) -> u64 {
+    let (start, _) = hash.split_first_chunk().expect("32 bytes are more than 8");
+    u64::from_be_bytes(*start)
 }
 
 fn parse_hash(text: &str) -> Option<Hash> {
@@ -152,6 +174,23 @@ mod tests {
         assert!(matches!(tokens.grant("one", UnixSeconds(NOW.0 - 1)), Some(Ok(_))));
         let expired = Denied::Expired { at: NOW, now: NOW };
         assert_eq!(tokens.grant("one", NOW), Some(Err(expired)));
+    }
+
+    #[test]
+    fn what_a_token_permits_is_found_again_by_what_the_grant_rests_on() {
+        let tokens = Tokens::new(&[settings("one"), settings("two")], &Limits::default()).expect("good settings");
+        let grant = tokens.grant("one", NOW).expect("it is known").expect("it does not end");
+        let Ground::Token(short) = grant.ground else {
+            panic!("{:?}", grant.ground);
+        };
+        let mut less = settings("one");
+        less.subscribe.pop();
+        let changed = Tokens::new(&[less], &Limits::default()).expect("good settings");
+        let renewed = changed.grant_of(short).expect("it is known still");
+        assert_eq!(renewed.subscribe.filters().map(<[_]>::len), Some(1));
+        assert_eq!((renewed.ground, &renewed.identity), (grant.ground, &grant.identity));
+        let withdrawn = Tokens::new(&[settings("two")], &Limits::default()).expect("good settings");
+        assert_eq!(withdrawn.grant_of(short), None);
     }
 
     #[test]

@@ -76,6 +76,8 @@ impl Changes {
                 (Some(ours), Some(theirs)) => Some(ours.min(theirs)),
                 (ours, theirs) => ours.or(theirs),
             },
+            ground: grant.ground,
+            amended: true,
         }
     }
 }
@@ -90,7 +92,11 @@ mod tests {
             expires: Some(UnixSeconds(100)),
             ..Grant::everything()
         };
-        assert_eq!(Changes::default().apply(&grant), grant);
+        let amended = Grant {
+            amended: true,
+            ..grant.clone()
+        };
+        assert_eq!(Changes::default().apply(&grant), amended);
         let changes = Changes {
             identity: Some("ann".into()),
             publish: Some(Patterns::none()),
