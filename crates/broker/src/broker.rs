@@ -1,6 +1,8 @@
 //! The broker of one worker.
 
 mod inspect;
+mod opening;
+mod review;
 mod rights;
 mod step;
 
@@ -16,17 +18,17 @@ use crate::index::Index;
 use crate::message::{Kept, Message, OwnedMessage, Pick};
 use crate::permit::{Progress, Withheld};
 use crate::routes::Routes;
-use crate::rules::Rules;
+use crate::rules::{BoundsId, Rules};
 use crate::run::Run;
-use crate::session::{Face, RawFace, Session, SessionId};
+use crate::session::{Face, Session, SessionId};
 use crate::shared::Shared;
 use crate::shares::{Share, Shares};
 use crate::slow::Slow;
-use crate::target::{Mode, Target};
 use crate::top::Top;
 use crate::workers::WorkerSet;
 pub use inspect::{FilterPage, SessionSummary, Subscription};
-use rights::{not_permitted, number_of_bounds};
+use review::Review;
+use rights::not_permitted;
 pub use step::Refusal;
 use step::Step;
 
@@ -84,15 +86,15 @@ pub trait Output {
     fn join(earlier: Self::Encoded, later: Self::Encoded) -> Option<Self::Encoded>;
 
     /// Sends what [`Output::encode`] gave for the session's rendition: one message or several that were joined, `whole`, of
-    /// so many `messages`. `parts` are these one by one, each with what is to be done with it if the session is behind. `bounds` says how far
-    /// behind it may be: 0 as far as any, else as far as the [rule](Rules) says whose number is one less.
+    /// so many `messages`. `parts` are these one by one, each with what is to be done with it if the session is behind.
+    /// `bounds` says how far behind it may be.
     fn deliver(
         &mut self,
         session: SessionId,
         whole: Self::Encoded,
         messages: u32,
         parts: impl Iterator<Item = (Self::Encoded, Slow)>,
-        bounds: u8,
+        bounds: BoundsId,
     );
 
     /// Hands `message` to other workers. Never called with an empty set.
@@ -149,6 +151,10 @@ pub struct Broker<E> {
     index: Index,
     shares: Shares,
     routes: Routes,
+    /// The limits that hold as a rule, by the present rules.
+    usual: BoundsId,
+    /// What is left to be done about sessions since rules or rights have changed.
+    review: Option<Review>,
     /// Sessions of this worker that were picked from the groups of the message at hand.
     picked: Vec<SessionId>,
     /// What was published last, if it goes to one list and has not been handed to its sessions.
@@ -183,6 +189,8 @@ impl<E: Copy> Broker<E> {
             picked: Vec::new(),
             run: Run::default(),
             routes: Routes::default(),
+            usual: BoundsId::default(),
+            review: None,
             stats: Stats::default(),
             top: Top::default(),
             mark: 0,
@@ -204,126 +212,14 @@ impl<E: Copy> Broker<E> {
         self.top.begin_turn();
     }
 
+    /// By which limits sessions are measured as a rule, now and until the rules change.
+    pub fn usual_bounds(&self) -> BoundsId {
+        self.usual
+    }
+
     /// Its limits.
     pub fn limits(&self) -> &Limits {
         &self.limits
-    }
-
-    /// Changes its limits, those of topics aside. What clients have already they keep, but for subscriptions that the rules
-    /// do not permit any more.
-    pub fn set_limits(&mut self, limits: Limits, out: &mut impl Output<Encoded = E>) {
-        let rules_changed = limits.rules != self.limits.rules;
-        self.limits = Limits {
-            topics: self.limits.topics,
-            ..limits
-        };
-        if rules_changed {
-            self.settle(out);
-            self.routes.clear();
-            for id in 0..self.sessions.len() as u32 {
-                self.review(SessionId(id), out);
-            }
-        }
-    }
-
-    /// A multiplexed connection was opened. It is greeted with `hello`, which carries `name`.
-    ///
-    /// Sessions of equal `rendition`, a number below [`RENDITIONS`], get the same bytes for a message.
-    pub fn handle_open_json(
-        &mut self,
-        id: SessionId,
-        rendition: u8,
-        grant: Arc<Grant>,
-        name: &str,
-        out: &mut impl Output<Encoded = E>,
-    ) {
-        self.open(id, Face::Json, rendition, grant);
-        self.greet(id, name, out);
-    }
-
-    /// The same for a connection that speaks in packets.
-    pub fn handle_open_packets(
-        &mut self,
-        id: SessionId,
-        rendition: u8,
-        grant: Arc<Grant>,
-        name: &str,
-        out: &mut impl Output<Encoded = E>,
-    ) {
-        self.open(id, Face::Packets, rendition, grant);
-        self.greet(id, name, out);
-    }
-
-    fn greet(&mut self, id: SessionId, name: &str, out: &mut impl Output<Encoded = E>) {
-        let (message, ping_ms) = (self.limits.message as u64, self.limits.ping_ms);
-        self.say(
-            id,
-            out,
-            |out| json::hello(out, name, message, ping_ms),
-            |out| binary::hello(out, name, message, ping_ms),
-        );
-    }
-
-    /// A raw connection was opened.
-    pub fn handle_open_raw(
-        &mut self,
-        id: SessionId,
-        rendition: u8,
-        grant: Arc<Grant>,
-        target: &Target,
-        out: &mut impl Output<Encoded = E>,
-    ) {
-        let publish = match target.mode {
-            Mode::Subscribe => Err("this connection only receives (mode=sub)"),
-            _ if !target.filter.is_exact() => Err("this connection only receives (its filter has wildcards)"),
-            _ if is_reserved(target.filter.as_str()) => {
-                Err("this connection only receives ($SYS belongs to the broker, and $share is no topic)")
-            }
-            _ => Ok(target.filter.as_str().into()),
-        };
-        let face = RawFace {
-            publish,
-            echo: target.echo,
-            text_kind: target.text_kind,
-        };
-        self.open(id, Face::Raw(Box::new(face)), rendition, grant);
-        if target.mode != Mode::Publish {
-            if !self.shared.begin_subscription(self.limits.all_subscriptions) {
-                self.stats.refused += 1;
-                return out.close(id, close::OVERLOADED, FULL);
-            }
-            let list = self.shared.directory(self.worker).list(&target.filter);
-            self.join(id, &target.filter, list, target.slow, out);
-        }
-    }
-
-    fn open(&mut self, id: SessionId, face: Face, rendition: u8, grant: Arc<Grant>) {
-        assert!(
-            usize::from(rendition) < RENDITIONS,
-            "rendition {rendition} of at most {RENDITIONS}"
-        );
-        if self.sessions.len() <= id.index() {
-            self.sessions.resize_with(id.index() + 1, Session::default);
-        }
-        let session = &mut self.sessions[id.index()];
-        debug_assert!(matches!(session.face, Face::Closed), "{id:?} is opened once");
-        session.face = face;
-        session.rendition = rendition;
-        session.grant = Some(grant);
-    }
-
-    /// The connection is gone, or about to be: its session ends and its subscriptions with it.
-    pub fn handle_close(&mut self, id: SessionId, out: &mut impl Output<Encoded = E>) {
-        if self.sessions.get(id.index()).is_none() {
-            return;
-        }
-        while let Some(last) = self.sessions[id.index()].memberships.len().checked_sub(1) {
-            self.leave(id, last, out);
-        }
-        for share in self.shares.leave_all(id) {
-            self.end_share(&share);
-        }
-        self.sessions[id.index()] = Session::default();
     }
 
     /// How a session speaks; a connection that was never opened here, or is not any more, says nothing that counts.
@@ -397,6 +293,7 @@ impl<E: Copy> Broker<E> {
             kept: Some(owned.kept()),
             lists,
             picked: &self.picked,
+            usual: self.usual,
             except: None,
             keys: &self.keys,
             compress: rules.get(route.rule).is_none_or(|rule| rule.compress),
@@ -586,6 +483,7 @@ impl<E: Copy> Broker<E> {
                         self.set_grant(id, grant, out);
                     }
                     Err(withheld) => {
+                        // Who is held back by a limit has shown a good one.
                         if let Withheld::Refused(_) = withheld {
                             self.count_refused_token(id, out);
                         }
@@ -682,6 +580,7 @@ impl<E: Copy> Broker<E> {
         let rule = rules.of_filter(filter);
         let by_rule = || rules.get(rule).and_then(|rule| rule.slow);
         let slow = slow.or_else(by_rule).unwrap_or(self.limits.slow);
+        let bounds = self.usual.of_rule(rule);
         let (router, worker) = (&self.shared.router, self.worker);
         if filter.share_group().is_some() {
             self.shares
@@ -689,8 +588,7 @@ impl<E: Copy> Broker<E> {
         } else {
             let session = &mut self.sessions[id.index()];
             let directory = self.shared.directory(worker);
-            self.index
-                .join(id, session, (filter, list), (slow, number_of_bounds(rule)), directory);
+            self.index.join(id, session, (filter, list), (slow, bounds), directory);
         }
         self.stats.subscriptions += 1;
     }
@@ -861,6 +759,7 @@ impl<E: Copy> Broker<E> {
             kept: shared.as_deref().map(OwnedMessage::kept),
             lists: &route.lists,
             picked: &self.picked,
+            usual: self.usual,
             except: by.excepts(),
             keys: &self.keys,
             compress: rule.is_none_or(|rule| rule.compress),

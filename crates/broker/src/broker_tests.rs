@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::encode::{Encoding, encode};
 use crate::message::OwnedMessage;
+use crate::session::Language;
+use crate::target::Target;
 
 const RAW: u8 = 0;
 const JSON: u8 = 1;
@@ -39,7 +41,7 @@ pub(super) struct Said {
     /// Whether the last message was to be compressed.
     pub(super) compressed: bool,
     /// The limits by which the last delivery was made.
-    pub(super) bounds: BTreeMap<SessionId, u8>,
+    pub(super) bounds: BTreeMap<SessionId, BoundsId>,
     /// What others say about an event and its topic; everything else is permitted.
     pub(super) withheld: BTreeMap<String, Withheld>,
     /// What bearers of tokens may do.
@@ -123,7 +125,7 @@ impl Output for Said {
         whole: Part,
         messages: u32,
         parts: impl Iterator<Item = (Part, Slow)>,
-        bounds: u8,
+        bounds: BoundsId,
     ) {
         self.bounds.insert(session, bounds);
         let (mut at, mut count) = (whole.from, 0);
@@ -202,7 +204,7 @@ impl House {
 
     pub(super) fn json_for(&mut self, worker: usize, id: u32, grant: Grant) -> (usize, SessionId) {
         let id = SessionId(id);
-        self.brokers[worker].handle_open_json(id, JSON, Arc::new(grant), "s", &mut self.outs[worker]);
+        self.brokers[worker].handle_open(id, Language::Json, JSON, Arc::new(grant), "s", &mut self.outs[worker]);
         assert_eq!(
             self.heard((worker, id)),
             [r#"["hello",{"session":"s","max_message":1000,"ping_ms":25000}]"#]
@@ -213,7 +215,7 @@ impl House {
     pub(super) fn packets(&mut self, worker: usize, id: u32) -> (usize, SessionId) {
         let id = SessionId(id);
         let grant = Arc::new(Grant::everything());
-        self.brokers[worker].handle_open_packets(id, PACKETS, grant, "s", &mut self.outs[worker]);
+        self.brokers[worker].handle_open(id, Language::Packets, PACKETS, grant, "s", &mut self.outs[worker]);
         assert!(self.heard((worker, id))[0].starts_with("08"));
         (worker, id)
     }

@@ -7,6 +7,7 @@ use tidecast_wire::SlowPolicy;
 use crate::broker::{Output, RENDITIONS};
 use crate::index::Index;
 use crate::message::{Kept, Message};
+use crate::rules::BoundsId;
 use crate::run::Run;
 use crate::session::{Session, SessionId};
 use crate::slow::Slow;
@@ -20,6 +21,8 @@ pub(crate) struct Delivery<'a> {
     pub(crate) lists: &'a [u32],
     /// Besides, members of groups.
     pub(crate) picked: &'a [SessionId],
+    /// How far behind those may be.
+    pub(crate) usual: BoundsId,
     /// But not this one, unless it was picked.
     pub(crate) except: Option<SessionId>,
     /// Makes of topic and key what a message replaces.
@@ -70,7 +73,7 @@ impl Delivery<'_> {
         let picked = self
             .picked
             .iter()
-            .map(|session| (*session, (SlowPolicy::Close, 0), u32::MAX));
+            .map(|session| (*session, (SlowPolicy::Close, self.usual), u32::MAX));
         let listed = self.lists.iter().flat_map(|list| {
             let entries = index.entries(*list).iter();
             entries.map(|entry| (entry.session, (entry.slow, entry.bounds), *list))

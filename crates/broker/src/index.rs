@@ -4,6 +4,7 @@ use tidecast_router::{Filter, FilterHash, SubscriptionId};
 use tidecast_wire::SlowPolicy;
 
 use crate::directory::Directory;
+use crate::rules::BoundsId;
 use crate::session::{Membership, Session, SessionId};
 use crate::slab::Slab;
 
@@ -15,8 +16,8 @@ pub(crate) struct Entry {
     back: u32,
     pub(crate) rendition: u8,
     pub(crate) slow: SlowPolicy,
-    /// The limits that hold for what waits: 0, or one more than the number of a rule.
-    pub(crate) bounds: u8,
+    /// The limits that hold for what waits.
+    pub(crate) bounds: BoundsId,
 }
 
 /// The subscribers of one filter. Of most filters there is one: that needs no memory of its own.
@@ -147,7 +148,7 @@ impl Index {
     }
 
     /// Changes the limits of a session's membership at `place`.
-    pub(crate) fn set_bounds(&mut self, session: &Session, place: usize, bounds: u8) {
+    pub(crate) fn set_bounds(&mut self, session: &Session, place: usize, bounds: BoundsId) {
         let Membership { list, position } = session.memberships[place];
         self.entries_mut(list)[position as usize].bounds = bounds;
     }
@@ -166,7 +167,7 @@ impl Index {
         id: SessionId,
         session: &mut Session,
         (filter, list): (&Filter, Option<u32>),
-        (slow, bounds): (SlowPolicy, u8),
+        (slow, bounds): (SlowPolicy, BoundsId),
         directory: Directory<'_>,
     ) {
         let entry = Entry {

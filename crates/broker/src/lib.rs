@@ -61,8 +61,8 @@ pub use broker::{
 pub use encode::{Encoding, encode};
 pub use message::{Kept, Message, OwnedMessage};
 pub use permit::{Progress, Withheld};
-pub use rules::{Access, MOST_RULES, Rule, Rules};
-pub use session::SessionId;
+pub use rules::{Access, BoundsId, MOST_RULES, Rule, Rules};
+pub use session::{Language, SessionId};
 pub use shared::Shared;
 pub use slow::Slow;
 pub use target::{Mode, Target, TargetError};

@@ -7,6 +7,8 @@ use std::borrow::Cow;
 pub enum Withheld {
     /// It is refused, for this reason.
     Refused(Cow<'static, str>),
+    /// There is no room for it, for this reason; later there may be.
+    Full(Cow<'static, str>),
     /// Whether it is permitted is not known yet.
     Unknown,
 }

@@ -42,9 +42,10 @@ pub(crate) struct Routes {
 }
 
 impl Routes {
-    /// Forgets everything: the rules have changed.
+    /// Forgets everything.
     pub(crate) fn clear(&mut self) {
         self.kept.clear();
+        self.wanted = 0;
     }
 
     /// The route of `topic` on `worker`.
@@ -63,8 +64,7 @@ impl Routes {
         let generation = router.generation();
         if self.wanted >= MOST_WANTED || (self.kept.len() >= KEPT && !self.kept.contains_key(topic)) {
             // Only a flood of distinct topics comes here, and it would not profit from any choice of victims.
-            self.kept.clear();
-            self.wanted = 0;
+            self.clear();
         }
         let ask = |topic: &str| -> Result<Route, TopicError> {
             let topic = Topic::parse(topic, limits)?;

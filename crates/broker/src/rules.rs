@@ -68,6 +68,35 @@ impl Rule {
     }
 }
 
+/// Names the limits of what may wait for a subscription: those that hold as a rule, or those of a [`Rule`].
+///
+/// A subscription is told of other rules when it is its turn, and is measured by those that it knows until then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BoundsId {
+    /// Which rules are meant: 0 or 1, the other one whenever they change.
+    pub table: u8,
+    /// 0 for what holds as a rule, else one more than the number of a rule.
+    pub number: u8,
+}
+
+impl BoundsId {
+    /// That of rule number `rule` of the same rules.
+    pub(crate) fn of_rule(self, rule: Option<u8>) -> BoundsId {
+        BoundsId {
+            number: rule.map_or(0, |rule| rule + 1),
+            ..self
+        }
+    }
+
+    /// What holds as a rule once there are others.
+    pub(crate) fn of_others(self) -> BoundsId {
+        BoundsId {
+            table: 1 - self.table,
+            number: 0,
+        }
+    }
+}
+
 /// Rules in order: of those whose pattern matches a topic, the first holds, and no other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules(Box<[Rule]>);

@@ -22,6 +22,15 @@ pub(crate) struct Membership {
     pub(crate) position: u32,
 }
 
+/// What is spoken on a connection with many topics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Language {
+    /// `tidecast.json.v1`.
+    Json,
+    /// `tidecast.bin.v1`.
+    Packets,
+}
+
 /// What a session may say and how.
 #[derive(Debug, Default)]
 pub(crate) enum Face {

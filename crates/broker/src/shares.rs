@@ -42,6 +42,11 @@ impl Shares {
         shares.map(|share| share.filter.clone()).collect()
     }
 
+    /// The filter of a session's share at `place`, which is below [`Shares::count`].
+    pub(crate) fn filter(&self, session: SessionId, place: usize) -> &Filter {
+        &self.by_session[&session][place].filter
+    }
+
     /// Adds a share. `register` is given what stands for it in the router of all workers.
     pub(crate) fn join(
         &mut self,
@@ -62,13 +67,19 @@ impl Shares {
 
     /// Takes a share out.
     pub(crate) fn leave(&mut self, session: SessionId, filter: &Filter) -> Option<Share> {
-        let shares = self.by_session.get_mut(&session)?;
-        let position = shares.iter().position(|share| share.filter == *filter)?;
-        let share = shares.swap_remove(position);
+        let shares = self.by_session.get(&session)?;
+        let place = shares.iter().position(|share| share.filter == *filter)?;
+        Some(self.leave_at(session, place))
+    }
+
+    /// Takes the share at `place`, which is below [`Shares::count`], out; the last one takes its place.
+    pub(crate) fn leave_at(&mut self, session: SessionId, place: usize) -> Share {
+        let shares = self.by_session.get_mut(&session).expect("it has shares");
+        let share = shares.swap_remove(place);
         if shares.is_empty() {
             self.by_session.remove(&session);
         }
-        Some(share)
+        share
     }
 
     /// Takes all of a session's shares out.

@@ -1,5 +1,5 @@
 use tidecast_auth::{Grant, Patterns};
-use tidecast_router::Limits as TopicLimits;
+use tidecast_router::{Filter, Limits as TopicLimits};
 use tidecast_wire::SlowPolicy;
 
 use super::super::tests::{House, limits};
@@ -8,7 +8,7 @@ use crate::permit::{Progress, Withheld};
 use crate::rules::{Access, Rule, Rules};
 use crate::slow::Slow;
 
-fn filter(text: &str) -> Filter {
+pub(in crate::broker) fn filter(text: &str) -> Filter {
     Filter::parse(text, &TopicLimits::default()).expect(text)
 }
 
@@ -16,22 +16,25 @@ fn patterns(texts: &[&str]) -> Patterns {
     texts.iter().map(|text| filter(text)).collect()
 }
 
-fn grant(publish: &[&str], subscribe: &[&str]) -> Grant {
+pub(in crate::broker) fn grant(publish: &[&str], subscribe: &[&str]) -> Grant {
     Grant {
         identity: Some("alice".into()),
         publish: patterns(publish),
         subscribe: patterns(subscribe),
-        expires: None,
+        ..Grant::nothing()
     }
 }
 
-/// The broker of the first worker gets these rules.
+/// The broker of the first worker gets these rules, and has looked at all its sessions.
 fn set_rules(house: &mut House, rules: Vec<Rule>) {
     let limits = super::super::Limits {
         rules: Arc::new(Rules::new(rules)),
         ..limits()
     };
-    house.brokers[0].set_limits(limits, &mut house.outs[0]);
+    let (broker, out) = (&mut house.brokers[0], &mut house.outs[0]);
+    broker.set_limits(limits, out);
+    broker.review(usize::MAX, out, |_, _, grant| Ok(Arc::clone(grant)));
+    assert!(broker.is_reviewed());
 }
 
 #[test]
@@ -172,18 +175,18 @@ fn a_subscription_has_the_policy_and_the_limits_of_its_rule_unless_it_says_other
     house.says(client, r#"["pub","prices/1",1]"#);
     house.settle();
     assert!(matches!(house.outs[0].slow[&client.1], Slow::DropOld { .. }));
-    assert_eq!(house.outs[0].bounds[&client.1], 2);
+    assert_eq!(house.outs[0].bounds[&client.1].number, 2);
     assert!(!house.outs[0].compressed);
     // The rule has another number now, and the subscription its limits.
     set_rules(&mut house, vec![prices]);
     house.says(client, r#"["sub","other",{"slow":"drop-new"}]"#);
     house.says(client, r#"["pub","prices/1",1]"#);
     house.settle();
-    assert_eq!(house.outs[0].bounds[&client.1], 1);
+    assert_eq!(house.outs[0].bounds[&client.1].number, 1);
     house.says(client, r#"["pub","other",1]"#);
     house.settle();
     assert!(matches!(house.outs[0].slow[&client.1], Slow::DropNew { .. }));
-    assert_eq!(house.outs[0].bounds[&client.1], 0);
+    assert_eq!(house.outs[0].bounds[&client.1].number, 0);
     assert!(house.outs[0].compressed);
 }
 

@@ -24,6 +24,7 @@ impl Step {
     pub(super) fn withheld(withheld: Withheld, code: Code) -> Result<Step, Refusal> {
         match withheld {
             Withheld::Refused(reason) => Err(Refusal::new(code, reason)),
+            Withheld::Full(reason) => Err(Refusal::new(Code::Overloaded, reason)),
             Withheld::Unknown => Ok(Step::Wait),
         }
     }
