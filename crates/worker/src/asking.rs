@@ -89,6 +89,11 @@ impl Asking {
         }
     }
 
+    /// Whether `event` is asked about.
+    pub(crate) fn wants(&self, event: Event) -> bool {
+        self.hook.wants(event)
+    }
+
     /// The connection in `slot` comes from `address`.
     pub(crate) fn locate(&mut self, slot: u32, address: IpAddr) {
         if self.addresses.len() <= slot as usize {
@@ -133,7 +138,7 @@ impl Asking {
         grant: &Grant,
     ) -> Result<Option<Box<Changes>>, Withheld> {
         let denied = |reason: &str| Withheld::Refused(reason.to_owned().into());
-        if !self.hook.wants(event) {
+        if !self.wants(event) {
             return Ok(None);
         }
         // Good for one command; the next one of a message is another question.
@@ -220,7 +225,7 @@ impl Asking {
 
     /// Tells that a connection has gone.
     pub(crate) fn tell_gone(&self, slot: u32, session: impl FnOnce() -> String, identity: Option<&Arc<str>>) {
-        if self.hook.wants(Event::Disconnect) {
+        if self.wants(Event::Disconnect) {
             let question = Question {
                 asker: Asker {
                     worker: self.worker,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tidecast_broker::auth::{Authenticator, Denied, Event, Grant, UnixSeconds};
+use tidecast_broker::auth::{Authenticator, Denied, Event, Grant, Ground, UnixSeconds};
 use tidecast_broker::wire::close;
 use tidecast_broker::{Rules, Target, Withheld};
 use tidecast_websocket::Upgrade;
@@ -21,11 +21,24 @@ const BEARER: &str = "bearer.";
 pub(crate) struct Visitor<'a> {
     /// Where it came in.
     pub(crate) door: &'a ListenerConfig,
+    /// The number of that.
+    pub(crate) number: u16,
     /// The slot that it has.
     pub(crate) slot: u32,
     /// Whose its certificate is, if it showed one.
     pub(crate) certificate: Option<&'a str>,
     pub(crate) now: UnixSeconds,
+}
+
+impl Visitor<'_> {
+    /// What it may do without credentials where they are needed, which is nothing.
+    fn newcomer(self, expires: Option<UnixSeconds>) -> Arc<Grant> {
+        Arc::new(Grant {
+            expires,
+            ground: Ground::Door(self.number),
+            ..Grant::nothing()
+        })
+    }
 }
 
 /// Why somebody is not let in, or not for what it asked.
@@ -100,11 +113,9 @@ impl Authentication {
         asking: Option<&mut Asking>,
     ) -> Result<Arc<Grant>, Held> {
         let grant = self.judge(request, upgrade, visitor)?.unwrap_or_else(|| {
-            Arc::new(Grant {
-                // The present second has begun already.
-                expires: (!self.rules.permit_anyone()).then(|| visitor.now.plus(self.auth_timeout.as_secs() + 1)),
-                ..Grant::nothing()
-            })
+            // The present second has begun already.
+            let until = || visitor.now.plus(self.auth_timeout.as_secs() + 1);
+            visitor.newcomer((!self.rules.permit_anyone()).then(until))
         });
         consult(asking, visitor, Event::Connect, "", grant)
     }
@@ -119,12 +130,8 @@ impl Authentication {
         mut asking: Option<&mut Asking>,
     ) -> Result<Arc<Grant>, Held> {
         let judged = self.judge(request, upgrade, visitor)?;
-        let is_anonymous = |grant: &Arc<Grant>| {
-            let anonymous = visitor.door.anonymous.as_ref();
-            anonymous.is_some_and(|anonymous| Arc::ptr_eq(anonymous, grant))
-        };
-        let had_any = judged.as_ref().is_some_and(|grant| !is_anonymous(grant));
-        let grant = judged.unwrap_or_else(|| Arc::new(Grant::nothing()));
+        let grant = judged.unwrap_or_else(|| visitor.newcomer(None));
+        let had_any = !matches!(grant.ground, Ground::Door(_));
         let name = target.filter().as_str();
         let grant = consult(asking.as_deref_mut(), visitor, Event::Connect, name, grant)?;
         match target.check(&self.rules, &grant) {
@@ -174,6 +181,42 @@ impl Authentication {
             }
         }
         Ok(visitor.door.anonymous.clone())
+    }
+
+    /// What the grant of a connection has become, now that these settings hold: what it would be given if it came now. What
+    /// the hook has said about it stays as it is as long as there `is_hook`, for it is not asked again.
+    ///
+    /// # Errors
+    /// What it rested on is gone; why is for the client to read.
+    pub(crate) fn renew(
+        &self,
+        grant: &Arc<Grant>,
+        certificate: Option<&str>,
+        doors: &[ListenerConfig],
+        is_hook: bool,
+    ) -> Result<Arc<Grant>, String> {
+        if grant.amended && !is_hook {
+            return Err("whoever said what this connection may do is not asked any more".to_owned());
+        }
+        let renewed = match (grant.ground, certificate) {
+            (Ground::Door(_), _) if grant.amended => return Ok(Arc::clone(grant)),
+            (Ground::Door(number), _) => {
+                return match &doors[usize::from(number)].anonymous {
+                    Some(anonymous) => Ok(Arc::clone(anonymous)),
+                    None if self.rules.permit_anyone() => Ok(Arc::new(Grant {
+                        ground: grant.ground,
+                        ..Grant::nothing()
+                    })),
+                    // It has a moment yet to send some.
+                    None if grant.expires.is_some() => Ok(Arc::clone(grant)),
+                    None => Err("credentials are needed here now".to_owned()),
+                };
+            }
+            (Ground::Certificate, Some(name)) => self.authenticator.certificate(name),
+            _ => self.authenticator.renew(grant),
+        };
+        let renewed = renewed.map_err(|denied| denied.to_string())?;
+        Ok(if grant.amended { Arc::clone(grant) } else { renewed })
     }
 
     /// The token that a request carries.
@@ -227,7 +270,7 @@ fn consult(
             let grant = if is_newcomer { &Grant::nothing() } else { &*grant };
             Ok(Arc::new(changes.apply(grant)))
         }
-        Err(Withheld::Refused(reason)) => Err(Held::Denied(Denial {
+        Err(Withheld::Refused(reason) | Withheld::Full(reason)) => Err(Held::Denied(Denial {
             code: close::FORBIDDEN,
             text: reason.into_owned(),
         })),

@@ -129,7 +129,8 @@ pub struct Carriers {
 pub struct ListenerConfig {
     /// The pages that may connect.
     pub origins: Arc<[Origin]>,
-    /// What clients without credentials may do; without it they are not let in.
+    /// What clients without credentials may do, which [rests](tidecast_broker::auth::Ground::Door) on the number of this listener;
+    /// without it they are not let in.
     pub anonymous: Option<Arc<Grant>>,
     /// Every connection begins with a PROXY header, and comes from a proxy that is trusted; fixed.
     pub proxy: bool,

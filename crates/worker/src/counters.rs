@@ -162,6 +162,8 @@ counters! {
         forbidden = "forbidden",
         /// Credentials were over, or never came.
         expired = "expired",
+        /// Settings took away what the client's rights rested on.
+        withdrawn = "withdrawn",
         /// The client went on saying more than it may.
         flooders = "rate_limited",
         /// The subscriber did not read.

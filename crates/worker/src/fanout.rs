@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tidecast_broker::auth::Authenticator;
-use tidecast_broker::{OwnedMessage, Slow, WorkerSet};
+use tidecast_broker::{BoundsId, OwnedMessage, Slow, WorkerSet};
 use tidecast_websocket::{Deflater, Millis};
 
 use crate::asking::Asking;
@@ -76,8 +76,11 @@ pub(crate) struct Closing {
 pub(crate) struct Fanout {
     worker: u16,
     mesh: Arc<Mesh>,
-    /// How far behind connections may be: as a rule, then by the rules of topics.
-    bounds: Vec<Bounds>,
+    /// How far behind connections may be: as a rule, then by the rules of topics. Besides, the same by the rules before, for
+    /// subscriptions that do not know the present ones yet.
+    bounds: [Vec<Bounds>; 2],
+    /// What holds as a rule.
+    usual: BoundsId,
     outbox: Outbox,
     lanes: Vec<Lane>,
     /// Lanes with something to send, each once.
@@ -159,7 +162,8 @@ impl Fanout {
         Fanout {
             worker,
             mesh,
-            bounds,
+            bounds: [bounds, Vec::new()],
+            usual: BoundsId::default(),
             outbox: Outbox::new(LOGS),
             lanes: Vec::new(),
             listed: Vec::new(),
@@ -187,9 +191,10 @@ impl Fanout {
         }
     }
 
-    /// From now on connections may be behind by so much, and tokens are judged like this.
-    pub(crate) fn configure(&mut self, bounds: Vec<Bounds>, authenticator: Arc<Authenticator>) {
-        self.bounds = bounds;
+    /// From now on connections may be behind by so much, as a rule by `usual`, and tokens are judged like this.
+    pub(crate) fn configure(&mut self, usual: BoundsId, bounds: Vec<Bounds>, authenticator: Arc<Authenticator>) {
+        self.usual = usual;
+        self.bounds[usize::from(usual.table)] = bounds;
         self.authenticator = authenticator;
     }
 
@@ -259,7 +264,8 @@ impl Fanout {
     /// Whether more may be produced after a flush, which sends one piece of each queue: what is not sent yet either
     /// waits for its socket, and is watched by the limit for that, or goes first. A turn produces more pieces than one.
     pub(crate) fn has_room(&mut self, now: Millis) -> bool {
-        let beyond = |slot: &u32| self.lanes[*slot as usize].len() > self.bounds[0].bytes;
+        let usual = self.bounds(self.usual);
+        let beyond = |slot: &u32| self.lanes[*slot as usize].len() > usual.bytes;
         let room = self.listed.is_empty() || (now - self.had_room >= CATCH_UP && !self.listed.iter().any(beyond));
         if room {
             self.had_room = now;
@@ -359,7 +365,7 @@ impl Fanout {
     /// Queues whole frames for one connection, in the form that it has.
     pub(crate) fn send_frames(&mut self, slot: u32, bytes: &[u8]) {
         let range = self.append(PRIVATE, &[bytes]);
-        self.push(slot, range, Slow::Close, 0);
+        self.push(slot, range, Slow::Close, self.usual);
     }
 
     /// What was dropped from `slot` and not told yet.
@@ -382,7 +388,7 @@ impl Fanout {
     }
 
     #[inline]
-    fn push(&mut self, slot: u32, range: Range, slow: Slow, bounds: u8) {
+    fn push(&mut self, slot: u32, range: Range, slow: Slow, bounds: BoundsId) {
         let lane = &mut self.lanes[slot as usize];
         self.pushes += 1;
         if lane.sealed {
@@ -400,7 +406,8 @@ impl Fanout {
             }
             Pace::Blocked => {
                 // One message is always queued, however large.
-                let most = self.bounds[usize::from(bounds)].bytes.max(range.len());
+                let most = self.bounds(bounds).bytes.max(range.len());
+                let lane = &self.lanes[slot as usize];
                 if lane.ciphertext as usize + lane.queue.weight() > most {
                     self.overflow(slot, Behind::TooFar);
                 } else if self.excess > 0 {
@@ -408,6 +415,10 @@ impl Fanout {
                 }
             }
         }
+    }
+
+    fn bounds(&self, id: BoundsId) -> Bounds {
+        self.bounds[usize::from(id.table)][usize::from(id.number)]
     }
 
     fn overflow(&mut self, slot: u32, behind: Behind) {
@@ -421,11 +432,11 @@ impl Fanout {
 
     /// Adds to what waits behind the queue, where messages can be dropped.
     #[cold]
-    fn hold_back(&mut self, slot: u32, range: Range, slow: Slow, bounds: u8) {
+    fn hold_back(&mut self, slot: u32, range: Range, slow: Slow, bounds: BoundsId) {
+        let bounds = self.bounds(bounds);
         let lane = &mut self.lanes[slot as usize];
         let queued = lane.queued();
         let backlog = lane.backlog.get_or_insert_default();
-        let bounds = self.bounds[usize::from(bounds)];
         let (bounds, behind) = if self.excess > 0 {
             // Something has to go for everything that comes.
             let within = Bounds {

@@ -136,7 +136,7 @@ fn while_memory_is_short_what_may_be_dropped_is_and_its_connection_stays() {
     block(&mut fanout);
     let push = |fanout: &mut Fanout| {
         let range = fanout.append(PRIVATE, &[&frame(100)]);
-        fanout.push(0, range, Slow::DropOld { list: 1 }, 0);
+        fanout.push(0, range, Slow::DropOld { list: 1 }, BoundsId::default());
         fanout.lane(0).len()
     };
     assert_eq!([(); 4].map(|()| push(&mut fanout)), [200, 300, 400, 500]);

@@ -52,6 +52,8 @@ ends! {
     Forbidden => forbidden, "forbidden";
     /// Credentials were over, or never came.
     Expired => expired, "expired";
+    /// Settings took away what the client's rights rested on.
+    Withdrawn => withdrawn, "withdrawn";
     /// The client said more than it may.
     RateLimited => flooders, "rate_limited";
     /// The subscriber did not read.

@@ -305,7 +305,7 @@ fn refuse(status: u16, hint: &str, out: &mut Vec<u8>) -> Answer {
 mod tests {
     use std::time::Duration;
 
-    use tidecast_broker::auth::{Authenticator, Settings, TokenSettings, UnixSeconds, hash_line};
+    use tidecast_broker::auth::{Authenticator, Ground, Patterns, Settings, TokenSettings, UnixSeconds, hash_line};
 
     use super::*;
     use crate::config::{Carriers, ListenerConfig};
@@ -327,7 +327,12 @@ mod tests {
         let authenticator = Arc::new(Authenticator::new(settings).unwrap());
         let door = ListenerConfig {
             origins: [Origin::Same].into(),
-            anonymous: anonymous.map(Arc::new),
+            anonymous: anonymous.map(|grant| {
+                Arc::new(Grant {
+                    ground: Ground::Door(3),
+                    ..grant
+                })
+            }),
             proxy: false,
             tls: None,
         };
@@ -343,6 +348,7 @@ mod tests {
         let mut out = Vec::new();
         let visitor = Visitor {
             door: &door,
+            number: 3,
             slot: 7,
             certificate: None,
             now: UnixSeconds(1000),
@@ -398,6 +404,7 @@ mod tests {
                 *grant,
                 Grant {
                     expires: Some(UnixSeconds(1011)),
+                    ground: Ground::Door(3),
                     ..Grant::nothing()
                 },
                 "it may send one yet"
@@ -462,7 +469,8 @@ mod tests {
         }
         let (answer, _) = answer("GET /t/x", &format!("{UPGRADE}{TOKEN}"));
         let Answer::Raw(_, _, grant) = answer else { panic!() };
-        assert_eq!(*grant, Grant::everything());
+        let door = Ground::Door(3);
+        assert_eq!((&grant.publish, grant.ground), (&Patterns::all(), door));
     }
 
     #[test]

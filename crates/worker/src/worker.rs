@@ -9,6 +9,7 @@
 //! A turn does bounded work: what is left over is done in the next one, after a flush.
 
 mod arriving;
+mod changing;
 mod ending;
 mod secure;
 mod tasks;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidecast_broker::auth::Verdict;
-use tidecast_broker::{Broker, Encoding, Progress, SessionId, WorkerSet};
+use tidecast_broker::{Broker, Encoding, Language, Progress, SessionId, WorkerSet};
 use tidecast_driver::{Completion, Listener, Op, Ring, SetupError, Token, Wait, pin_to_core};
 use tidecast_websocket::http::Request;
 use tidecast_websocket::{Connection, Deflater, Error, Event, InflatePool, Input, Limits, Millis};
@@ -109,6 +110,8 @@ pub struct Worker {
     limits: Limits,
     inflaters: InflatePool,
     config: Config,
+    /// Settings that are to be taken over next.
+    next_config: Option<Arc<Config>>,
     epoch: Instant,
     /// When the present turn began.
     woke: Instant,
@@ -230,6 +233,7 @@ impl Worker {
             limits: config.message_limits(),
             gather: Gather::new(config.flush_delay, Instant::now()),
             config,
+            next_config: None,
             now,
             holding: false,
             inbox: VecDeque::new(),
@@ -263,11 +267,12 @@ impl Worker {
             }
             while let Some(order) = self.mesh.receive_order(self.number.into()) {
                 match order {
-                    Order::Configure(config) => self.configure(&config)?,
+                    Order::Configure(config) => self.next_config = Some(config),
                     Order::Drain(time) => self.drain(time)?,
                     Order::Stop => return Ok(()),
                 }
             }
+            self.take_settings_over()?;
             self.handle_tasks()?;
             self.handle_deadlines()?;
             self.close_overflowing();
@@ -279,35 +284,6 @@ impl Worker {
                 return Ok(());
             }
         }
-    }
-
-    /// Takes new settings over.
-    fn configure(&mut self, config: &Config) -> io::Result<()> {
-        // What waits knows the limits by their numbers, which are others from now on.
-        self.broker.settle(&mut self.fanout);
-        // What is fixed stays; all else is as it is said now.
-        self.config = Config {
-            max_connections: self.config.max_connections,
-            topics: self.config.topics,
-            compression: self.config.compression,
-            flush_delay: self.config.flush_delay,
-            core: self.config.core,
-            page: self.config.page,
-            ..config.clone()
-        };
-        self.fanout
-            .configure(self.config.bounds(), Arc::clone(&self.config.authenticator));
-        self.fanout
-            .set_rates(self.config.rates, self.config.identity, self.gate.census());
-        self.broker.set_limits(self.config.broker_limits(), &mut self.fanout);
-        self.close_as_wanted()?;
-        self.site = Site::new(&self.config);
-        self.limits = self.config.message_limits();
-        // A deadline may have come closer.
-        for slot in 0..self.slots.len() as u32 {
-            self.arm_by_state(slot);
-        }
-        Ok(())
     }
 
     // Flushing and sleeping
@@ -323,7 +299,7 @@ impl Worker {
         self.broker.settle(&mut self.fanout);
         self.gather.begin_flush(self.fanout.volume());
         self.fanout.begin_flush();
-        let busy = self.fanout.piece_count() > 0 || !self.inbox.is_empty() || !self.verdicts.is_empty();
+        let busy = self.fanout.piece_count() > 0 || self.has_work();
         let wait = if !busy && self.mesh.prepare_sleep(me, self.full_mailboxes()) {
             Wait::AtMost(self.sleep_limit())
         } else {
@@ -428,8 +404,7 @@ impl Worker {
     /// Takes in what comes, and sleeps until then if nothing does.
     fn wait_for_more(&mut self, time: Duration) -> io::Result<()> {
         let me = usize::from(self.number);
-        let busy = !self.inbox.is_empty() || !self.verdicts.is_empty();
-        let wait = if !busy && self.mesh.prepare_sleep(me, self.full_mailboxes()) {
+        let wait = if !self.has_work() && self.mesh.prepare_sleep(me, self.full_mailboxes()) {
             Wait::AtMost(time.min(self.sleep_limit()))
         } else {
             Wait::No
@@ -449,6 +424,11 @@ impl Worker {
         self.counters.turn.record(busy, 1);
         self.counters.busy.add(busy.as_nanos() as u64);
         self.woke = now;
+    }
+
+    /// Whether something is left to be done that nobody will wake this worker for.
+    fn has_work(&self) -> bool {
+        !self.inbox.is_empty() || !self.verdicts.is_empty() || self.is_changing()
     }
 
     /// Tells subscribers what they missed: before what is left, if that is younger, else behind it.
@@ -668,6 +648,7 @@ impl Worker {
                 }
                 let visitor = Visitor {
                     door: &self.config.listeners[usize::from(listener)],
+                    number: listener,
                     slot,
                     certificate: self.tls.session(slot).and_then(|session| session.identity()),
                     now: unix_now(),
@@ -745,13 +726,13 @@ impl Worker {
             Some((Answer::Multiplexed(_, encoding, grant), _)) => {
                 let name = self.name(slot);
                 let rendition = form.rendition(encoding);
-                if encoding == Encoding::Binary {
-                    self.broker
-                        .handle_open_packets(id, rendition, grant, &name, &mut self.fanout);
+                let language = if encoding == Encoding::Binary {
+                    Language::Packets
                 } else {
-                    self.broker
-                        .handle_open_json(id, rendition, grant, &name, &mut self.fanout);
-                }
+                    Language::Json
+                };
+                self.broker
+                    .handle_open(id, language, rendition, grant, &name, &mut self.fanout);
             }
             _ => {}
         }
@@ -842,7 +823,10 @@ impl Worker {
             self.blame(slot, end);
             match end {
                 // Nothing that it says from now on counts.
-                End::RateLimited | End::Forbidden => self.abandon(slot, code, &reason)?,
+                End::RateLimited | End::Forbidden => {
+                    self.stop_waiting(slot)?;
+                    self.abandon(slot, code, &reason)?;
+                }
                 _ => self.close(slot, code, &reason),
             }
         }

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 
 use tidecast_broker::auth::{
     Authenticator, CertificateSettings, ClaimNames, Grant, JwtSettings, KeyMaterial, KeySettings, Patterns, Settings,
@@ -139,7 +138,7 @@ impl Loaded {
     }
 
     /// What clients without credentials may do, where they are let in.
-    pub(super) fn anonymous(&self, topics: TopicLimits, problems: &mut Vec<Problem>) -> Arc<Grant> {
+    pub(super) fn anonymous(&self, topics: TopicLimits, problems: &mut Vec<Problem>) -> Grant {
         let auth = &self.config.auth;
         let mut patterns = |name: &str, texts: &[String]| {
             if texts == ["#"] {
@@ -150,11 +149,11 @@ impl Loaded {
                 Patterns::none()
             })
         };
-        Arc::new(Grant {
+        Grant {
             publish: patterns("anonymous_publish", &auth.anonymous_publish),
             subscribe: patterns("anonymous_subscribe", &auth.anonymous_subscribe),
             ..Grant::nothing()
-        })
+        }
     }
 
     /// What holds for some topics.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use tidecast_broker::auth::{Authenticator, Settings};
+use tidecast_broker::auth::{Authenticator, Grant, Ground, Settings};
 use tidecast_broker::{Strategy, TopicLimits, WorkerSet};
 use tidecast_websocket::{Millis, Timing, Version, Versions};
 use tidecast_worker::{
@@ -159,9 +159,15 @@ impl Loaded {
             worker: tidecast_worker::Config {
                 listeners: doors
                     .iter()
-                    .map(|door| ListenerConfig {
+                    .zip(0..)
+                    .map(|(door, number)| ListenerConfig {
                         origins: origins(door),
-                        anonymous: is_open(door).then(|| Arc::clone(&anonymous)),
+                        anonymous: is_open(door).then(|| {
+                            Arc::new(Grant {
+                                ground: Ground::Door(number),
+                                ..anonymous.clone()
+                            })
+                        }),
                         proxy: door.proxy,
                         tls: None,
                     })

@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tidecast_broker::auth::{Event, Grant};
-use tidecast_broker::{Allowance, Kept, Message, Output, OwnedMessage, SessionId, Slow, Withheld, WorkerSet, encode};
+use tidecast_broker::{
+    Allowance, BoundsId, Kept, Message, Output, OwnedMessage, SessionId, Slow, Withheld, WorkerSet, encode,
+};
 use tidecast_websocket::{Opcode, encode_compressed_header, encode_header, stored_blocks};
 
 use super::lane::Pace;
@@ -41,7 +43,7 @@ impl Output for Fanout {
             self.outbox.append(PRIVATE, &[&header, payload])
         };
         self.appended += range.len();
-        self.push(session.0, range, Slow::Close, 0);
+        self.push(session.0, range, Slow::Close, self.usual);
     }
 
     fn encode(&mut self, rendition: u8, message: &Message<'_>, kept: Option<&Kept>, compress: bool) -> Range {
@@ -93,7 +95,7 @@ impl Output for Fanout {
         whole: Range,
         messages: u32,
         parts: impl Iterator<Item = (Range, Slow)>,
-        bounds: u8,
+        bounds: BoundsId,
     ) {
         let lane = &mut self.lanes[session.0 as usize];
         lane.delivered = lane.delivered.wrapping_add(messages);
@@ -146,7 +148,7 @@ impl Output for Fanout {
         }
         if !self.identify(session.0, grant.identity.as_deref()) {
             let reason = "whose token that is has as many connections as there may be of one identity";
-            return Err(refused(reason.to_owned()));
+            return Err(Withheld::Full(reason.into()));
         }
         self.regranted = true;
         Ok(grant)

@@ -1,0 +1,105 @@
+//! How settings change while connections are there.
+
+use std::io;
+
+use tidecast_broker::auth::Event;
+
+use super::Worker;
+use crate::asking::Asking;
+use crate::config::Config;
+use crate::ledger::End;
+use crate::site::Site;
+use crate::tls::Session;
+
+/// Steps of the review of sessions in one turn: each looks at one pattern, which takes some 20 ns.
+const STEPS_PER_TURN: usize = 1 << 14;
+
+impl Worker {
+    /// Whether there are settings that connections have not been told of.
+    pub(super) fn is_changing(&self) -> bool {
+        self.next_config.is_some() || !self.broker.is_reviewed()
+    }
+
+    /// Takes the next settings over, once all connections have been told of those before, and goes on telling them.
+    pub(super) fn take_settings_over(&mut self) -> io::Result<()> {
+        if self.broker.is_reviewed()
+            && let Some(config) = self.next_config.take()
+        {
+            self.configure(&config);
+        }
+        if self.broker.is_reviewed() {
+            return Ok(());
+        }
+        self.review()
+    }
+
+    fn configure(&mut self, config: &Config) {
+        // What is fixed stays; all else is as it is said now.
+        self.config = Config {
+            max_connections: self.config.max_connections,
+            topics: self.config.topics,
+            compression: self.config.compression,
+            flush_delay: self.config.flush_delay,
+            core: self.config.core,
+            page: self.config.page,
+            ..config.clone()
+        };
+        self.broker.set_limits(self.config.broker_limits(), &mut self.fanout);
+        self.fanout.configure(
+            self.broker.usual_bounds(),
+            self.config.bounds(),
+            self.config.authenticator.clone(),
+        );
+        self.fanout
+            .set_rates(self.config.rates, self.config.identity, self.gate.census());
+        self.site = Site::new(&self.config);
+        self.limits = self.config.message_limits();
+    }
+
+    /// Tells some more connections of new settings: what they may do now, and what not any more.
+    fn review(&mut self) -> io::Result<()> {
+        let Worker {
+            broker,
+            fanout,
+            tls,
+            site,
+            config,
+            counters,
+            ledger,
+            ..
+        } = self;
+        let is_hook = fanout
+            .asking
+            .as_ref()
+            .is_some_and(|asking: &Asking| asking.wants(Event::Connect));
+        let mut told = Vec::new();
+        broker.review(STEPS_PER_TURN, fanout, |fanout, id, grant| {
+            if fanout.lane(id.0).is_sealed() {
+                return Ok(grant.clone());
+            }
+            told.push(id.0);
+            let certificate = tls.session(id.0).and_then(Session::identity);
+            let renewed = site
+                .authentication
+                .renew(grant, certificate, &config.listeners, is_hook);
+            let renewed = renewed.and_then(|renewed| {
+                let is_same = renewed.identity == grant.identity;
+                if is_same || fanout.identify(id.0, renewed.identity.as_deref()) {
+                    Ok(renewed)
+                } else {
+                    Err("you have as many connections as you may have".to_owned())
+                }
+            });
+            if renewed.is_err() {
+                ledger.blame(id.0, End::Withdrawn, counters);
+            }
+            renewed
+        });
+        self.close_as_wanted()?;
+        // A deadline may have come closer.
+        for slot in told {
+            self.arm_by_state(slot);
+        }
+        Ok(())
+    }
+}
