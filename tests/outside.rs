@@ -317,7 +317,8 @@ fn comes_in(broker: &Broker, token: &str) -> bool {
 #[test]
 fn keys_are_fetched_and_fetched_again_when_a_token_names_a_new_one() {
     let ((one, one_signs), (two, two_signs)) = (key("one"), key("two"));
-    let (first, both) = (json!({"keys": [one]}), json!({"keys": [one, two]}));
+    let (first, second) = (json!({"keys": [one]}), json!({"keys": [two]}));
+    let both = json!({"keys": [one, two]});
     let issuer = Service::start(move |_| Some(first.clone()));
     let broker = Broker::start(&["--jwt-key-set-url", &issuer.url(), "--jwt-key-set-min-interval", "1s"]);
     // The first keys are there before anybody can come.
@@ -337,6 +338,27 @@ fn keys_are_fetched_and_fetched_again_when_a_token_names_a_new_one() {
     broker.signal("HUP");
     broker.line("configuration reloaded");
     assert!(comes_in(&broker, &token("two", &two_signs)));
+    // A key that its issuer does not stand by any more ends the sessions of those who came with it, and no others.
+    let [mut old, mut new] = [token("one", &one_signs), token("two", &two_signs)].map(|token| {
+        let options = Options {
+            headers: vec![("Authorization".to_owned(), format!("Bearer {token}"))],
+            ..Options::default()
+        };
+        let mut client = Client::connect(&broker.ws("/ws"), &options).unwrap();
+        assert!(text(&mut client).contains("hello"));
+        client
+    });
+    issuer.answers(move |_| Some(second.clone()));
+    eventually("the old key is gone", || {
+        comes_in(&broker, &token("three", &two_signs));
+        (!comes_in(&broker, &token("one", &one_signs))).then_some(())
+    });
+    let bye = text(&mut old);
+    assert!(
+        bye.starts_with(r#"["bye",4100,"the key that signed the token"#),
+        "{bye}"
+    );
+    assert_eq!(ask(&mut new, r#"["ping"]"#), r#"["pong"]"#);
 }
 
 #[test]

@@ -378,6 +378,50 @@ fn whose_certificate_it_is_says_what_a_client_may_do() {
 }
 
 /// A client of our library that trusts the authority in this file.
+#[test]
+fn whose_certificate_has_other_rules_or_none_is_told_so_when_the_file_says_that() {
+    let papers = Papers::make("withdrawn", &[]);
+    let (authority, chain, key) = client_papers("sensor-7");
+    let authority = papers.write("clients.pem", &authority);
+    let rule = |name: &str, topic: &str| format!("[[clients]]\nname = \"{name}\"\nsubscribe = [\"{topic}\"]\n");
+    let config = papers.write("tidecast.toml", &rule("sensor-*", "+/{sub}"));
+    let tls = TlsBroker::with(papers, &["--config", &config, "--tls-client-ca", &authority]);
+    let own = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(tls.papers.roots())
+        .with_client_auth_cert(chain, key)
+        .unwrap();
+    let own = Arc::new(own);
+    let [mut both, mut orders] = ["/ws", "/t/orders%2Fsensor-7?mode=sub"].map(|path| {
+        let mut peer = TlsPeer::connect(tls.address, Arc::clone(&own));
+        peer.upgrade(path);
+        peer
+    });
+    both.frame();
+    for topic in ["orders", "alarms"] {
+        both.say(&masked(
+            0x81,
+            format!(r#"["sub","{topic}/sensor-7",{{"ref":1}}]"#).as_bytes(),
+        ));
+        assert_eq!(both.frame().1, br#"["ok",1,{}]"#);
+    }
+    tls.papers.write("tidecast.toml", &rule("sensor-*", "orders/{sub}"));
+    tls.broker.signal("HUP");
+    let told = String::from_utf8(both.frame().1).unwrap();
+    assert!(
+        told.contains(r#"the subscription to \"alarms/sensor-7\" has ended"#),
+        "{told}"
+    );
+    tls.papers.write("tidecast.toml", &rule("gateway", "#"));
+    tls.broker.signal("HUP");
+    let bye = String::from_utf8(both.frame().1).unwrap();
+    let words = r#"["bye",4100,"no rule is for the certificate of \"sensor-7\"","#;
+    assert!(bye.starts_with(words), "{bye}");
+    let (first, payload) = orders.frame();
+    assert_eq!((first, &payload[..2]), (0x88, &4100u16.to_be_bytes()[..]));
+}
+
 fn trusting(authority: &str) -> Options {
     let tls = Tls {
         trust: Trust::Authorities(authority.into()),
