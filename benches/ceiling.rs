@@ -25,7 +25,7 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tidecast_driver::{Config, Op, Ring, Token, Wait, pin_to_core, thread_cpu_time};
+use tidecast_driver::{Config, Driver, Kind, Op, Token, Wait, pin_to_core, thread_cpu_time};
 
 /// Errno of a receive that ended for want of buffers.
 const ENOBUFS: i32 = 105;
@@ -98,12 +98,12 @@ fn pair(listener: &TcpListener) -> std::io::Result<[TcpStream; 2]> {
     Ok([server, client])
 }
 
-fn ring(slots: usize) -> Ring {
+fn ring(slots: usize) -> Driver {
     let config = Config {
         slots: slots as u32 + 1,
         ..Config::default()
     };
-    Ring::new(&config).unwrap_or_else(|error| panic!("{error}"))
+    Driver::new(Kind::IoUring, &config).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// The client: says go, and reads everything. Gives the rounds of the measured time, and that time.

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use support::*;
 
@@ -89,8 +89,8 @@ fn versions_that_are_not_accepted_are_refused_with_those_that_are() {
     }
 }
 
-#[test]
-fn without_io_uring_the_error_tells_how_to_allow_it() {
+/// `tidecast serve` under a filter that forbids io_uring.
+fn serve_without_io_uring(arguments: &[&str]) -> Command {
     let mut command = Command::new("python3");
     command
         .arg(concat!(
@@ -98,16 +98,58 @@ fn without_io_uring_the_error_tells_how_to_allow_it() {
             "/tests/support/without_io_uring.py"
         ))
         .arg(env!("CARGO_BIN_EXE_tidecast"))
-        .args(["serve", "--listen", "127.0.0.1:0"]);
-    let output = run(command, None);
+        .args(["serve", "--listen", "127.0.0.1:0", "--workers", "2"])
+        .args(arguments)
+        .env_remove("TIDECAST_DRIVER");
+    command
+}
+
+/// What tells how to allow it.
+const REMEDY: [&str; 4] = [
+    "io_uring is not available",
+    "seccomp",
+    "io_uring_setup",
+    "--security-opt",
+];
+
+#[test]
+fn where_io_uring_is_forbidden_epoll_serves_and_the_warning_tells_how_to_allow_it() {
+    let mut command = serve_without_io_uring(&[]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let broker = Broker::of(command);
+    assert!(broker.line("tidecast ").ends_with("with epoll"));
+    let warning = broker.error("with epoll");
+    for words in REMEDY.iter().chain(&["--driver epoll"]) {
+        assert!(warning.contains(words), "{words:?} is missing in: {warning}");
+    }
+    let mut subscribers: Vec<_> = (0..8).map(|_| client(&broker.ws("/t/a?mode=sub"))).collect();
+    client(&broker.ws("/t/a")).send_text("hello").unwrap();
+    for subscriber in &mut subscribers {
+        assert_eq!(text(subscriber), "hello");
+    }
+    // Whoever knows it is not told again.
+    broker.signal("HUP");
+    broker.line("configuration reloaded");
+    assert_eq!(broker.errors("epoll").len(), 1);
+    assert_eq!(broker.stop().get("published"), 1);
+}
+
+#[test]
+fn without_io_uring_a_broker_that_is_to_use_it_does_not_start_and_tells_how_to_allow_it() {
+    let output = run(serve_without_io_uring(&["--driver", "io_uring"]), None);
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-    for words in [
-        "io_uring is not available",
-        "seccomp",
-        "io_uring_setup",
-        "--security-opt",
-    ] {
+    for words in REMEDY {
         assert!(error.contains(words), "{words:?} is missing in: {error}");
+    }
+}
+
+#[test]
+fn a_driver_that_was_asked_for_is_no_reason_for_a_warning() {
+    for (driver, is_epoll) in [("io_uring", false), ("epoll", true)] {
+        let broker = Broker::start(&["--driver", driver]);
+        assert_eq!(broker.line("tidecast ").ends_with("with epoll"), is_epoll);
+        client(&broker.ws("/t/a")).send_text("x").unwrap();
+        assert_eq!(broker.errors(""), [""; 0]);
     }
 }

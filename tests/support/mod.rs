@@ -16,8 +16,9 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 /// The binary under test, with arguments.
 pub fn tidecast(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidecast"));
-    // Settings of whoever runs the tests are not part of them.
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDECAST_")) {
+    // Settings of whoever runs the tests are not part of them, but for what they are run with both ways.
+    let is_setting = |name: &str| name.starts_with("TIDECAST_") && name != "TIDECAST_DRIVER";
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_setting(&name.to_string_lossy())) {
         command.env_remove(name);
     }
     command.args(arguments).stdin(Stdio::null());
@@ -133,6 +134,12 @@ impl Broker {
     /// The lines so far that contain `what`.
     pub fn lines(&self, what: &str) -> Vec<String> {
         let lines = self.out.0.0.lock().unwrap();
+        lines.iter().filter(|line| line.contains(what)).cloned().collect()
+    }
+
+    /// The lines of its standard error so far that contain `what`.
+    pub fn errors(&self, what: &str) -> Vec<String> {
+        let lines = self.err.0.0.lock().unwrap();
         lines.iter().filter(|line| line.contains(what)).cloned().collect()
     }
 

@@ -37,7 +37,7 @@ const SHORT_NAP: Duration = Duration::from_millis(1);
 /// Runs thread `index`, as [`thread::run`](crate::thread::run) does.
 ///
 /// # Errors
-/// There is no ring, or it failed. A connection that fails is one of the run's errors.
+/// There is no driver, or it failed. A connection that fails is one of the run's errors.
 pub(crate) fn run(
     index: u32,
     plan: &Plan,
@@ -80,7 +80,7 @@ struct Connector<'a> {
 impl<'a> Connector<'a> {
     fn new(index: u32, plan: &'a Plan, layout: &Layout, shared: &'a Shared) -> Result<Self, Error> {
         let threads = plan.threads.get();
-        let slots = descriptor_limit().map_err(Error::Ring)?.min(SLOTS) as usize;
+        let slots = descriptor_limit().map_err(Error::Driver)?.min(SLOTS) as usize;
         let share = layout.share(index, threads);
         Ok(Connector {
             index: index as usize,
@@ -192,7 +192,7 @@ impl<'a> Connector<'a> {
 
     /// Whether no connection can be begun, whatever is due.
     fn is_full(&self) -> bool {
-        self.exchange.unsettled() >= OPENING || self.exchange.ring.vacant_slots() == 0
+        self.exchange.unsettled() >= OPENING || self.exchange.driver.vacant_slots() == 0
     }
 
     fn sleep(&self, now: u64, finished: bool) -> Wait {

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use crate::plan::PlanError;
 
-/// A run that could not be started, or whose ring failed. What goes wrong in a run is part of its
+/// A run that could not be started, or whose driver failed. What goes wrong in a run is part of its
 /// [`Report`](crate::Report).
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The plan cannot be run.
     #[error(transparent)]
     Plan(#[from] PlanError),
-    /// There is no ring to be had.
+    /// There is no driver to be had.
     #[error(transparent)]
     Setup(#[from] tidecast_driver::SetupError),
     /// The host has no address.
@@ -47,7 +47,7 @@ pub enum Error {
         /// What happened.
         reason: String,
     },
-    /// More connections than one ring can hold.
+    /// More connections than one thread can hold.
     #[error(
         "{needed} connections are more than one thread can have here, which is {limit}: use more --threads, or raise \
          the limit of open files (ulimit -n)"
@@ -55,7 +55,7 @@ pub enum Error {
     Slots {
         /// Connections of the thread.
         needed: usize,
-        /// The limit of open files, which holds for the table of a ring too.
+        /// The limit of open files, which holds for the table of a ring as well.
         limit: u64,
     },
     /// The server stopped answering.
@@ -87,9 +87,9 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// The ring does not work any more.
-    #[error("io_uring failed: {0}")]
-    Ring(#[source] io::Error),
+    /// The driver does not work any more.
+    #[error("the system failed the generator: {0}")]
+    Driver(#[source] io::Error),
     /// The kernel has no random numbers for this process.
     #[error("no random numbers can be had: {0}")]
     Random(String),

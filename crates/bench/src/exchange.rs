@@ -1,4 +1,4 @@
-//! One thread's connections on its ring: bytes out, bytes in. What the bytes mean is in [`hearing`](crate::hearing).
+//! One thread's connections on its driver: bytes out, bytes in. What the bytes mean is in [`hearing`](crate::hearing).
 
 use std::collections::VecDeque;
 use std::io;
@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 
 use hdrhistogram::Histogram;
 use tidecast_client::explain_tls;
-use tidecast_driver::{Completion, Op, Ring, Token, Wait};
+use tidecast_driver::{Completion, Driver, Op, Token, Wait};
 use tidecast_websocket::{InflatePool, Millis, State};
 
 use crate::clock::{Clock, nanoseconds};
@@ -43,7 +43,7 @@ const EAGAIN: i32 = 11;
 /// We took the receive back.
 const ECANCELED: i32 = 125;
 
-/// The connections of one thread, by slot of its ring.
+/// The connections of one thread, by slot of its driver.
 pub(crate) struct Exchange<'a> {
     pub(crate) plan: &'a Plan,
     run: u32,
@@ -53,7 +53,7 @@ pub(crate) struct Exchange<'a> {
     pub(crate) handshakes: TlsReport,
     /// What records said: kept for its memory.
     opened_octets: Vec<u8>,
-    pub(crate) ring: Ring,
+    pub(crate) driver: Driver,
     pub(crate) peers: Vec<Peer>,
     pub(crate) tally: Tally,
     pub(crate) slow: Slow,
@@ -98,7 +98,7 @@ pub(crate) struct Passed {
 }
 
 impl<'a> Exchange<'a> {
-    pub(crate) fn new(plan: &'a Plan, shared: &Shared, ring: Ring, tally: Tally, slow: Slow) -> Self {
+    pub(crate) fn new(plan: &'a Plan, shared: &Shared, driver: Driver, tally: Tally, slow: Slow) -> Self {
         Exchange {
             plan,
             run: shared.run,
@@ -106,7 +106,7 @@ impl<'a> Exchange<'a> {
             tls: shared.tls.clone(),
             handshakes: TlsReport::default(),
             opened_octets: Vec::new(),
-            ring,
+            driver,
             peers: Vec::new(),
             tally,
             slow,
@@ -173,10 +173,10 @@ impl<'a> Exchange<'a> {
         let session = self.tls.as_ref().map(Client::session);
         let peer = Peer::open(purpose, &target, session, key, now)
             .map_err(|error| self.unopened(purpose.role, purpose.topic, error.to_string()))?;
-        let slot = self.ring.install(socket).map_err(Error::Ring)?;
+        let slot = self.driver.install(socket).map_err(Error::Driver)?;
         match self.peers.get_mut(slot as usize) {
             Some(ended) => {
-                debug_assert!(ended.released, "the ring gives slots that were closed");
+                debug_assert!(ended.released, "the driver gives slots that were closed");
                 *ended = peer;
             }
             None => {
@@ -185,9 +185,9 @@ impl<'a> Exchange<'a> {
             }
         }
         self.added += 1;
-        self.ring
+        self.driver
             .writable(Token::new(Op::Writable, slot, 0))
-            .map_err(Error::Ring)?;
+            .map_err(Error::Driver)?;
         Ok(slot)
     }
 
@@ -245,9 +245,9 @@ impl<'a> Exchange<'a> {
     pub(crate) fn pause(&mut self) -> Result<(), Error> {
         self.paused = true;
         for slot in self.slow_slots() {
-            self.ring
+            self.driver
                 .cancel(Token::new(Op::Receive, slot, 0))
-                .map_err(Error::Ring)?;
+                .map_err(Error::Driver)?;
         }
         Ok(())
     }
@@ -274,7 +274,7 @@ impl<'a> Exchange<'a> {
     /// Sends what is listed, and takes in what has come.
     ///
     /// # Errors
-    /// The ring failed, or a connection could not be opened.
+    /// The driver failed, or a connection could not be opened.
     pub(crate) fn turn(&mut self, wait: Wait) -> Result<(), Error> {
         self.feed()?;
         for &slot in &self.listed {
@@ -283,7 +283,7 @@ impl<'a> Exchange<'a> {
         // Those still starved cannot wake the thread.
         let wait = if self.starved.is_empty() { wait } else { Wait::No };
         let Self {
-            ring,
+            driver,
             peers,
             listed,
             completions,
@@ -292,7 +292,7 @@ impl<'a> Exchange<'a> {
         let sends = listed
             .iter()
             .map(|&slot| (Token::new(Op::Send, slot, 0), peers[slot as usize].out.rest()));
-        ring.turn(sends, wait, completions).map_err(Error::Ring)?;
+        driver.turn(sends, wait, completions).map_err(Error::Driver)?;
         let mut completions = std::mem::take(&mut self.completions);
         let outcome = self.settle(&completions).and_then(|()| {
             completions
@@ -306,7 +306,7 @@ impl<'a> Exchange<'a> {
     /// Starts receives again that ended for want of buffers: as many as the buffers are likely to do for. All at once would
     /// only fail again, for a system call's worth of work each.
     fn feed(&mut self) -> Result<(), Error> {
-        let portion = self.starved.len().min(self.ring.buffer_memory() / BYTES_EACH);
+        let portion = self.starved.len().min(self.driver.buffer_memory() / BYTES_EACH);
         for _ in 0..portion {
             let Some(slot) = self.starved.pop_front() else { break };
             self.peers[slot as usize].receiving = false;
@@ -317,7 +317,9 @@ impl<'a> Exchange<'a> {
 
     fn start_receiving(&mut self, slot: u32) -> Result<(), Error> {
         self.peers[slot as usize].receiving = true;
-        self.ring.receive(Token::new(Op::Receive, slot, 0)).map_err(Error::Ring)
+        self.driver
+            .receive(Token::new(Op::Receive, slot, 0))
+            .map_err(Error::Driver)
     }
 
     /// A receive has ended: another one begins, unless the connection is not to be read now or has ended too.
@@ -356,9 +358,9 @@ impl<'a> Exchange<'a> {
             let out = &mut self.peers[slot as usize].out;
             if !out.is_empty() {
                 out.blocked = true;
-                self.ring
+                self.driver
                     .writable(Token::new(Op::Writable, slot, 0))
-                    .map_err(Error::Ring)?;
+                    .map_err(Error::Driver)?;
             }
         }
         let mut listed = std::mem::take(&mut self.listed);
@@ -530,7 +532,7 @@ impl<'a> Exchange<'a> {
         if unconnected && peer.role != Role::Passing {
             return Err(Error::Connect {
                 number: slot as usize + 1,
-                total: self.ring.slots() as usize,
+                total: self.driver.slots() as usize,
                 address: self.plan.url.clone(),
                 remedy: remedy(&source),
                 source,
@@ -590,15 +592,15 @@ impl<'a> Exchange<'a> {
         peer.stage = Stage::Gone;
         self.gone += 1;
         if peer.receiving {
-            self.ring
+            self.driver
                 .cancel(Token::new(Op::Receive, slot, 0))
-                .map_err(Error::Ring)?;
+                .map_err(Error::Driver)?;
         }
         if peer.out.blocked {
             peer.out.discard();
-            self.ring
+            self.driver
                 .cancel(Token::new(Op::Writable, slot, 0))
-                .map_err(Error::Ring)?;
+                .map_err(Error::Driver)?;
         }
         self.release(slot)
     }
@@ -615,7 +617,7 @@ impl<'a> Exchange<'a> {
             return Ok(());
         }
         *released = true;
-        self.ring.close(Token::new(Op::Close, slot, 0)).map_err(Error::Ring)
+        self.driver.close(Token::new(Op::Close, slot, 0)).map_err(Error::Driver)
     }
 
     fn unopened(&self, role: Role, topic: u32, reason: String) -> Error {

@@ -3,7 +3,7 @@
 //! ```text
 //!   Plan ──▶ run ──▶ thread × n                                                        ──▶ Report
 //!    │               │ Dialer:    TCP connections, from as many addresses as it takes
-//!    Scenario        │ Exchange:  the ring and its connections, bytes out and in
+//!    Scenario        │ Exchange:  the driver and its connections, bytes out and in
 //!    Protocol        │ Session:   TLS, if any, between the two
 //!    Load            │ Publisher, Churner: what goes out now, each by its Schedule (window, rate, steps)
 //!                    │ Probe:     what was taken in where nobody receives, by pings
@@ -11,7 +11,7 @@
 //!                    └ Landings:  which messages every thread's subscribers have, shared by atomics
 //! ```
 //!
-//! What it is: connections on io_uring, as many as asked for, and a check that every subscriber receives every message once
+//! What it is: connections on io_uring (on epoll where there is none), as many as asked for, and a check that every subscriber receives every message once
 //! and in order. A message carries its publisher, its number and its intended time of sending; a delivery costs a few
 //! dozen nanoseconds and no allocation, so that the broker is what is measured. Latencies are taken from the intended time:
 //! a message that had to wait to be sent does not escape ("coordinated omission").

@@ -4,6 +4,8 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
+use tidecast_driver::Kind;
+
 use crate::clock::{Clock, nanoseconds};
 use crate::error::Error;
 use crate::payload::Stamp;
@@ -60,7 +62,8 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(Progress)) -> Result<Report, Er
     let layout = plan.layout();
     let total = layout.share(0, 1).len() as u64;
     let run = u32::from_le_bytes(*key.first_chunk().expect("it has 16 bytes")) % Stamp::RUNS;
-    let shared = Shared::new(plan, &layout, run, Client::new(plan)?);
+    let (driver, missing) = Kind::best()?;
+    let shared = Shared::new(plan, &layout, run, driver, Client::new(plan)?);
     let begun = shared.clock.now();
     let (ready, announced) = channel::<Ready>();
     std::thread::scope(|scope| {
@@ -78,10 +81,10 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(Progress)) -> Result<Report, Er
             })
             .collect();
         drop(ready);
-        let mut rings = vec![None; threads.len()];
-        while rings.iter().any(Option::is_none) {
+        let mut wakers = vec![None; threads.len()];
+        while wakers.iter().any(Option::is_none) {
             match announced.recv_timeout(TICK) {
-                Ok(Ready { thread, ring }) => rings[thread] = Some(ring),
+                Ok(Ready { thread, waker }) => wakers[thread] = Some(waker),
                 Err(RecvTimeoutError::Timeout) if !shared.is_stopped() => progress(Progress::Opening {
                     open: shared.all_opened(),
                     total,
@@ -90,18 +93,21 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(Progress)) -> Result<Report, Er
                 Err(_) => break,
             }
         }
-        if rings.iter().any(Option::is_none) {
+        if wakers.iter().any(Option::is_none) {
             shared.stop();
             return Err(failure(threads));
         }
         let opened_in = Duration::from_nanos(shared.clock.now() - begun);
-        let rings = rings.into_iter().flatten().collect();
-        shared.rings.set(rings).expect("they are set once, here");
+        let wakers = wakers.into_iter().flatten().collect();
+        shared.wakers.set(wakers).expect("they are set once, here");
         let timeline = shared.begin(plan, PAUSE);
         let (steps, ticks) = watch(plan, &layout, &shared, timeline, &threads, &mut progress);
         let outcomes = join(threads)?;
         let server = empty.map(|empty| Usage { empty, steps });
-        let report = summarize(plan, &layout, timeline, opened_in, outcomes, server);
+        let mut report = summarize(plan, &layout, timeline, opened_in, outcomes, server);
+        if let Some(missing) = missing {
+            report.machine.generator += &format!(" on epoll, which is slower: {missing}");
+        }
         Ok(Report { ticks, ..report })
     })
 }

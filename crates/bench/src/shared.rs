@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tidecast_driver::RingHandle;
+use tidecast_driver::{Kind, Waker};
 
 use crate::clock::Clock;
 use crate::ledger::Landings;
@@ -20,13 +20,15 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     /// Tells the messages of this run from those of others.
     pub(crate) run: u32,
+    /// What the system is asked by.
+    pub(crate) driver: Kind,
     /// How TLS is spoken, if it is.
     pub(crate) tls: Option<Client>,
     pub(crate) landings: Landings,
     /// When the load begins and what is measured, once every connection is open.
     timeline: OnceLock<Timeline>,
     /// By thread, once all are set up.
-    pub(crate) rings: OnceLock<Vec<RingHandle>>,
+    pub(crate) wakers: OnceLock<Vec<Waker>>,
     /// Publishers are to stop: something failed.
     stop: AtomicBool,
     publishers: Vec<Published>,
@@ -57,7 +59,7 @@ struct Happened {
 }
 
 impl Shared {
-    pub(crate) fn new(plan: &Plan, layout: &Layout, run: u32, tls: Option<Client>) -> Shared {
+    pub(crate) fn new(plan: &Plan, layout: &Layout, run: u32, driver: Kind, tls: Option<Client>) -> Shared {
         let threads = plan.threads.get();
         let waits = (0..threads).map(|thread| {
             let share = layout.share(thread, threads);
@@ -71,10 +73,11 @@ impl Shared {
         Shared {
             clock: Clock::start(),
             run,
+            driver,
             tls,
             landings: Landings::new(waits),
             timeline: OnceLock::new(),
-            rings: OnceLock::new(),
+            wakers: OnceLock::new(),
             stop: AtomicBool::new(false),
             publishers: (0..layout.publishers()).map(|_| Published::default()).collect(),
             threads: (0..threads).map(|_| Happened::default()).collect(),

@@ -5,7 +5,7 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use tidecast_driver::{Config, Ring, RingHandle, Wait, descriptor_limit, pin_to_core};
+use tidecast_driver::{Config, Driver, Wait, Waker, descriptor_limit, pin_to_core};
 
 use crate::agenda::Agenda;
 use crate::check::Faults;
@@ -66,13 +66,13 @@ pub(crate) struct Outcome {
 /// A thread that has opened all its connections.
 pub(crate) struct Ready {
     pub(crate) thread: usize,
-    pub(crate) ring: RingHandle,
+    pub(crate) waker: Waker,
 }
 
 /// Runs thread `index`; says on `ready` when its connections are open, and then waits for [`Shared::begin`].
 ///
 /// # Errors
-/// A connection could not be opened, or the ring failed.
+/// A connection could not be opened, or the driver failed.
 pub(crate) fn run(
     index: u32,
     plan: &Plan,
@@ -101,16 +101,15 @@ pub(crate) fn run(
 
 /// Says that a thread is ready.
 pub(crate) fn announce(index: u32, exchange: &Exchange<'_>, ready: &Sender<Ready>) -> Result<(), Error> {
-    let ring = exchange.ring.handle().map_err(Error::Ring)?;
     let announced = ready.send(Ready {
         thread: index as usize,
-        ring,
+        waker: exchange.driver.waker(),
     });
     // The receiver gives up only after another thread failed.
     announced.map_err(|_| Error::Stopped)
 }
 
-/// The ring of thread `index` with room for `slots` connections, and what goes with it.
+/// The driver of thread `index` with room for `slots` connections, and what goes with it.
 pub(crate) fn exchange<'a>(
     index: usize,
     plan: &'a Plan,
@@ -120,19 +119,20 @@ pub(crate) fn exchange<'a>(
     slots: usize,
 ) -> Result<Exchange<'a>, Error> {
     // The file table may not be larger than the descriptor limit, which this raises as far as it goes.
-    let limit = descriptor_limit().map_err(Error::Ring)?;
+    let limit = descriptor_limit().map_err(Error::Driver)?;
     if slots as u64 > limit {
         return Err(Error::Slots { needed: slots, limit });
     }
-    let ring = Ring::new(&Config {
+    let sizes = Config {
         slots: slots.max(1) as u32,
         ..Config::default()
-    })?;
+    };
+    let driver = Driver::new(shared.driver, &sizes)?;
     // Beside commands, deliveries are not what is watched.
     let pulse = (layout.churners == 0).then(|| shared.pulse(index));
     let tally = Tally::new(shared.run, plan, layout, share, pulse);
     let slow = Slow::new(share.stalled.len(), layout.publishers());
-    Ok(Exchange::new(plan, shared, ring, tally, slow))
+    Ok(Exchange::new(plan, shared, driver, tally, slow))
 }
 
 /// The dialer of a thread of `plan`.
@@ -504,12 +504,12 @@ impl<'a> Thread<'a> {
         if wake.is_empty() {
             return Ok(());
         }
-        let rings = shared
-            .rings
+        let wakers = shared
+            .wakers
             .get()
             .expect("all threads were ready before the first delivery");
         for thread in wake {
-            exchange.ring.wake(&rings[thread]).map_err(Error::Ring)?;
+            exchange.driver.wake(&wakers[thread]).map_err(Error::Driver)?;
         }
         Ok(())
     }

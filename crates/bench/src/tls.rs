@@ -1,7 +1,7 @@
-//! TLS between the ring and WebSocket, sans-I/O.
+//! TLS between the driver and WebSocket, sans-I/O.
 //!
 //! ```text
-//!   ring ── records ──▶ Session::open ── octets ──▶ WebSocket ── octets ──▶ Session::seal ── records ──▶ ring
+//!   driver ── records ──▶ Session::open ── octets ──▶ WebSocket ── octets ──▶ Session::seal ── records ──▶ driver
 //! ```
 //!
 //! What the WebSocket says before the handshake is over is kept by the session until it is; so nobody else has to know of it.

@@ -11,6 +11,7 @@
 //! ```
 //!
 //! A place in flight belongs to the kernel. If the ring ends before the kernel has said that it is done with it, it is never freed.
+//! With epoll the driver does what the kernel would.
 
 use std::net::SocketAddr;
 use std::ptr::NonNull;
@@ -87,6 +88,22 @@ impl Accepts {
         }
     }
 
+    /// A connection of `peer` was accepted for place `number`: does what the kernel does where it is the one that accepts.
+    pub(crate) fn land(&mut self, number: u32, peer: &SockAddr) {
+        let place = self.places[number as usize].0.as_ptr();
+        // SAFETY: the place is live, in flight and not known to any kernel; an address is no longer than a storage for any, and
+        // lies elsewhere.
+        unsafe {
+            std::ptr::copy_nonoverlapping(
+                peer.as_ptr().cast::<u8>(),
+                (&raw mut (*place).address).cast::<u8>(),
+                peer.len() as usize,
+            );
+            (*place).len = peer.len();
+        }
+        self.end(number, true);
+    }
+
     /// The address in place `number`, which is vacant from now on. None if nothing has landed there, or no address of TCP.
     pub(crate) fn take(&mut self, number: u32) -> Option<SocketAddr> {
         let (place, state) = self.places.get_mut(number as usize)?;
@@ -129,23 +146,12 @@ mod tests {
     #[test]
     fn a_place_is_handed_out_again_only_after_its_address_was_taken() {
         let mut accepts = Accepts::default();
-        let (first, address, len) = accepts.begin(7);
+        let (first, ..) = accepts.begin(7);
         let (second, ..) = accepts.begin(8);
         assert_ne!(first, second);
         assert_eq!(accepts.take(first), None, "it is the kernel's");
         let peer: SocketAddr = "[2001:db8::1]:5000".parse().unwrap();
-        let written = SockAddr::from(peer);
-        // What the kernel does.
-        // SAFETY: both pointers are to a place in flight, which has room for any address.
-        unsafe {
-            std::ptr::copy_nonoverlapping(
-                written.as_ptr().cast::<u8>(),
-                address.cast::<u8>(),
-                written.len() as usize,
-            );
-            *len = written.len();
-        }
-        accepts.end(first, true);
+        accepts.land(first, &SockAddr::from(peer));
         let (third, ..) = accepts.begin(7);
         assert!(third != first && third != second, "an address waits there");
         assert_eq!(accepts.take(first), Some(peer));

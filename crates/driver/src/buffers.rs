@@ -1,4 +1,4 @@
-//! Provided buffers: one ring of equal buffers which the kernel fills with what it receives.
+//! Receive buffers: one ring of equal buffers, which the kernel fills with what it receives.
 //!
 //! ```text
 //!   a buffer  │ piece │ piece │ piece │   room   │      one piece for each receive, in order
@@ -9,10 +9,13 @@
 //! one; elsewhere a buffer has one piece. A piece is a lease. A buffer goes home once the kernel is done with it and
 //! the last of its leases was dropped, in two steps: its entry is written into the ring (`add`), and
 //! [`BufferRing::commit`] makes all entries since the last one visible to the kernel by one store.
+//!
+//! Without io_uring the kernel does not know the ring: a [`Filler`] takes its part, and fills piece by piece.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cell::Cell;
 use std::io;
+use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::rc::Rc;
@@ -21,6 +24,11 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use io_uring::types::BufRingEntry;
 
 const PAGE: usize = 4096;
+/// Buffers that are filled piece by piece are so many times fewer, and larger: half the memory holds as much, for none of
+/// it is left empty behind a small message.
+const FEWER: u16 = 16;
+const LARGER: u32 = 8;
+const MIN_BUFFERS: u16 = 4;
 
 /// The buffers and the ring that offers them to the kernel.
 ///
@@ -70,8 +78,14 @@ impl BufferRing {
         Ok(ring)
     }
 
+    /// Buffers that are filled piece by piece, in place of `count` of `size` bytes that are not.
+    pub(crate) fn in_pieces(count: u16, size: u32) -> io::Result<BufferRing> {
+        Self::check(count, size)?;
+        BufferRing::new((count / FEWER).max(MIN_BUFFERS), size * LARGER)
+    }
+
     /// Whether there can be so many buffers of that size.
-    pub(crate) fn check(count: u16, size: u32) -> io::Result<()> {
+    fn check(count: u16, size: u32) -> io::Result<()> {
         if !count.is_power_of_two() || count > 1 << 15 || size == 0 {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -155,6 +169,16 @@ impl BufferRing {
         }
     }
 
+    /// The buffer in the ring's entry number `head`, counted from the first ever, unless nothing was added there yet.
+    fn offered(&self, head: u16) -> Option<u16> {
+        if head == self.tail.get() {
+            return None;
+        }
+        let index = usize::from(head & (self.count - 1));
+        // SAFETY: `index < count`, so the entry lies inside its allocation; it was written by `add`, on this thread.
+        Some(unsafe { (*self.entries.as_ptr().add(index)).bid() })
+    }
+
     /// A lease of buffer `id` is over.
     fn give_back(&self, id: u16) {
         let state = &self.states[usize::from(id)];
@@ -167,10 +191,55 @@ impl BufferRing {
     }
 }
 
+/// Fills the buffers of a ring that the kernel does not know, one after the other in the order in which they come home.
+pub(crate) struct Filler {
+    ring: Rc<BufferRing>,
+    /// The number of the ring's entry with the buffer that is being filled.
+    head: u16,
+    /// A buffer with less room than this is done.
+    least: u32,
+}
+
+impl Filler {
+    /// Fills as many buffers as io_uring has for [`BufferRing::in_pieces`]; each receive has room for at least `size` bytes.
+    pub(crate) fn new(count: u16, size: u32) -> io::Result<Filler> {
+        Ok(Filler {
+            ring: Rc::new(BufferRing::in_pieces(count, size)?),
+            head: 0,
+            least: size,
+        })
+    }
+
+    pub(crate) fn ring(&self) -> &BufferRing {
+        &self.ring
+    }
+
+    /// Where the next bytes go; nowhere, if all buffers are filled.
+    pub(crate) fn room(&mut self) -> Option<&mut [MaybeUninit<u8>]> {
+        let id = self.ring.offered(self.head)?;
+        let filled = self.ring.states[usize::from(id)].filled.get();
+        let offset = usize::from(id) * self.ring.size as usize + filled as usize;
+        let room = (self.ring.size - filled) as usize;
+        // SAFETY: the octets of an offered buffer behind `filled` lie inside the allocation and belong to no lease. No kernel knows this ring, and `&mut self` makes this the only way to them.
+        Some(unsafe { std::slice::from_raw_parts_mut(self.ring.memory.as_ptr().add(offset).cast(), room) })
+    }
+
+    /// The lease of the first `len` octets of the room, which have been written.
+    pub(crate) fn fill(&mut self, len: usize) -> Lease {
+        let id = self.ring.offered(self.head).expect("there was room");
+        let filled = self.ring.states[usize::from(id)].filled.get();
+        let more = self.ring.size - filled >= len as u32 + self.least;
+        if !more {
+            self.head = self.head.wrapping_add(1);
+        }
+        self.ring.lease(id, len as u32, more)
+    }
+}
+
 impl Drop for BufferRing {
     fn drop(&mut self) {
         // SAFETY: both were allocated in `new` with these very layouts. No lease is left (each holds an Rc of this),
-        // and the io_uring instance that knew the ring was dropped before (see the field order of `Ring`).
+        // and the io_uring instance that knew the ring was dropped before (see the field order of `Uring`).
         unsafe {
             dealloc(self.entries.as_ptr().cast(), Self::entries_layout(self.count));
             dealloc(self.memory.as_ptr(), Self::memory_layout(self.count, self.size));
@@ -275,6 +344,35 @@ mod tests {
         assert_eq!(ring.taken(), 0);
         drop(ring.lease(1, 61, false));
         assert_eq!(ring.lease(1, 64, false).len(), 64);
+    }
+
+    #[test]
+    fn a_filler_goes_on_in_a_buffer_until_there_is_little_room_and_stops_when_all_are_out() {
+        let mut filler = Filler::new(4, 16).unwrap();
+        let (count, size) = (filler.ring().count(), 16 * LARGER as usize);
+        let mut leases = Vec::new();
+        for buffer in 0..count {
+            // The second piece leaves room for less than 16 octets.
+            for (len, room) in [(size - 20, size), (5, 20)] {
+                let octets = filler.room().unwrap();
+                assert_eq!(octets.len(), room, "buffer {buffer}");
+                octets[..len].fill(MaybeUninit::new(buffer as u8 + len as u8));
+                leases.push(filler.fill(len));
+            }
+        }
+        assert!(filler.room().is_none(), "all {count} are out");
+        for (number, lease) in leases.iter().enumerate() {
+            let len = [size - 20, 5][number % 2];
+            assert_eq!(&lease[..], vec![(number / 2) as u8 + len as u8; len]);
+        }
+        // They are filled again in the order in which they come home, whole.
+        leases.rotate_left(2);
+        drop(leases);
+        for _ in 0..2 * count {
+            assert_eq!(filler.room().unwrap().len(), size);
+            drop(filler.fill(size));
+        }
+        assert_eq!(filler.ring().taken(), 0);
     }
 
     #[test]

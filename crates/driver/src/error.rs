@@ -1,4 +1,4 @@
-//! Why a ring cannot be set up, and what an operator can do about it.
+//! Why a driver cannot be set up, and what an operator can do about it.
 
 use std::fmt;
 use std::io;
@@ -37,7 +37,7 @@ impl SystemFacts {
     }
 }
 
-/// A feature of io_uring that the driver cannot do without.
+/// What a driver cannot do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Feature {
     pub(crate) name: &'static str,
@@ -66,7 +66,12 @@ pub(crate) const SILENT_SUCCESS: Feature = Feature {
     since: "5.17",
 };
 
-/// A ring cannot be set up on this system. The message names the feature, the kernel and the remedy.
+pub(crate) const EPOLL: Feature = Feature {
+    name: "epoll",
+    since: "2.6.27",
+};
+
+/// A driver cannot be set up on this system. The message names the feature, the kernel and the remedy.
 #[derive(Debug)]
 pub struct SetupError {
     pub(crate) feature: Feature,
@@ -83,10 +88,25 @@ impl SetupError {
         }
     }
 
+    /// Whether io_uring is what is missing: the kernel is too old, somebody has forbidden it, or it would take more memory
+    /// than is allowed.
+    pub fn is_missing(&self) -> bool {
+        let errno = self.source.raw_os_error();
+        self.feature != EPOLL
+            && matches!(
+                errno,
+                Some(libc::EPERM | libc::EACCES | libc::ENOSYS | libc::EINVAL | libc::EOPNOTSUPP | libc::ENOMEM)
+            )
+    }
+
     fn remedy(&self) -> String {
         let Feature { name, since } = self.feature;
         let release = &self.facts.release;
         match self.source.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE) => "too many descriptors are open: raise RLIMIT_NOFILE with `ulimit -n` or LimitNOFILE= in a \
+                 systemd unit, or lower the number of connections"
+                .to_owned(),
+            _ if self.feature == EPOLL => format!("{name} was refused on Linux {release}"),
             Some(libc::EPERM | libc::EACCES) => match self.facts.io_uring_disabled {
                 Some(2) => "kernel.io_uring_disabled is 2, which switches io_uring off for everybody: allow it with \
                      `sysctl -w kernel.io_uring_disabled=0` (and in /etc/sysctl.d to keep it)"
@@ -111,9 +131,6 @@ impl SetupError {
                      group's limit is reached"
                 )
             }
-            Some(libc::EMFILE | libc::ENFILE) => "too many descriptors are open: raise RLIMIT_NOFILE with `ulimit -n` or LimitNOFILE= in a \
-                 systemd unit, or lower the number of connections"
-                .to_owned(),
             _ => format!("{name} was refused on Linux {release}"),
         }
     }
@@ -183,7 +200,7 @@ mod tests {
             seccomp: true,
             ..facts("6.8.0")
         };
-        let table: [(Feature, i32, SystemFacts, &[&str]); 8] = [
+        let table: [(Feature, i32, SystemFacts, &[&str]); 10] = [
             (RING, libc::ENOSYS, facts("4.19.0"), &["io_uring", "5.1", "4.19.0"]),
             (
                 DEFERRED_TASK_RUN,
@@ -222,6 +239,8 @@ mod tests {
                 facts("5.10.0"),
                 &["RLIMIT_MEMLOCK", "64 KiB", "LimitMEMLOCK"],
             ),
+            (RING, libc::EMFILE, facts("6.8.0"), &["RLIMIT_NOFILE", "LimitNOFILE"]),
+            (EPOLL, libc::ENFILE, facts("4.19.0"), &["epoll", "RLIMIT_NOFILE"]),
         ];
         for (feature, errno, facts, words) in table {
             let message = message(feature, errno, facts);
@@ -229,6 +248,22 @@ mod tests {
                 assert!(message.contains(word), "{word:?} is missing in: {message}");
             }
         }
+    }
+
+    #[test]
+    fn io_uring_is_missing_where_another_driver_could_do_better() {
+        let is_missing = |feature, errno| {
+            let source = io::Error::from_raw_os_error(errno);
+            SetupError::new(feature, source).is_missing()
+        };
+        for errno in [libc::EPERM, libc::ENOSYS, libc::ENOMEM] {
+            assert!(is_missing(RING, errno) && !is_missing(EPOLL, errno), "{errno}");
+        }
+        assert!(is_missing(DEFERRED_TASK_RUN, libc::EINVAL));
+        assert!(
+            !is_missing(RING, libc::EMFILE),
+            "nothing else would have a descriptor either"
+        );
     }
 
     #[test]

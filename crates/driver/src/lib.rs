@@ -1,40 +1,41 @@
-//! Completion I/O on io_uring: the only system calls of tidecast's data plane.
+//! Completion I/O, on io_uring or on epoll: the only system calls of tidecast's data plane.
 //!
 //! ```text
-//!            operations queued                 one enter per turn
-//!   accept ─┐                              ┌──────────────────────────┐
-//!   receive ┼─▶ submission queue ──turn()─▶│ kernel: sends run inline, │─▶ Completion { token, result, data }
-//!   close ──┘        ▲                     │ receives fill provided    │        │
-//!                    └── sends (borrowed)  │ buffers                   │        └─ Lease: a filled buffer that
-//!                                          └──────────────────────────┘           goes home when dropped
+//!                       Driver: slots, tokens, turn()
+//!                 ┌────────────────┴────────────────┐
+//!      uring      │ queued, one enter per turn      │      epoll     one call for each, readiness remembered
+//!                 │ kernel fills provided buffers   │                a filler fills the same buffers
+//!                 └────────────────┬────────────────┘
+//!                  Completion { token, result, data: Lease }
 //! ```
 //!
-//! What it is: a [`Ring`] per thread over *direct descriptors* (slots of the ring's own file table, which do not count
-//! against the process's descriptor limit), accepts that tell who the peer is, multishot receive, a ring of provided buffers
-//! shared by all connections, batched sends, and wake-ups across threads.
+//! What it is: a [`Driver`] per thread, on io_uring where there is one and on epoll elsewhere ([`Kind::best`]). Both accept and tell
+//! who the peer is, receive into buffers shared by all connections, send in batches, and are woken by other threads. An idle
+//! connection holds no buffer.
 //!
 //! What it is not: an async runtime. Nothing here allocates per operation, owns connections or knows protocols.
 //!
-//! The invariant that keeps it simple: **no memory of the caller is visible to the kernel once [`Ring::turn`] has
-//! returned.** Sends are attempted at once and never parked in the kernel (`MSG_DONTWAIT`); what did not fit is
-//! reported and sent again when the socket is writable. Only provided buffers and places for peers' addresses, which the
-//! driver owns, stay with the kernel.
+//! The invariant that keeps it simple: **no memory of the caller is visible to the kernel once [`Driver::turn`] has
+//! returned.** Sends are attempted at once and never parked in the kernel; what did not fit is reported and sent again when
+//! the socket is writable.
 //!
-//! Start reading at [`Ring::turn`].
+//! Start reading at [`Driver::turn`]; then at `uring.rs`, or at `epoll.rs`, which has nothing that the other needs.
 
 mod accepts;
 mod buffers;
 mod cores;
+mod driver;
+mod epoll;
 mod error;
-mod ring;
 mod socket;
 mod token;
+mod uring;
 mod wake;
 
 pub use buffers::Lease;
 pub use cores::{allowed_cores, descriptor_limit, pin_to_core, thread_cpu_time};
+pub use driver::{Completion, Config, Driver, Kind, Wait};
 pub use error::{SetupError, SystemFacts};
-pub use ring::{Completion, Config, Ring, Wait};
 pub use socket::{ListenError, Listener, listen};
 pub use token::{Op, Token};
-pub use wake::{RingHandle, Waker};
+pub use wake::Waker;

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -48,7 +49,7 @@ fn unprivileged_port_start() -> u32 {
 /// A bound and listening socket, one of several that share an address.
 #[derive(Debug)]
 pub struct Listener {
-    socket: Socket,
+    socket: Arc<Socket>,
     address: SocketAddr,
 }
 
@@ -63,6 +64,11 @@ impl Listener {
     /// to give up a peer that vanished.
     pub fn set_user_timeout(&self, timeout: Duration) -> io::Result<()> {
         self.socket.set_tcp_user_timeout(Some(timeout))
+    }
+
+    /// The socket, for as long as something is accepted from it.
+    pub(crate) fn socket(&self) -> &Arc<Socket> {
+        &self.socket
     }
 
     pub(crate) fn as_raw_fd(&self) -> RawFd {
@@ -94,7 +100,10 @@ pub fn listen(address: SocketAddr, backlog: i32, count: usize) -> Result<Vec<Lis
         .map(|_| {
             let socket = bind(bound, true)?;
             socket.listen(backlog)?;
-            Ok(Listener { socket, address: bound })
+            Ok(Listener {
+                socket: Arc::new(socket),
+                address: bound,
+            })
         })
         .collect::<io::Result<_>>()
         .map_err(error)

@@ -4,7 +4,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Op {
-    /// A connection was accepted; the result is its slot. [`Ring::take_peer`](crate::Ring::take_peer) knows its peer.
+    /// A connection was accepted; the result is its slot. [`Driver::take_peer`](crate::Driver::take_peer) knows its peer.
     Accept = 1,
     /// Bytes arrived, or the peer closed its side (a result of 0).
     Receive,

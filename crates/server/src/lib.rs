@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+mod driver;
 #[doc(hidden)]
 pub mod fuzzing;
 mod hook;
@@ -23,6 +24,7 @@ mod memory;
 mod run;
 mod tls;
 
+pub use driver::Driver;
 pub use http::{HttpSetupError, Url, UrlError};
 pub use run::{Error, check, run};
 pub use tidecast_broker::{SlowPolicy, Strategy};

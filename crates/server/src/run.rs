@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use tidecast_broker::Shared;
-use tidecast_driver::{ListenError, Listener, allowed_cores, descriptor_limit, listen};
+use tidecast_driver::{Kind, ListenError, Listener, SetupError, allowed_cores, descriptor_limit, listen};
 use tidecast_websocket::Millis;
 use tidecast_worker::{Budget, Census, Counters, Journal, Mesh, Order, Parts, Totals, Worker, WorkerError};
 use tokio::runtime;
@@ -47,6 +47,9 @@ pub enum Error {
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Nothing can drive sockets.
+    #[error(transparent)]
+    Driver(#[from] SetupError),
     /// A worker could not start.
     #[error("worker {number} could not start: {source}")]
     Start {
@@ -85,16 +88,32 @@ pub enum Error {
 /// Whatever is wrong with it.
 pub fn check(sources: &Sources) -> Result<Loaded, Error> {
     let mut loaded = sources.load()?;
-    let mut resolved = loaded.resolve(&machine()?, PAGE)?;
+    let driver = choose_driver(&mut loaded)?;
+    let mut resolved = resolve(&mut loaded, driver)?;
     secure(&mut resolved, &mut loaded, None)?;
     Ok(loaded)
 }
 
-fn machine() -> io::Result<Machine> {
+fn choose_driver(loaded: &mut Loaded) -> Result<Kind, SetupError> {
+    let (kind, warning) = loaded.config.server.driver.choose()?;
+    loaded
+        .warnings
+        .extend(warning.map(|message| Problem { place: None, message }));
+    Ok(kind)
+}
+
+fn resolve(loaded: &mut Loaded, driver: Kind) -> Result<Resolved, Error> {
+    let mut resolved = loaded.resolve(&machine(driver)?, PAGE)?;
+    loaded.warnings.append(&mut resolved.warnings);
+    Ok(resolved)
+}
+
+fn machine(driver: Kind) -> io::Result<Machine> {
     Ok(Machine {
         cores: allowed_cores()?,
         descriptors: descriptor_limit()?,
         memory: memory(),
+        driver,
     })
 }
 
@@ -124,7 +143,8 @@ fn secure(resolved: &mut Resolved, loaded: &mut Loaded, before: Option<&Tls>) ->
 /// It cannot start, or a worker failed. Whatever was started is stopped before this returns.
 pub fn run(sources: &Sources) -> Result<(), Error> {
     let mut loaded = sources.load()?;
-    let mut resolved = loaded.resolve(&machine()?, PAGE)?;
+    let driver = choose_driver(&mut loaded)?;
+    let mut resolved = resolve(&mut loaded, driver)?;
     let mut tls = secure(&mut resolved, &mut loaded, None)?;
     warn(&loaded);
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
@@ -297,6 +317,7 @@ struct Workers {
     budget: Arc<Budget>,
     counters: Vec<Arc<Counters>>,
     journal: Arc<Journal>,
+    driver: Kind,
     cores: Vec<Option<usize>>,
     addresses: Vec<Listen>,
     news: mpsc::UnboundedReceiver<(usize, News)>,
@@ -339,6 +360,7 @@ impl Workers {
             budget: Arc::clone(&budget),
             counters: (0..count).map(|_| Arc::default()).collect(),
             journal: Arc::default(),
+            driver: resolved.worker.driver,
             cores: resolved.cores.clone(),
             addresses,
             news,
@@ -410,8 +432,12 @@ impl Workers {
             _ => format!(" on cores {}", cores.join(", ")),
         };
         let workers = if count == 1 { "worker" } else { "workers" };
+        let driver = match self.driver {
+            Kind::IoUring => "",
+            Kind::Epoll => ", with epoll",
+        };
         say(format_args!(
-            "tidecast {}: {count} {workers}{place}",
+            "tidecast {}: {count} {workers}{place}{driver}",
             env!("CARGO_PKG_VERSION")
         ));
         for Listen { address, tls } in &self.addresses {
@@ -451,7 +477,7 @@ impl Workers {
         let read = || -> Result<_, Error> {
             let mut loaded = sources.load()?;
             let kept = loaded.keep_fixed(running);
-            let mut resolved = loaded.resolve(&machine()?, PAGE)?;
+            let mut resolved = resolve(&mut loaded, self.driver)?;
             let secured = secure(&mut resolved, &mut loaded, tls.as_ref())?;
             Ok((resolved, loaded, kept, secured))
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidecast_broker::auth::{Authenticator, Grant};
 use tidecast_broker::{Rules, Shared, SlowPolicy, TopicLimits};
-use tidecast_driver::Listener;
+use tidecast_driver::{Kind, Listener};
 use tidecast_websocket::{Limits, Timing, Versions};
 
 use crate::admission::Admission;
@@ -73,6 +73,8 @@ pub struct Config {
     pub timing: Timing,
     /// How long after a flush the next one waits for more to be sent with it; zero never waits. Fixed.
     pub flush_delay: Duration,
+    /// What the system is asked by. Fixed.
+    pub driver: Kind,
     /// The core to run on; any, if there is none. Fixed.
     pub core: Option<usize>,
     /// The page at `/`; fixed.

@@ -76,7 +76,7 @@ impl Paused {
     }
 }
 
-/// A slot of the ring's file table, and the connection in it.
+/// A slot of the driver, and the connection in it.
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) phase: Phase,

@@ -1,9 +1,9 @@
-//! One thread, one ring: connections, fan-out and delivery.
+//! One thread, one driver: connections, fan-out and delivery.
 //!
 //! ```text
-//!   ring ─▶ tls ─▶ connection ─▶ websocket ─▶ broker ─▶ fanout ─▶ outbox ─▶ tls ─▶ ring
-//!                                               ▲          │
-//!                                               └── mesh ◀─┘  (other workers)
+//!   driver ─▶ tls ─▶ connection ─▶ websocket ─▶ broker ─▶ fanout ─▶ outbox ─▶ tls ─▶ driver
+//!                                                 ▲          │
+//!                                                 └── mesh ◀─┘  (other workers)
 //! ```
 //!
 //! A [`Worker`] owns its connections from accept to close. Workers share the router (inside

@@ -8,7 +8,7 @@ use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
 use tidecast_broker::auth::Verdict;
 use tidecast_broker::{OwnedMessage, WorkerSet};
-use tidecast_driver::{RingHandle, Waker};
+use tidecast_driver::Waker;
 
 use crate::config::Config;
 use crate::hook::Asker;
@@ -55,7 +55,7 @@ struct Mailbox {
     /// Workers that could not deliver here and want to be woken when there is room, by number.
     waiting: Box<[AtomicBool]>,
     anyone_waiting: CachePadded<AtomicBool>,
-    bell: OnceLock<(RingHandle, Waker)>,
+    bell: OnceLock<Waker>,
 }
 
 /// The mailboxes of all workers of a process.
@@ -93,7 +93,7 @@ impl Mesh {
     /// been told to end many times by then.
     pub fn order(&self, worker: usize, order: Order) {
         let _ = self.boxes[worker].orders.push(order);
-        if let Some((_, waker)) = self.boxes[worker].bell.get() {
+        if let Some(waker) = self.boxes[worker].bell.get() {
             waker.wake();
         }
     }
@@ -105,7 +105,7 @@ impl Mesh {
     pub fn give(&self, worker: usize, task: Task) -> Result<(), Task> {
         let mailbox = &self.boxes[worker];
         mailbox.tasks.push(task)?;
-        if let Some((_, waker)) = mailbox.bell.get() {
+        if let Some(waker) = mailbox.bell.get() {
             waker.wake();
         }
         Ok(())
@@ -126,7 +126,7 @@ impl Mesh {
     pub fn answer(&self, asker: Asker, verdict: Verdict) {
         let mailbox = &self.boxes[usize::from(asker.worker)];
         let _ = mailbox.answers.push((asker, verdict));
-        if let Some((_, waker)) = mailbox.bell.get() {
+        if let Some(waker) = mailbox.bell.get() {
             waker.wake();
         }
     }
@@ -142,8 +142,8 @@ impl Mesh {
     }
 
     /// Makes `worker` known as reachable. Orders that were given before are found in its first turn.
-    pub(crate) fn attach(&self, worker: usize, ring: RingHandle, waker: Waker) {
-        let attached = self.boxes[worker].bell.set((ring, waker));
+    pub(crate) fn attach(&self, worker: usize, waker: Waker) {
+        let attached = self.boxes[worker].bell.set(waker);
         assert!(attached.is_ok(), "worker {worker} is attached once");
     }
 
@@ -215,11 +215,11 @@ impl Mesh {
         self.boxes[worker].sleep.end();
     }
 
-    /// The ring to wake so that `worker` sees what was put into its mailbox; `None` if it is awake or being woken.
-    pub(crate) fn needs_waking(&self, worker: usize) -> Option<&RingHandle> {
+    /// What to wake so that `worker` sees what was put into its mailbox; `None` if it is awake or being woken.
+    pub(crate) fn needs_waking(&self, worker: usize) -> Option<&Waker> {
         let mailbox = &self.boxes[worker];
-        let (ring, _) = mailbox.bell.get()?;
-        mailbox.sleep.interrupt().then_some(ring)
+        let waker = mailbox.bell.get()?;
+        mailbox.sleep.interrupt().then_some(waker)
     }
 }
 

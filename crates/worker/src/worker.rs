@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use tidecast_broker::auth::Verdict;
 use tidecast_broker::{Broker, Encoding, Language, Progress, SessionId, WorkerSet};
-use tidecast_driver::{Completion, Listener, Op, Ring, SetupError, Token, Wait, pin_to_core};
+use tidecast_driver::{Completion, Driver, Listener, Op, SetupError, Token, Wait, pin_to_core};
 use tidecast_websocket::http::Request;
 use tidecast_websocket::{Connection, Deflater, Error, Event, InflatePool, Input, Limits, Millis};
 
@@ -58,7 +58,7 @@ const LOG_SLACK: usize = 16 << 20;
 /// Why a worker cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
-    /// The ring cannot be set up.
+    /// The driver cannot be set up.
     #[error(transparent)]
     Setup(#[from] SetupError),
     /// The core cannot be used.
@@ -70,14 +70,14 @@ pub enum WorkerError {
         source: io::Error,
     },
     /// The kernel failed a turn of the loop.
-    #[error("io_uring failed: {0}")]
-    Ring(#[from] io::Error),
+    #[error("the system failed a turn of its loop: {0}")]
+    Driver(#[from] io::Error),
 }
 
 /// One thread's share of the broker.
 pub struct Worker {
     number: u16,
-    ring: Ring,
+    driver: Driver,
     slots: Vec<Slot>,
     active: u32,
     /// Of the active connections, those that only wait for the peer's FIN.
@@ -158,15 +158,16 @@ impl Worker {
     /// Sets a worker up on the calling thread, which is the one to [`Worker::run`] it.
     ///
     /// # Errors
-    /// The core cannot be used, or the kernel lacks or forbids what the ring needs.
+    /// The core cannot be used, or the kernel lacks or forbids what the driver needs.
     pub fn new(config: Config, parts: Parts) -> Result<Worker, WorkerError> {
         if let Some(core) = config.core {
             pin_to_core(core).map_err(|source| WorkerError::Core { core, source })?;
         }
-        let ring = Ring::new(&tidecast_driver::Config {
+        let sizes = tidecast_driver::Config {
             slots: config.max_connections,
             ..tidecast_driver::Config::default()
-        })?;
+        };
+        let driver = Driver::new(config.driver, &sizes)?;
         let Parts {
             number,
             listeners,
@@ -178,7 +179,7 @@ impl Worker {
             journal,
             hook,
         } = parts;
-        mesh.attach(number.into(), ring.handle()?, ring.waker());
+        mesh.attach(number.into(), driver.waker());
         assert_eq!(
             config.listeners.len(),
             listeners.len(),
@@ -204,7 +205,7 @@ impl Worker {
         fanout.asking = hook.map(|hook| Asking::new(hook, number, mesh.most_questions(number.into())));
         Ok(Worker {
             number,
-            ring,
+            driver,
             slots: Vec::new(),
             active: 0,
             lingering: 0,
@@ -254,7 +255,7 @@ impl Worker {
     /// Serves until it is told to stop.
     ///
     /// # Errors
-    /// The kernel failed in a way that leaves the ring unusable.
+    /// The kernel failed in a way that leaves the driver unusable.
     pub fn run(mut self) -> Result<(), WorkerError> {
         self.accept()?;
         loop {
@@ -369,7 +370,7 @@ impl Worker {
                 (Token::new(Op::Send, slot, 0), bytes)
             });
             let sends = pieces.filter(|(_, bytes)| !bytes.is_empty());
-            self.ring.turn(sends, wait, &mut self.completions)?;
+            self.driver.turn(sends, wait, &mut self.completions)?;
             // A send without a completion went out whole. The others are noted before anything else looks at a queue.
             for completion in self.completions.drain(..) {
                 if completion.token.op() == Op::Send {
@@ -410,7 +411,7 @@ impl Worker {
             Wait::No
         };
         let begun = Instant::now();
-        self.ring.turn([], wait, &mut self.completions)?;
+        self.driver.turn([], wait, &mut self.completions)?;
         self.mesh.awake(me);
         self.woken(begun, wait);
         self.inbox.extend(self.completions.drain(..));
@@ -475,8 +476,8 @@ impl Worker {
 
     fn wake_others(&mut self) -> io::Result<()> {
         for worker in std::mem::take(&mut self.fanout.to_wake).iter() {
-            if let Some(ring) = self.mesh.needs_waking(worker.into()) {
-                self.ring.wake(ring)?;
+            if let Some(waker) = self.mesh.needs_waking(worker.into()) {
+                self.driver.wake(waker)?;
             }
         }
         Ok(())
@@ -570,7 +571,7 @@ impl Worker {
         let state = &mut self.slots[slot as usize];
         if !state.receiving && state.reads() {
             state.receiving = true;
-            self.ring.receive(self.token(Op::Receive, slot))?;
+            self.driver.receive(self.token(Op::Receive, slot))?;
         }
         Ok(())
     }
@@ -579,7 +580,7 @@ impl Worker {
         let state = &mut self.slots[slot as usize];
         if !state.polling {
             state.polling = true;
-            self.ring.writable(self.token(Op::Writable, slot))?;
+            self.driver.writable(self.token(Op::Writable, slot))?;
         }
         Ok(())
     }

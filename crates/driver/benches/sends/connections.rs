@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 
 use socket2::SockRef;
-use tidecast_driver::{Config, Ring};
+use tidecast_driver::{Config, Driver, Kind};
 
 use crate::PATIENCE;
 
@@ -32,16 +32,16 @@ pub(crate) fn pairs(listener: &TcpListener, count: usize) -> Result<(Vec<TcpStre
     Ok(pairs.into_iter().map(|[server, client]| (server, client)).unzip())
 }
 
-/// A driver's ring that holds `sockets`, and their slots.
+/// A driver on io_uring that holds `sockets`, and their slots.
 pub(crate) fn driver(
     sockets: impl IntoIterator<Item = TcpStream, IntoIter: ExactSizeIterator>,
-) -> Result<(Ring, Vec<u32>), String> {
+) -> Result<(Driver, Vec<u32>), String> {
     let sockets = sockets.into_iter();
     let config = Config {
         slots: sockets.len() as u32,
         ..Config::default()
     };
-    let mut ring = Ring::new(&config).map_err(|error| error.to_string())?;
-    let slots: io::Result<Vec<u32>> = sockets.map(|socket| ring.install(OwnedFd::from(socket))).collect();
-    Ok((ring, slots.map_err(|error| error.to_string())?))
+    let mut driver = Driver::new(Kind::IoUring, &config).map_err(|error| error.to_string())?;
+    let slots: io::Result<Vec<u32>> = sockets.map(|socket| driver.install(OwnedFd::from(socket))).collect();
+    Ok((driver, slots.map_err(|error| error.to_string())?))
 }

@@ -26,7 +26,7 @@
 //!
 //! All rows but the first three change one thing about *by hand*, which writes the same entries as the driver does.
 //!
-//! - *driver*: [`Ring::turn`]. Up to 1,024 `IORING_OP_SEND` entries a submission, fixed files, `MSG_DONTWAIT |
+//! - *driver*: [`Driver::turn`]. Up to 1,024 `IORING_OP_SEND` entries a submission, fixed files, `MSG_DONTWAIT |
 //!   MSG_WAITALL`, no completion for success, on a ring with `SINGLE_ISSUER | COOP_TASKRUN | DEFER_TASKRUN`.
 //! - *send(2)*: a system call for each. There is no row for `sendmmsg(2)`: it sends many messages on one socket, not one on
 //!   many.
@@ -55,7 +55,7 @@
 //! the table, on a [`ring`] with provided [`buffers`], and [`calls`]; [`connections`] are what all of them work on. How
 //! rows take turns is [`rotation`], and what comes of it a [`table`].
 //!
-//! [`Ring::turn`]: tidecast_driver::Ring::turn
+//! [`Driver::turn`]: tidecast_driver::Driver::turn
 
 mod buffers;
 mod by_hand;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use tidecast_driver::{Completion, Op, Ring, Token, Wait, pin_to_core, thread_cpu_time};
+use tidecast_driver::{Completion, Driver, Op, Token, Wait, pin_to_core, thread_cpu_time};
 
 use crate::by_hand::{ByHand, SHAPES};
 use crate::calls::{Calls, allow_zero_copy};
@@ -71,7 +71,7 @@ pub(crate) fn sends(plan: &Plan, seconds: f64) -> Result<(), String> {
     let (ring, slots) = driver(copies.map_err(failed)?)?;
     let mut senders: Vec<Row> = vec![(
         "driver",
-        Ok(Box::new(Driver {
+        Ok(Box::new(Driven {
             ring,
             payload,
             slots,
@@ -113,14 +113,14 @@ pub(crate) fn sends(plan: &Plan, seconds: f64) -> Result<(), String> {
 }
 
 /// What the broker uses.
-struct Driver {
-    ring: Ring,
+struct Driven {
+    ring: Driver,
     payload: &'static [u8],
     slots: Vec<u32>,
     completions: Vec<Completion>,
 }
 
-impl Sender for Driver {
+impl Sender for Driven {
     fn send(&mut self, size: usize, rests: &mut Vec<Rest>) -> io::Result<()> {
         let payload = &self.payload[..size];
         let sends = self.slots.iter().map(|slot| (Token::new(Op::Send, *slot, 0), payload));

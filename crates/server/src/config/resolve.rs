@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tidecast_broker::auth::{Authenticator, Grant, Ground, Settings};
 use tidecast_broker::{Strategy, TopicLimits, WorkerSet};
+use tidecast_driver::Kind;
 use tidecast_websocket::{Millis, Timing, Version, Versions};
 use tidecast_worker::{
     Admission, Carriers, Compression, IdentityLimits, ListenerConfig, MailboxLimits, MessageRates, Rate,
@@ -23,6 +24,11 @@ use crate::tls::{CertificateFiles, ClientAuth, ClientCertificates, TlsSettings};
 /// Connections of one worker when the descriptor limit would allow more; each costs 8 bytes of kernel memory unused.
 const DEFAULT_CONNECTIONS: u64 = 1 << 17;
 
+/// Descriptors for all but connections: files, other servers, whoever looks after the broker.
+const RESERVED_DESCRIPTORS: u64 = 128;
+/// Those of a worker on epoll, besides its listeners.
+const WORKER_DESCRIPTORS: u64 = 2;
+
 /// What the process may use of the machine.
 #[derive(Clone, Debug)]
 pub struct Machine {
@@ -32,6 +38,8 @@ pub struct Machine {
     pub descriptors: u64,
     /// The memory that it may use, in bytes, if that is known.
     pub memory: Option<usize>,
+    /// What the system is asked by.
+    pub driver: Kind,
 }
 
 /// Settings with everything decided.
@@ -54,6 +62,8 @@ pub(crate) struct Resolved {
     /// The service that is asked.
     pub(crate) hook: Option<HookSettings>,
     pub(crate) worker: tidecast_worker::Config,
+    /// What is odd about it.
+    pub(crate) warnings: Vec<Problem>,
 }
 
 /// So many; as many as there are for none.
@@ -96,13 +106,20 @@ impl Loaded {
         let doors = self.doors(&mut problems);
         let tls = self.tls(&doors, &mut problems);
         let versions = self.versions(&mut problems);
-        let max_connections = self.max_connections(machine, &mut problems);
         let topics = TopicLimits {
             max_bytes: self.config.limits.max_topic,
             max_levels: self.config.limits.max_levels,
         };
         let (credentials, authenticator) = self.authenticator(topics, &mut problems);
         let hook = self.hook(&mut problems);
+        let workers = self
+            .config
+            .server
+            .workers
+            .unwrap_or(machine.cores.len().clamp(1, WorkerSet::MAX));
+        let asked = hook.as_ref().map_or(0, |hook| hook.concurrency);
+        let room = room(machine, workers, doors.len(), asked);
+        let max_connections = self.max_connections(machine, workers, room, &mut problems);
         let anonymous = self.anonymous(topics, &mut problems);
         let rules = self.rules(topics, &mut problems);
         self.check_openness(&doors, &authenticator, &mut problems);
@@ -117,7 +134,6 @@ impl Loaded {
             auth,
             ..
         } = &self.config;
-        let workers = server.workers.unwrap_or(machine.cores.len().clamp(1, WorkerSet::MAX));
         // More workers than cores share them in turn; one worker alone is pinned too, if there is only one core for it.
         let cores = &machine.cores;
         let core = |worker: usize| (server.pin && !cores.is_empty()).then(|| cores[worker % cores.len()]);
@@ -225,9 +241,11 @@ impl Loaded {
                     message_timeout: never_if_zero(timeouts.message_timeout),
                 },
                 flush_delay: server.flush_delay,
+                driver: machine.driver,
                 core: None,
                 page,
             },
+            warnings: self.warn_of_room(workers, max_connections),
         })
     }
 
@@ -355,21 +373,64 @@ impl Loaded {
         numbers.iter().fold(Versions::NONE, add)
     }
 
-    fn max_connections(&self, machine: &Machine, problems: &mut Vec<Problem>) -> u32 {
+    /// How many connections a worker can have, of `room`.
+    fn max_connections(&self, machine: &Machine, workers: usize, room: u64, problems: &mut Vec<Problem>) -> u32 {
         let limit = machine.descriptors;
+        let raise = "(raise it with `ulimit -n` or LimitNOFILE= in a systemd unit)";
+        let reason = || match machine.driver {
+            Kind::IoUring => {
+                format!("a ring's file table may not be larger than the descriptor limit, which is {limit} {raise}")
+            }
+            Kind::Epoll => format!(
+                "with epoll each connection takes a descriptor, and the descriptor limit, which is {limit}, leaves {room} for \
+                 each of {workers} workers {raise}"
+            ),
+        };
         match self.config.limits.max_connections_per_worker {
-            Some(asked) if u64::from(asked) > limit => {
-                problems.push(self.problem(
-                    "max_connections_per_worker",
-                    format!(
-                        "a ring's file table may not be larger than the descriptor limit, which is {limit} (raise it with \
-                         `ulimit -n` or LimitNOFILE= in a systemd unit)"
-                    ),
-                ));
+            Some(asked) if u64::from(asked) > room => {
+                problems.push(self.problem("max_connections_per_worker", reason()));
                 asked
             }
             Some(asked) => asked,
-            None => limit.min(DEFAULT_CONNECTIONS) as u32,
+            None if room == 0 => {
+                problems.push(self.problem("workers", reason()));
+                0
+            }
+            None => room.min(DEFAULT_CONNECTIONS) as u32,
+        }
+    }
+
+    /// Whoever allows more connections in all than there is room for should know it.
+    fn warn_of_room(&self, workers: usize, max_connections: u32) -> Vec<Problem> {
+        let room = workers as u64 * u64::from(max_connections);
+        let asked = self
+            .config
+            .limits
+            .max_connections
+            .filter(|asked| u64::from(*asked) > room);
+        asked
+            .map(|_| {
+                let message = format!(
+                    "there is room for {room} only, {max_connections} at each of {workers} workers; more wait to be accepted \
+                     (max_connections_per_worker, and the descriptor limit behind it, are what to raise)"
+                );
+                self.problem("max_connections", message)
+            })
+            .into_iter()
+            .collect()
+    }
+}
+
+/// How many connections each of `workers` can have on `machine`, with so many listeners each and requests to other servers.
+fn room(machine: &Machine, workers: usize, listeners: usize, requests: usize) -> u64 {
+    match machine.driver {
+        // A table of its own each.
+        Kind::IoUring => machine.descriptors,
+        Kind::Epoll => {
+            let workers = workers as u64;
+            let each = WORKER_DESCRIPTORS + listeners as u64;
+            let taken = RESERVED_DESCRIPTORS + workers * each + requests as u64;
+            machine.descriptors.saturating_sub(taken) / workers
         }
     }
 }

@@ -18,6 +18,7 @@ use super::field::{Fields, Meta, fields};
 use super::kind::{Bytes, Choice, Choose, File, List, Maybe, Number, Parsed, Secret, Switch, Text, Time};
 use super::listen::{Listen, Origin};
 use super::network::Network;
+use crate::driver::Driver;
 use crate::http::Url;
 use crate::tls::{ClientAuth, IdentityField, TlsVersion};
 
@@ -47,6 +48,9 @@ fields! {
         listen: List<Parsed<Listen>> = vec![Listen::plain(SocketAddr::from(([127, 0, 0, 1], 8080)))];
         /// Worker threads [default: one for each core the process may use]
         workers: Maybe<Number<usize>> = None, 1 => tidecast_broker::WorkerSet::MAX;
+        /// How sockets are driven. Where io_uring cannot be used, `auto` serves with epoll, which takes more of the processor and
+        /// a descriptor for each connection, and says why; only where asking for it ends the process has it to be `epoll`
+        driver: Choice<Driver> = Driver::Auto;
         /// Bind each worker to a core of its own
         pin: Switch = true;
         /// Pages that may connect, by their Origin: `https://example.com`, `https://*.example.com`, `same` (the host that
@@ -322,6 +326,16 @@ fields! {
         /// Compress messages for clients that offer it
         [live] compress: Switch = true;
     }
+}
+
+impl Choose for Driver {
+    const NAME: &'static str = "DRIVER";
+    const CHOICES: &'static [(&'static str, &'static str)] = &[
+        ("auto", "io_uring where it can be used, else epoll"),
+        ("io_uring", "io_uring; without it the broker does not start"),
+        ("epoll", "epoll, which every Linux has"),
+    ];
+    const VALUES: &'static [Driver] = &[Driver::Auto, Driver::IoUring, Driver::Epoll];
 }
 
 impl Choose for Event {

@@ -51,6 +51,7 @@ fn machine() -> Machine {
         cores: vec![2, 5],
         descriptors: 20_000,
         memory: Some(16 << 30),
+        driver: tidecast_driver::Kind::IoUring,
     }
 }
 
@@ -314,6 +315,45 @@ fn what_does_not_fit_together_is_refused_where_it_was_written() {
         error.starts_with("--max-connections-per-worker 30000: a ring's"),
         "{error}"
     );
+}
+
+#[test]
+fn with_epoll_workers_share_the_descriptors_that_listeners_and_others_leave() {
+    let resolve = |text: &str, descriptors| {
+        let machine = Machine {
+            descriptors,
+            driver: tidecast_driver::Kind::Epoll,
+            ..machine()
+        };
+        load(text)?.resolve(&machine, "").map_err(|error| error.to_string())
+    };
+    let two = |descriptors| resolve("[server]\nworkers = 2", descriptors);
+    assert_eq!(two(20_000).unwrap().worker.max_connections, (20_000 - 128 - 2 * 3) / 2);
+    // A hook takes some too, and so does every listener.
+    let asking =
+        "[server]\nworkers = 2\nlisten = [\"127.0.0.1:80\", \"127.0.0.2:80\"]\n[hook]\nhook_url = \"http://a/\"";
+    assert_eq!(
+        resolve(asking, 20_000).unwrap().worker.max_connections,
+        (20_000 - 128 - 2 * 4 - 64) / 2
+    );
+    assert_eq!(two(u64::MAX).unwrap().worker.max_connections, 1 << 17);
+    let error = two(128).unwrap_err();
+    assert!(error.contains("workers") && error.contains("LimitNOFILE"), "{error}");
+    let error = resolve("[limits]\nmax_connections_per_worker = 10000", 20_000).unwrap_err();
+    assert!(error.contains("leaves 9933 for each of 2 workers"), "{error}");
+}
+
+#[test]
+fn more_connections_than_there_is_room_for_are_warned_about() {
+    let warnings = |text: &str| resolve(text).unwrap().warnings;
+    assert_eq!(warnings("[limits]\nmax_connections = 40000"), []);
+    let warning = &warnings("[limits]\nmax_connections = 40001")[0].to_string();
+    assert!(
+        warning.contains("limits.max_connections: there is room for 40000 only, 20000 at each of 2 workers"),
+        "{warning}"
+    );
+    let few = "[limits]\nmax_connections = 1000\nmax_connections_per_worker = 100";
+    assert!(warnings(few)[0].message.contains("room for 200 only"));
 }
 
 #[test]

@@ -37,7 +37,7 @@ impl Worker {
         for (number, listener) in self.listeners.iter().enumerate() {
             let armed = &mut self.armed[number];
             while *armed < ACCEPTS && (in_flight < vacant || *armed == 0) {
-                self.ring.accept(listener, number as u32)?;
+                self.driver.accept(listener, number as u32)?;
                 *armed += 1;
                 in_flight += 1;
             }
@@ -49,7 +49,7 @@ impl Worker {
         self.accepting = accepting;
         for (number, armed) in self.armed.iter().enumerate() {
             if *armed > 0 {
-                self.ring.cancel_accepts(number as u32)?;
+                self.driver.cancel_accepts(number as u32)?;
             }
         }
         Ok(())
@@ -60,13 +60,13 @@ impl Worker {
         self.armed[listener as usize] -= 1;
         match completion.error() {
             None => {
-                let peer = self.ring.take_peer(completion.token);
+                let peer = self.driver.take_peer(completion.token);
                 let peer = peer.unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into());
                 let address = peer.ip().to_canonical();
                 self.counters.accepted.add(1);
                 let slot = completion.result as u32;
                 if self.drain_until.is_some() {
-                    return self.ring.close(Token::new(Op::Close, slot, 0));
+                    return self.driver.close(Token::new(Op::Close, slot, 0));
                 }
                 match self.admit(slot, listener as u16, address) {
                     Ok(()) => {
@@ -75,7 +75,7 @@ impl Worker {
                     }
                     Err(cause) => {
                         self.count_refused(cause, peer);
-                        self.ring.close(Token::new(Op::Close, slot, 0))?;
+                        self.driver.close(Token::new(Op::Close, slot, 0))?;
                     }
                 }
             }

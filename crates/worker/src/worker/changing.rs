@@ -41,6 +41,7 @@ impl Worker {
             compression: self.config.compression,
             flush_delay: self.config.flush_delay,
             core: self.config.core,
+            driver: self.config.driver,
             page: self.config.page,
             ..config.clone()
         };

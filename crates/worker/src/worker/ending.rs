@@ -90,7 +90,7 @@ impl Worker {
             self.arm(slot, deadline);
             self.slots[slot as usize].shutting = true;
             self.shutting += 1;
-            self.ring.shut_down(self.token(Op::Shutdown, slot))?;
+            self.driver.shut_down(self.token(Op::Shutdown, slot))?;
         }
         Ok(())
     }
@@ -143,10 +143,10 @@ impl Worker {
             self.lingering -= 1;
         }
         if state.receiving {
-            self.ring.cancel(token)?;
+            self.driver.cancel(token)?;
         }
         if state.polling {
-            self.ring.cancel(token.with(Op::Writable))?;
+            self.driver.cancel(token.with(Op::Writable))?;
         }
         self.end_session(slot);
         self.fanout.close(slot);
@@ -169,7 +169,7 @@ impl Worker {
         self.gate.close(slot);
         self.active -= 1;
         self.counters.connections.subtract(1);
-        self.ring.close(close)?;
+        self.driver.close(close)?;
         if self.accepting == Accepting::Full {
             self.accepting = Accepting::Yes;
             self.accept()?;

@@ -75,7 +75,7 @@ impl Worker {
     /// What the kernel has received already of a paused connection still comes, and is kept with the rest.
     pub(super) fn pause_receiving(&mut self, slot: u32) -> io::Result<()> {
         if self.slots[slot as usize].receiving {
-            self.ring.cancel(self.token(Op::Receive, slot))?;
+            self.driver.cancel(self.token(Op::Receive, slot))?;
         }
         Ok(())
     }
