@@ -475,6 +475,84 @@ fn half_messages_of_many_fill_the_budget_and_no_more() {
     assert!(broker.stop().get("overloaded") >= 100);
 }
 
+#[test]
+fn a_crowd_with_half_messages_costs_no_subscriber_its_place_and_keeps_no_small_message_from_being_said() {
+    let arguments = ["--memory", "32M", "--max-pending", "16M", "--max-message", "4M"];
+    let broker = Broker::start(&[&arguments[..], &["--workers", "2"]].concat());
+    let mut subscriber = Peer::open(&broker, "/t/news?mode=sub", 13);
+    let mut publisher = json_client(&broker);
+    let whole = masked(0x82, &vec![7; 4 << 20]);
+    let crowd: Vec<Peer> = (0..300)
+        .map(|number| {
+            let mut peer = Peer::open(&broker, "/t/a?mode=pub", 13);
+            // Those who say more than they may are closed, those who say less stay.
+            peer.say(&whole[..1 << (14 + number % 7)]);
+            peer
+        })
+        .collect();
+    // More than sockets hold, for one that does not read yet, said by one whose messages come in part.
+    const MESSAGES: usize = 1500;
+    for number in 0..MESSAGES {
+        let payload = "x".repeat(8_000);
+        publisher
+            .queue_text(&format!(r#"["pub","news","{number} {payload}",{{"ref":{number}}}]"#))
+            .unwrap();
+        if number % 10 == 9 {
+            publisher.flush().unwrap();
+            for number in number - 9..=number {
+                assert_eq!(text(&mut publisher), format!(r#"["ok",{number},{{}}]"#));
+            }
+        }
+    }
+    for number in 0..MESSAGES {
+        let (first, payload) = subscriber.frame();
+        assert_eq!(first, 0x81, "{}", String::from_utf8_lossy(&payload));
+        assert!(
+            payload.starts_with(format!("\"{number} ").as_bytes()),
+            "message {number}"
+        );
+    }
+    drop(crowd);
+    let totals = broker.stop();
+    assert!(totals.get("overloaded") >= 20, "those who asked for too much");
+}
+
+#[test]
+fn subscriptions_take_a_part_of_the_budget_and_no_more() {
+    let broker = Broker::start(&["--memory", "8M", "--max-subscriptions", "10000"]);
+    let mut greedy = json_client(&broker);
+    let filter = |number: usize| format!("{number:05}{}", "/+".repeat(15));
+    let mut count = 0;
+    let refused = loop {
+        let answer = ask(
+            &mut greedy,
+            &format!(r#"["sub","{}",{{"ref":{count}}}]"#, filter(count)),
+        );
+        if answer != format!(r#"["ok",{count},{{}}]"#) {
+            break answer;
+        }
+        count += 1;
+        assert!(count < 5000, "3 MiB of filters with 16 levels");
+    };
+    assert!(
+        refused.starts_with(&format!(r#"["err",{count},"overloaded","the broker has no memory"#)),
+        "{refused}"
+    );
+    assert!(count > 1000, "{count} of filters with 16 levels");
+    let mut raw = Peer::open(&broker, "/t/other", 13);
+    assert_eq!(until_close(&mut raw).1, 4003);
+    // Whoever wants nothing is served, and what one gives up another may have.
+    let mut other = json_client(&broker);
+    assert_eq!(ask(&mut other, r#"["pub","a",1,{"ref":1}]"#), r#"["ok",1,{}]"#);
+    for number in 0..100 {
+        let answer = ask(&mut greedy, &format!(r#"["unsub","{}",{{"ref":1}}]"#, filter(number)));
+        assert_eq!(answer, r#"["ok",1,{}]"#);
+    }
+    assert_eq!(ask(&mut other, r#"["sub","a",{"ref":2}]"#), r#"["ok",2,{}]"#);
+    drop(greedy);
+    assert!(broker.stop().get("commands_refused") >= 2);
+}
+
 /// A frame, the first of a message that goes on, of so many zeros deflated.
 fn bomb(zeros: usize) -> Vec<u8> {
     let mut deflate = Compress::new(Compression::best(), false);

@@ -5,12 +5,12 @@ mod opening;
 mod review;
 mod rights;
 mod step;
+mod subscribing;
 
 use std::hash::RandomState;
 use std::sync::Arc;
 
 use tidecast_auth::{Event, Grant};
-use tidecast_router::Filter;
 use tidecast_wire::{Code, Command, Error, Kind, Payload, Reference, SlowPolicy, binary, close, json};
 
 use crate::delivery::Delivery;
@@ -22,7 +22,7 @@ use crate::rules::{BoundsId, Rules};
 use crate::run::Run;
 use crate::session::{Face, Session, SessionId};
 use crate::shared::Shared;
-use crate::shares::{Share, Shares};
+use crate::shares::Shares;
 use crate::slow::Slow;
 use crate::top::Top;
 use crate::workers::WorkerSet;
@@ -150,6 +150,8 @@ pub struct Broker<E> {
     sessions: Vec<Session>,
     index: Index,
     shares: Shares,
+    /// What these may take, in octets.
+    most_memory: usize,
     routes: Routes,
     /// The limits that hold as a rule, by the present rules.
     usual: BoundsId,
@@ -186,6 +188,7 @@ impl<E: Copy> Broker<E> {
             sessions: Vec::new(),
             index: Index::default(),
             shares: Shares::default(),
+            most_memory: usize::MAX,
             picked: Vec::new(),
             run: Run::default(),
             routes: Routes::default(),
@@ -220,6 +223,16 @@ impl<E: Copy> Broker<E> {
     /// Its limits.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Octets that subscriptions take, those in the router of all workers included.
+    pub fn memory(&self) -> usize {
+        self.index.memory() + self.shares.memory()
+    }
+
+    /// From now on subscriptions may take `most` octets. Those that there are stay.
+    pub fn set_most_memory(&mut self, most: usize) {
+        self.most_memory = most;
     }
 
     /// How a session speaks; a connection that was never opened here, or is not any more, says nothing that counts.
@@ -518,121 +531,6 @@ impl<E: Copy> Broker<E> {
         }
     }
 
-    fn subscribe(
-        &mut self,
-        id: SessionId,
-        filter: &str,
-        slow: Option<SlowPolicy>,
-        out: &mut impl Output<Encoded = E>,
-    ) -> Result<Step, Refusal> {
-        let filter = Filter::parse(filter, &self.limits.topics).map_err(|error| Refusal::topic(filter, error))?;
-        let session = &self.sessions[id.index()];
-        if filter.share_group().is_some() {
-            if slow.is_some_and(|slow| slow != SlowPolicy::Close) {
-                let text =
-                    "a shared subscription has the slow policy close: what is dropped by one member is lost to all";
-                return Err(Refusal::new(Code::BadMessage, text));
-            }
-            if self.shares.contains(id, &filter) {
-                return Ok(Step::Next);
-            }
-        }
-        let grant = session.grant.as_deref().expect("only open sessions command");
-        if !self.limits.rules.permit_subscribe(&filter, grant) {
-            return Err(not_permitted(grant, "subscribe to", filter.as_str()));
-        }
-        let list = self.shared.directory(self.worker).list(&filter);
-        if let Some(place) = list.and_then(|list| self.index.membership(session, list)) {
-            if let Some(slow) = slow {
-                self.settle(out);
-                self.index.set_slow(&self.sessions[id.index()], place, slow);
-            }
-            return Ok(Step::Next);
-        }
-        if session.memberships.len() + self.shares.count(id) >= self.limits.subscriptions as usize {
-            let text = format!(
-                "this connection has {} subscriptions, the most it may have: unsubscribe from some, or use a wildcard",
-                self.limits.subscriptions
-            );
-            return Err(Refusal::new(Code::Forbidden, text));
-        }
-        if let Err(withheld) = out.permit(id, Event::Subscribe, filter.as_str(), grant) {
-            return Step::withheld(withheld, Code::Forbidden);
-        }
-        if !self.shared.begin_subscription(self.limits.all_subscriptions) {
-            return Err(Refusal::new(Code::Overloaded, FULL));
-        }
-        self.join(id, &filter, list, slow, out);
-        Ok(Step::Next)
-    }
-
-    /// Subscribes a session, `list` being that of the filter.
-    fn join(
-        &mut self,
-        id: SessionId,
-        filter: &Filter,
-        list: Option<u32>,
-        slow: Option<SlowPolicy>,
-        out: &mut impl Output<Encoded = E>,
-    ) {
-        self.settle(out);
-        let rules = &self.limits.rules;
-        let rule = rules.of_filter(filter);
-        let by_rule = || rules.get(rule).and_then(|rule| rule.slow);
-        let slow = slow.or_else(by_rule).unwrap_or(self.limits.slow);
-        let bounds = self.usual.of_rule(rule);
-        let (router, worker) = (&self.shared.router, self.worker);
-        if filter.share_group().is_some() {
-            self.shares
-                .join(worker, id, filter, |member| router.subscribe(filter, member));
-        } else {
-            let session = &mut self.sessions[id.index()];
-            let directory = self.shared.directory(worker);
-            self.index.join(id, session, (filter, list), (slow, bounds), directory);
-        }
-        self.stats.subscriptions += 1;
-    }
-
-    fn leave(&mut self, id: SessionId, place: usize, out: &mut impl Output<Encoded = E>) {
-        self.settle(out);
-        let directory = self.shared.directory(self.worker);
-        self.index.leave(&mut self.sessions, id, place, directory);
-        self.stats.subscriptions -= 1;
-        self.shared.end_subscription();
-    }
-
-    /// Takes a share, which its session has no more, out of its group.
-    fn end_share(&mut self, share: &Share) {
-        self.shared.router.unsubscribe(&share.filter, share.id);
-        self.stats.subscriptions -= 1;
-        self.shared.end_subscription();
-    }
-
-    fn unsubscribe(&mut self, id: SessionId, filter: &str, out: &mut impl Output<Encoded = E>) -> Result<(), Refusal> {
-        let filter = Filter::parse(filter, &self.limits.topics).map_err(|error| Refusal::topic(filter, error))?;
-        if let Some(share) = self.shares.leave(id, &filter) {
-            self.end_share(&share);
-            return Ok(());
-        }
-        let session = &self.sessions[id.index()];
-        let place = self
-            .shared
-            .directory(self.worker)
-            .list(&filter)
-            .and_then(|list| self.index.membership(session, list))
-            .ok_or_else(|| {
-                Refusal::new(
-                    Code::NotFound,
-                    format!(
-                        "there is no subscription to {:?}: give the filter as it was subscribed",
-                        filter.as_str()
-                    ),
-                )
-            })?;
-        self.leave(id, place, out);
-        Ok(())
-    }
-
     fn publish_raw(
         &mut self,
         id: SessionId,
@@ -837,8 +735,6 @@ fn bad_message(hint: &'static str) -> Error<'static> {
     }
 }
 
-/// What is said when there are subscriptions enough.
-const FULL: &str = "the broker has as many subscriptions as it may have: try again later";
 /// What is said to a client beyond its rates.
 const TOO_FAST: &str = "this connection says more than it may: slow down";
 

@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proptest::prelude::*;
+use tidecast_router::Filter;
 
 use super::*;
 use crate::encode::{Encoding, encode};
@@ -885,4 +886,38 @@ fn there_are_only_so_many_subscriptions_in_all_and_who_leaves_makes_room() {
         house.says(one_more, &format!(r#"["sub","{filter}",{{"ref":5}}]"#));
         assert_eq!(house.heard(one_more), [r#"["ok",5,{}]"#]);
     }
+}
+
+#[test]
+fn subscriptions_take_only_so_much_memory_and_what_is_given_back_is_taken_again() {
+    let mut house = House::new(1);
+    let (first, second) = (house.json(0, 0), house.json(0, 1));
+    house.says(first, r#"["sub","a/+"]"#);
+    let wild = house.brokers[0].memory();
+    house.says(second, r#"["sub","a/+"]"#);
+    let member = house.brokers[0].memory() - wild;
+    assert!(0 < member && member < wild, "{member} beside {wild}");
+    house.says(first, r#"["sub","$share/g/a"]"#);
+    let all = house.brokers[0].memory();
+    assert!(all > wild + member);
+
+    house.brokers[0].set_most_memory(all);
+    for filter in ["b", "+", "$share/h/a"] {
+        house.says(second, &format!(r#"["sub","{filter}",{{"ref":1}}]"#));
+        let heard = house.heard(second);
+        assert!(
+            heard[0].starts_with(r#"["err",1,"overloaded","the broker has no memory"#),
+            "{heard:?}"
+        );
+    }
+    let raw = house.raw(0, 2, "b", &[]);
+    assert_eq!(house.outs[0].closed.get(&raw.1).map(|(code, _)| *code), Some(4003));
+    house.says(first, r#"["unsub","a/+"]"#);
+    house.says(first, r#"["sub","a/+",{"ref":2}]"#);
+    assert_eq!(house.heard(first), [r#"["ok",2,{}]"#], "a place in a list is small");
+    house.closes(first);
+    house.says(second, r#"["sub","$share/h/a",{"ref":3}]"#);
+    assert_eq!(house.heard(second), [r#"["ok",3,{}]"#]);
+    house.closes(second);
+    assert_eq!(house.brokers[0].memory(), 0);
 }

@@ -81,6 +81,23 @@ struct Wild {
     id: SubscriptionId,
 }
 
+/// What a subscription takes, in octets, as measured; see the sum in the documentation of the crate. Of what depends on
+/// other filters the most is counted: levels that no other filter has.
+const MEMBER: usize = 24;
+const EXACT: usize = 80;
+const WILD_LEVEL: usize = 100;
+
+/// What a list of `filter` takes before anybody is in it.
+fn list_memory(filter: &Filter) -> usize {
+    let text = filter.as_str();
+    if filter.is_exact() {
+        EXACT - MEMBER + text.len()
+    } else {
+        // It is kept by the index too.
+        WILD_LEVEL * (1 + text.matches('/').count()) + 2 * text.len()
+    }
+}
+
 /// Why a list that is named exists.
 const OF_ROUTER: &str = "a list in the router exists";
 const OF_MEMBERSHIP: &str = "a membership's list exists";
@@ -95,9 +112,20 @@ pub(crate) struct Index {
     lists: Slab<List>,
     many: Slab<Vec<Entry>>,
     wild: Slab<Wild>,
+    memory: usize,
 }
 
 impl Index {
+    /// Octets that all subscriptions take.
+    pub(crate) fn memory(&self) -> usize {
+        self.memory
+    }
+
+    /// What one more subscriber to `filter` takes, `list` being its list.
+    pub(crate) fn memory_of(filter: &Filter, list: Option<u32>) -> usize {
+        MEMBER + list.map_or_else(|| list_memory(filter), |_| 0)
+    }
+
     /// The subscribers of `list`.
     #[inline]
     pub(crate) fn entries(&self, list: u32) -> &[Entry] {
@@ -177,6 +205,7 @@ impl Index {
             slow,
             bounds,
         };
+        self.memory += Index::memory_of(filter, list);
         let membership = match list {
             Some(list) => Membership {
                 list,
@@ -227,6 +256,7 @@ impl Index {
     pub(crate) fn leave(&mut self, sessions: &mut [Session], id: SessionId, place: usize, directory: Directory<'_>) {
         let memberships = &mut sessions[id.index()].memberships;
         let Membership { list: number, position } = memberships.swap_remove(place);
+        self.memory -= MEMBER;
         if let Some(moved) = memberships.get(place) {
             self.entries_mut(moved.list)[moved.position as usize].back = place as u32;
         }
@@ -258,6 +288,7 @@ impl Index {
                 (filter, id)
             }
         };
+        self.memory -= list_memory(&filter);
         directory.remove(&filter, id);
     }
 
@@ -281,6 +312,12 @@ impl Index {
             many += usize::from(matches!(list.entries, Entries::Many(_)));
             wild += usize::from(matches!(list.name.of(), Of::Wild(_)));
         }
+        let lists = self
+            .lists
+            .iter()
+            .filter_map(|(number, _)| self.filter(number, directory));
+        let memory: usize = lists.map(|filter| list_memory(&filter)).sum();
+        assert_eq!(self.memory, memory + memberships * MEMBER);
         assert_eq!((many, wild), (self.many.iter().count(), self.wild.iter().count()));
     }
 }

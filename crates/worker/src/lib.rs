@@ -23,7 +23,7 @@
 //! | a publisher that waits for other workers: its last message, and what it had sent before it was stopped | `max_message` and the receive buffers; counts in [`Budget`] |
 //! | queues and backlogs: bytes, and lists of them | `max_pending`, `max_pending_messages` each; [`Budget`] in all |
 //! | mailboxes | [`MailboxLimits`] of each worker |
-//! | subscriptions: lists, the router | `max_subscriptions` each, `max_all_subscriptions` in all |
+//! | subscriptions: lists, the router | `max_subscriptions` each, `max_all_subscriptions` in all; [`Budget`] in all |
 //! | answers of the router that are kept | 65,536 topics and a million lists of each worker |
 //! | who has how many connections | 32 to 64 bytes for each connection there may be, 24 MiB at most; as much again by identity |
 //!

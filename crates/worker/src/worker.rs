@@ -341,6 +341,8 @@ impl Worker {
         self.fanout
             .reclaim(LOG_SLACK + 2 * self.config.max_pending, self.memory.room());
         self.settle_memory();
+        // Once a turn: who is given up for it meanwhile has given nothing back before the next flush.
+        self.fanout.set_excess(self.memory.excess());
         for (slot, outcome) in notable.drain(..) {
             match outcome {
                 Outcome::Sent => {}

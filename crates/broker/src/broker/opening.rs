@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tidecast_auth::Grant;
 use tidecast_wire::{binary, close, json};
 
-use super::{Broker, FULL, Output, RENDITIONS, is_reserved};
+use super::{Broker, Output, RENDITIONS, is_reserved};
 use crate::session::{Face, Language, RawFace, Session, SessionId};
 use crate::target::{Mode, Target};
 
@@ -60,11 +60,11 @@ impl<E: Copy> Broker<E> {
         };
         self.open(id, Face::Raw(Box::new(face)), rendition, grant);
         if target.mode != Mode::Publish {
-            if !self.shared.begin_subscription(self.limits.all_subscriptions) {
-                self.stats.refused += 1;
-                return out.close(id, close::OVERLOADED, FULL);
-            }
             let list = self.shared.directory(self.worker).list(&target.filter);
+            if let Err(reason) = self.begin_subscription(&target.filter, list) {
+                self.stats.refused += 1;
+                return out.close(id, close::OVERLOADED, reason);
+            }
             self.join(id, &target.filter, list, target.slow, out);
         }
     }

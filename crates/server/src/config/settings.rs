@@ -155,8 +155,9 @@ fields! {
         [live] identity_byte_rate: Bytes = 0, 0 => u32::MAX as usize;
         /// Bytes that they may send at once after a pause
         [live] identity_byte_burst: Bytes = 0, 0 => u32::MAX as usize;
-        /// Memory for what comes in parts and for what waits for slow subscribers, over all workers: when it is used up,
-        /// whoever needs more is closed with 4003 [default: half of the machine's]
+        /// Memory for what comes in parts, for subscriptions, and for what waits for slow subscribers, over all workers: when
+        /// it is used up, whoever needs more is refused, or closed with 4003. The first two may take three eighths each, and
+        /// one message a quarter [default: half of the machine's]
         [live] memory: Maybe<Bytes> = None, LEAST_MEMORY => usize::MAX;
         /// Subscriptions of one connection
         [live] max_subscriptions: Number<u32> = 1000;

@@ -11,6 +11,7 @@ use tidecast_websocket::http::Request;
 
 use super::{Accepting, ECANCELED, Worker};
 use crate::admission::Cause;
+use crate::budget::Holdings;
 use crate::connection::{Phase, Slot};
 use crate::forwarded;
 use crate::journal::Entry;
@@ -223,7 +224,7 @@ impl Worker {
             // It may be a message that has begun, which has to come to its end.
             self.arm_by_state(slot);
             self.settle_memory();
-            if self.memory.is_short() {
+            if !self.memory.admits(self.slots[slot as usize].held as usize) {
                 self.overload(slot)?;
                 self.count_held(slot);
                 self.settle_memory();
@@ -244,8 +245,14 @@ impl Worker {
 
     /// Tells the others what this worker holds, and learns whether that is too much.
     pub(super) fn settle_memory(&mut self) {
-        self.memory.settle(self.held + self.fanout.held() + self.tls.held());
-        self.fanout.set_excess(self.memory.excess());
+        let subscriptions = self.broker.memory();
+        self.memory.settle(Holdings {
+            incoming: self.held,
+            subscriptions,
+            outgoing: self.fanout.held() + self.tls.held(),
+        });
+        self.broker
+            .set_most_memory(subscriptions.saturating_add(self.memory.subscription_room()));
     }
 
     /// There is no memory for what comes from `slot`.
