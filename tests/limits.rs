@@ -244,18 +244,14 @@ fn behind_a_proxy_that_passes_octets_on_its_header_names_the_client() {
          [[listeners]]\naddress = \"127.0.0.1:0\"\nproxy = true\n",
     );
     let broker = Broker::start(&["--config", settings.0.to_str().unwrap(), "--workers", "1"]);
-    let address: SocketAddr = broker
-        .lines("listening on http://")
-        .iter()
-        .filter_map(|line| {
-            line.strip_prefix("listening on http://")?
-                .split_once('/')?
-                .0
-                .parse()
-                .ok()
-        })
-        .find(|address| *address != broker.address)
-        .expect("the listener for proxies");
+    let address: SocketAddr = eventually("the listener for proxies is there", || {
+        let lines = broker.lines("listening on http://");
+        let mut addresses = lines.iter().filter_map(|line| {
+            let (address, _) = line.strip_prefix("listening on http://")?.split_once('/')?;
+            address.parse().ok()
+        });
+        addresses.find(|address| *address != broker.address)
+    });
     let connect = |source: &str, header: &[u8]| {
         let mut peer = connect_from(source, address);
         // One octet at a time, and then more than the header at once.
