@@ -1,16 +1,22 @@
 //! Other servers have a say: a hook decides who may do what, and keys are fetched.
 
+#[path = "tls/mod.rs"]
+mod secure;
 mod support;
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::Command;
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use secure::Papers;
 use serde_json::{Map, Value, json};
 use support::*;
 use tidecast_auth::SigningKey;
@@ -25,33 +31,63 @@ struct Service {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<Value>>>,
     answer: Arc<Mutex<Answer>>,
+    /// What it speaks TLS with, if it does.
+    tls: Option<Arc<ServerConfig>>,
 }
 
 impl Service {
     fn start(answer: impl Fn(&Value) -> Option<Value> + Send + Sync + 'static) -> Service {
+        Service::start_with(None, answer)
+    }
+
+    /// One that speaks TLS, with this certificate.
+    fn start_secure(papers: &Papers, answer: impl Fn(&Value) -> Option<Value> + Send + Sync + 'static) -> Service {
+        let chain = CertificateDer::pem_file_iter(papers.path("cert.pem")).unwrap();
+        let key = PrivateKeyDer::from_pem_file(papers.path("key.pem")).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain.map(Result::unwrap).collect(), key)
+            .unwrap();
+        Service::start_with(Some(Arc::new(config)), answer)
+    }
+
+    fn start_with(
+        tls: Option<Arc<ServerConfig>>,
+        answer: impl Fn(&Value) -> Option<Value> + Send + Sync + 'static,
+    ) -> Service {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let service = Service {
             address: listener.local_addr().unwrap(),
             asked: Arc::default(),
             answer: Arc::new(Mutex::new(Box::new(answer))),
+            tls,
         };
         let serving = service.clone();
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let serving = serving.clone();
-                thread::spawn(move || serving.serve(stream));
+                thread::spawn(move || match &serving.tls {
+                    None => serving.serve(stream),
+                    Some(tls) => {
+                        let connection = ServerConnection::new(Arc::clone(tls)).unwrap();
+                        serving.serve(StreamOwned::new(connection, stream));
+                    }
+                });
             }
         });
         service
     }
 
-    fn serve(&self, mut stream: TcpStream) {
-        let mut reader = BufReader::new(stream.try_clone().unwrap());
+    fn serve(&self, stream: impl Read + Write) {
+        let mut stream = BufReader::new(stream);
         loop {
             let mut length = 0;
             loop {
                 let mut line = String::new();
-                if reader.read_line(&mut line).unwrap_or(0) == 0 {
+                if stream.read_line(&mut line).unwrap_or(0) == 0 {
                     return;
                 }
                 if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
@@ -62,7 +98,7 @@ impl Service {
                 }
             }
             let mut body = vec![0; length];
-            reader.read_exact(&mut body).unwrap();
+            stream.read_exact(&mut body).unwrap();
             let body: Value = serde_json::from_slice(&body).unwrap_or_default();
             self.asked.lock().unwrap().push(body.clone());
             let answer = (self.answer.lock().unwrap())(&body);
@@ -70,14 +106,21 @@ impl Service {
             let Some(answer) = answer else { continue };
             let answer = answer.to_string();
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", answer.len());
-            if stream.write_all((head + &answer).as_bytes()).is_err() {
+            let answer = head + &answer;
+            let client = stream.get_mut();
+            if client
+                .write_all(answer.as_bytes())
+                .and_then(|()| client.flush())
+                .is_err()
+            {
                 return;
             }
         }
     }
 
     fn url(&self) -> String {
-        format!("http://{}/", self.address)
+        let s = if self.tls.is_some() { "s" } else { "" };
+        format!("http{s}://{}/", self.address)
     }
 
     fn answers(&self, answer: impl Fn(&Value) -> Option<Value> + Send + Sync + 'static) {
@@ -277,6 +320,134 @@ fn clients_that_leave_while_they_are_asked_about_harm_nobody() {
     assert_eq!(ask(&mut json_client(&broker), r#"["ping"]"#), r#"["pong"]"#);
     // A stop does not wait for answers.
     assert!(broker.stop().get("asked") > 20);
+}
+
+/// The file says this from now on, and the broker has read it.
+fn reload(broker: &Broker, file: &str, text: &str) {
+    let before = broker.lines("configuration reloaded").len();
+    std::fs::write(file, text).unwrap();
+    broker.signal("HUP");
+    eventually("the file is read", || {
+        (broker.lines("configuration reloaded").len() > before).then_some(())
+    });
+}
+
+#[test]
+fn a_hook_with_a_certificate_is_asked_if_the_authority_that_vouches_for_it_is_named() {
+    let papers = Papers::make("hook", &[]);
+    let hook = Service::start_secure(&papers, yes);
+    let url = hook.url();
+    let broker = Broker::start(&["--hook-url", &url, "--hook-ca", &papers.path("ca.pem")]);
+    let mut json = json_client(&broker);
+    assert_eq!(ask(&mut json, r#"["sub","a",{"ref":1}]"#), r#"["ok",1,{}]"#);
+    assert_eq!(hook.asked("subscribe").len(), 1);
+    // Another authority does not vouch for it.
+    let others = Papers::make("hook-others", &[]);
+    let broker = Broker::start(&["--hook-url", &url, "--hook-ca", &others.path("ca.pem")]);
+    assert_eq!(refused(&broker, "/ws").0, 403);
+    let line = broker.line("does not answer as it should");
+    assert!(line.contains("certificate"), "{line}");
+    assert_eq!(hook.asked("connect").len(), 1, "it was not asked again");
+    for (arguments, words) in [
+        (
+            ["--hook-url", "http://127.0.0.1:1/", "--hook-ca", &papers.path("ca.pem")],
+            "has no certificate",
+        ),
+        (["--hook-url", &url, "--hook-ca", "/nowhere"], "cannot read /nowhere"),
+        (["--hook-url", &url, "--hook-ca", &papers.path("key.pem")], "key.pem"),
+    ] {
+        let output = run(
+            tidecast(&[&["serve", "--listen", "127.0.0.1:0"], &arguments[..]].concat()),
+            None,
+        );
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        assert!(
+            said(&output).contains("hook_ca") || said(&output).contains("hook-ca"),
+            "{}",
+            said(&output)
+        );
+        assert!(said(&output).contains(words), "{words}: {}", said(&output));
+    }
+}
+
+#[test]
+fn another_hook_is_asked_after_a_reload_and_what_one_gave_goes_when_there_is_none() {
+    let rights = |_: &Value| Some(json!({"allow": true, "identity": "ann", "subscribe": ["#"], "cache": 3600}));
+    let (first, second) = (Service::start(rights), Service::start(not_no));
+    let directory = Papers::make("another-hook", &[]);
+    let settings = |service: &Service, more: &str| format!("[hook]\nhook_url = \"{}\"\n{more}", service.url());
+    let file = directory.write("tidecast.toml", &settings(&first, ""));
+    let broker = Broker::start(&["--config", &file, "--workers", "1"]);
+    let mut given = json_client(&broker);
+    assert_eq!(ask(&mut given, r#"["sub","no/1",{"ref":1}]"#), r#"["ok",1,{}]"#);
+
+    reload(
+        &broker,
+        &file,
+        &settings(&second, "hook_on_failure = \"allow\"\nhook_timeout = \"100ms\"\n"),
+    );
+    assert_eq!(ask(&mut given, r#"["sub","yes",{"ref":2}]"#), r#"["ok",2,{}]"#);
+    // What the first let be kept is not what the second says.
+    let answer = ask(&mut given, r#"["unsub","no/1",{"ref":3}]"#);
+    assert_eq!(answer, r#"["ok",3,{}]"#);
+    assert!(ask(&mut given, r#"["sub","no/1",{"ref":4}]"#).contains("not that one"));
+    assert_eq!(
+        (first.asked("subscribe").len(), second.asked("subscribe").len()),
+        (1, 2)
+    );
+    let mut own = json_client(&broker);
+    second.answers(|_| None);
+    assert_eq!(
+        ask(&mut own, r#"["sub","no/2",{"ref":1}]"#),
+        r#"["ok",1,{}]"#,
+        "nobody has answered"
+    );
+
+    reload(&broker, &file, "");
+    let bye = text(&mut given);
+    assert!(
+        bye.starts_with(r#"["bye",4100,"whoever said what this connection may do"#),
+        "{bye}"
+    );
+    let asked = second.asked("subscribe").len();
+    assert_eq!(ask(&mut own, r#"["sub","no/3",{"ref":2}]"#), r#"["ok",2,{}]"#);
+    assert_eq!(second.asked("subscribe").len(), asked, "nobody is asked");
+
+    second.answers(not_no);
+    reload(&broker, &file, &settings(&second, ""));
+    assert!(ask(&mut own, r#"["sub","no/4",{"ref":3}]"#).contains("not that one"));
+    assert_eq!(
+        second.asked("subscribe").last().unwrap()["address"],
+        "127.0.0.1",
+        "it was there before"
+    );
+    // One that cannot be asked changes nothing.
+    std::fs::write(&file, settings(&second, "hook_ca = \"/nowhere\"\n")).unwrap();
+    broker.signal("HUP");
+    broker.error("hook_ca");
+    assert!(ask(&mut own, r#"["sub","no/5",{"ref":4}]"#).contains("not that one"));
+}
+
+#[test]
+fn keys_are_fetched_from_who_has_a_certificate_that_the_system_believes() {
+    let papers = Papers::make("key-set", &[]);
+    let (one, signs) = key("one");
+    let issuer = Service::start_secure(&papers, move |_| Some(json!({"keys": [one]})));
+    let start = |authority: &str| {
+        let mut command = tidecast(&["serve", "--listen", "127.0.0.1:0", "--workers", "1"]);
+        command
+            .args(["--jwt-key-set-url", &issuer.url()])
+            .env("SSL_CERT_FILE", authority);
+        Broker::of({
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            command
+        })
+    };
+    assert!(comes_in(&start(&papers.path("ca.pem")), &token("one", &signs)));
+    let others = Papers::make("key-set-others", &[]);
+    let broker = start(&others.path("ca.pem"));
+    assert!(!comes_in(&broker, &token("one", &signs)));
+    assert!(broker.line("the key set cannot be had").contains("certificate"));
 }
 
 /// A key, as JSON Web Key and to sign with.

@@ -36,6 +36,15 @@ function visit([url, protocols, says]) {
   });
 }
 
+/** In the page: whether a WebSocket that offers these is opened, and what is answered. */
+function open([url, protocols]) {
+  return new Promise((resolve) => {
+    const socket = new WebSocket(url, protocols);
+    socket.onopen = () => resolve([true, socket.protocol]);
+    socket.onerror = () => resolve([false, ""]);
+  });
+}
+
 const browser = await chromium.launch({
   executablePath: "/usr/bin/chromium",
   args: ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--host-resolver-rules=MAP elsewhere.example 127.0.0.1"],
@@ -53,6 +62,13 @@ try {
   assert.equal(welcome.protocol, "tidecast.json.v1", "a token is never answered");
   assert.deepEqual(welcome.heard[1], ["ok", 1, {}]);
   assert.deepEqual(welcome.heard[2].slice(0, 3), ["err", 2, "forbidden"]);
+
+  // A token alone is an offer without an answer, for which a browser fails the connection.
+  const topic = `${base.replace(/^http/, "ws")}/t/news%2F1?mode=sub`;
+  for (const [where, second] of [[url, "tidecast.json.v1"], [topic, "payloads"]]) {
+    assert.deepEqual(await page.evaluate(open, [where, [`bearer.${good}`]]), [false, ""]);
+    assert.deepEqual(await page.evaluate(open, [where, [`bearer.${good}`, second]]), [true, second]);
+  }
 
   const refused = await page.evaluate(visit, [url, [`bearer.${bad}`, "tidecast.json.v1"], commands]);
   assert.equal(refused.opened, true);

@@ -42,6 +42,26 @@ pub struct Verdict {
     pub fresh: Duration,
 }
 
+impl Verdict {
+    /// Yes, for so long.
+    #[must_use]
+    pub const fn allow(fresh: Duration) -> Verdict {
+        Verdict {
+            ruling: Ruling::Allow(None),
+            fresh,
+        }
+    }
+
+    /// No, for this reason, for so long.
+    #[must_use]
+    pub fn deny(reason: &str, fresh: Duration) -> Verdict {
+        Verdict {
+            ruling: Ruling::Deny(reason.into()),
+            fresh,
+        }
+    }
+}
+
 /// Yes or no.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ruling {

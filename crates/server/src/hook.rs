@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderValue, StatusCode};
+use rustls::pki_types::TrustAnchor;
 use serde::{Deserialize, Serialize};
 use tidecast_auth::{Changes, Event, Patterns, Ruling, TopicLimits, UnixSeconds, Verdict};
 use tidecast_worker::{Asker, Question};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use crate::http::{Answer, Http, Limits, Url};
+use crate::http::{Answer, Http, HttpSetupError, Limits, Url};
 
 /// The largest answer, in bytes: patterns of the most topics that there can be, and more.
 const MOST_BYTES: usize = 256 << 10;
@@ -28,12 +29,14 @@ const DENIED: &str = "not permitted";
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Whom to ask, and about what.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HookSettings {
     /// Where questions are sent.
     pub(crate) url: Url,
     /// The value of the `Authorization` header, by which it knows the broker.
     pub(crate) authorization: Option<HeaderValue>,
+    /// Who vouches for it, where that is not the system's to say.
+    pub(crate) authorities: Option<Vec<TrustAnchor<'static>>>,
     /// Events that are asked about.
     pub(crate) events: Vec<Event>,
     /// How long a client waits for an answer.
@@ -53,22 +56,18 @@ pub(crate) struct HookSettings {
 impl HookSettings {
     /// What is answered to a question that nobody has answered.
     fn unanswered(&self) -> Verdict {
-        let ruling = if self.allow_on_failure {
-            Ruling::Allow(None)
-        } else {
-            Ruling::Deny(UNANSWERED.into())
-        };
         // Not kept: the next one may be answered.
-        Verdict {
-            ruling,
-            fresh: Duration::ZERO,
+        if self.allow_on_failure {
+            Verdict::allow(Duration::ZERO)
+        } else {
+            Verdict::deny(UNANSWERED, Duration::ZERO)
         }
     }
 }
 
 /// The workers' end.
 #[derive(Debug)]
-pub(crate) struct Hook {
+struct Hook {
     settings: Arc<HookSettings>,
     questions: Sender<Question>,
 }
@@ -81,8 +80,45 @@ pub(crate) struct Questions {
     questions: Receiver<Question>,
 }
 
+/// The hook that there is.
+#[derive(Debug, Default)]
+pub(crate) struct Present {
+    settings: Option<HookSettings>,
+    hook: Option<Arc<dyn tidecast_worker::Hook>>,
+}
+
+impl Present {
+    /// Whom workers are to ask.
+    pub(crate) fn hook(&self) -> Option<Arc<dyn tidecast_worker::Hook>> {
+        self.hook.clone()
+    }
+
+    /// There is to be one by these settings. If that is another one than before, gives the questions that are to be asked of
+    /// it; who was asked before is until workers know of this.
+    ///
+    /// # Errors
+    /// It cannot be asked, and nothing has changed.
+    pub(crate) fn change(
+        &mut self,
+        settings: Option<HookSettings>,
+        topics: TopicLimits,
+    ) -> Result<Option<Questions>, HttpSetupError> {
+        if settings == self.settings {
+            return Ok(None);
+        }
+        let ends = settings.clone().map(|settings| {
+            let http = Http::new(&settings.url, settings.authorities.clone())?;
+            Ok::<_, HttpSetupError>(hook(settings, http, topics))
+        });
+        let (hook, questions) = ends.transpose()?.unzip();
+        self.settings = settings;
+        self.hook = hook.map(|hook| Arc::new(hook) as Arc<dyn tidecast_worker::Hook>);
+        Ok(questions)
+    }
+}
+
 /// The two ends of a queue of questions.
-pub(crate) fn hook(settings: HookSettings, http: Http, topics: TopicLimits) -> (Hook, Questions) {
+fn hook(settings: HookSettings, http: Http, topics: TopicLimits) -> (Hook, Questions) {
     let (sender, receiver) = channel(settings.queue);
     let settings = Arc::new(settings);
     let questions = Questions {
@@ -127,7 +163,7 @@ struct Body<'a> {
     event: &'static str,
     session: &'a str,
     identity: Option<&'a str>,
-    address: Option<std::net::IpAddr>,
+    address: std::net::IpAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
     topic: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -222,8 +258,7 @@ impl HookSettings {
             .unwrap_or(self.cache);
         if !reply.allow {
             let reason = reply.reason.as_deref().filter(|reason| !reason.is_empty());
-            let ruling = Ruling::Deny(reason.unwrap_or(DENIED).into());
-            return Ok(Verdict { ruling, fresh });
+            return Ok(Verdict::deny(reason.unwrap_or(DENIED), fresh));
         }
         let identity = reply.identity.as_deref().or(question.identity.as_deref());
         let patterns = |place, texts: &Option<Vec<String>>| {
@@ -270,7 +305,7 @@ mod tests {
             event,
             session: "1-7-abc".into(),
             identity: Some("ann".into()),
-            address: Some("192.0.2.1".parse().expect("an address")),
+            address: "192.0.2.1".parse().expect("an address"),
             topic: Some("a/b".into()),
             asked: Instant::now(),
         }
@@ -295,6 +330,7 @@ mod tests {
         let mut settings = HookSettings {
             url: server.url(),
             authorization: None,
+            authorities: None,
             events: vec![Event::Connect, Event::Subscribe, Event::Publish],
             timeout: Duration::from_secs(10),
             concurrency: 64,
@@ -305,7 +341,7 @@ mod tests {
         };
         change(&mut settings);
         runtime().block_on(async {
-            let http = Http::new([&settings.url]).expect("a client");
+            let http = Http::new(&settings.url, None).expect("a client");
             let (hook, questions) = hook(settings, http, TopicLimits::default());
             let ((to_answers, answers), (to_reports, reports)) = (unbounded_channel(), unbounded_channel());
             let serving = questions.serve(
@@ -317,20 +353,6 @@ mod tests {
         });
     }
 
-    fn deny(reason: &str, seconds: u64) -> Verdict {
-        Verdict {
-            ruling: Ruling::Deny(reason.into()),
-            fresh: Duration::from_secs(seconds),
-        }
-    }
-
-    fn allow(seconds: u64) -> Verdict {
-        Verdict {
-            ruling: Ruling::Allow(None),
-            fresh: Duration::from_secs(seconds),
-        }
-    }
-
     #[test]
     fn a_question_is_sent_as_json_and_its_answer_handed_to_who_asked() {
         let server = Server::start([ok("Cache-Control: max-age=5\r\n", r#"{"allow":true}"#)]);
@@ -339,7 +361,7 @@ mod tests {
             hook.ask(question(Event::Publish, 3)).expect("there is room");
             let (asker, verdict) = told.answers.recv().await.expect("an answer");
             assert_eq!((asker.slot, asker.number), (7, 3));
-            assert_eq!(verdict, allow(5));
+            assert_eq!(verdict, Verdict::allow(Duration::from_secs(5)));
         });
         let (head, body) = server.requests.recv().expect("a request");
         let head = head.to_ascii_lowercase();
@@ -356,19 +378,22 @@ mod tests {
     #[test]
     fn answers_say_yes_or_no_and_for_how_long() {
         let table = [
-            (ok("", r#"{"allow":true}"#), allow(9)),
-            (ok("", r#"{"allow":false}"#), deny(DENIED, 9)),
+            (ok("", r#"{"allow":true}"#), Verdict::allow(Duration::from_secs(9))),
+            (
+                ok("", r#"{"allow":false}"#),
+                Verdict::deny(DENIED, Duration::from_secs(9)),
+            ),
             (
                 ok("", r#"{"allow":false,"reason":"too late","cache":3}"#),
-                deny("too late", 3),
+                Verdict::deny("too late", Duration::from_secs(3)),
             ),
             (
                 ok("Cache-Control: max-age=5\r\n", r#"{"allow":true,"cache":0}"#),
-                allow(0),
+                Verdict::allow(Duration::ZERO),
             ),
             (
                 ok("Cache-Control: no-store\r\n", r#"{"allow":true,"more":[1]}"#),
-                allow(0),
+                Verdict::allow(Duration::ZERO),
             ),
         ];
         let server = Server::start(table.iter().map(|(answer, _)| answer.clone()));
@@ -434,9 +459,9 @@ mod tests {
             let set = |settings: &mut HookSettings| settings.allow_on_failure = allow_on_failure;
             asking(&server, set, |hook, mut told| async move {
                 let expected = if allow_on_failure {
-                    allow(0)
+                    Verdict::allow(Duration::ZERO)
                 } else {
-                    deny(UNANSWERED, 0)
+                    Verdict::deny(UNANSWERED, Duration::ZERO)
                 };
                 for _ in 0..count {
                     hook.ask(question(Event::Publish, 0)).expect("there is room");
@@ -449,7 +474,7 @@ mod tests {
                 );
                 assert!(told.reports.try_recv().is_err(), "once");
                 hook.ask(question(Event::Publish, 0)).expect("there is room");
-                assert_eq!(told.verdict().await, allow(0));
+                assert_eq!(told.verdict().await, Verdict::allow(Duration::ZERO));
                 assert!(told.reports.recv().await.expect("a report").ends_with("answers again"));
             });
         }
@@ -466,8 +491,8 @@ mod tests {
             // The second waits for the first, and its time runs meanwhile.
             hook.ask(question(Event::Connect, 1)).expect("there is room");
             hook.ask(question(Event::Connect, 2)).expect("there is room");
-            assert_eq!(told.verdict().await, deny(UNANSWERED, 0));
-            assert_eq!(told.verdict().await, deny(UNANSWERED, 0));
+            assert_eq!(told.verdict().await, Verdict::deny(UNANSWERED, Duration::ZERO));
+            assert_eq!(told.verdict().await, Verdict::deny(UNANSWERED, Duration::ZERO));
         });
     }
 
@@ -482,7 +507,10 @@ mod tests {
             // Nothing else runs until this waits, so that nobody takes a question.
             assert_eq!(hook.ask(question(Event::Connect, 1)), Ok(()));
             assert_eq!(hook.ask(question(Event::Connect, 2)), Ok(()));
-            assert_eq!(hook.ask(question(Event::Connect, 3)), Err(deny(UNANSWERED, 0)));
+            assert_eq!(
+                hook.ask(question(Event::Connect, 3)),
+                Err(Verdict::deny(UNANSWERED, Duration::ZERO))
+            );
             assert!(hook.wants(Event::Publish) && !hook.wants(Event::Disconnect));
         });
     }

@@ -12,6 +12,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::pki_types::TrustAnchor;
 use rustls::{ClientConfig, RootCertStore};
 
 /// How long a connection that nobody uses is kept, and how many of them.
@@ -109,10 +110,11 @@ pub(crate) struct Http {
 }
 
 impl Http {
-    /// For these addresses; only if one of them is `https://` the system needs root certificates.
-    pub(crate) fn new<'u>(urls: impl IntoIterator<Item = &'u Url>) -> Result<Http, HttpSetupError> {
-        let mut roots = RootCertStore::empty();
-        if !urls.into_iter().all(Url::is_plain) {
+    /// For this address. If it is `https://`, the server is one for which these authorities vouch, or, if there are none
+    /// given, those of the system.
+    pub(crate) fn new(url: &Url, authorities: Option<Vec<TrustAnchor<'static>>>) -> Result<Http, HttpSetupError> {
+        let mut roots = RootCertStore::from_iter(authorities.unwrap_or_default());
+        if roots.is_empty() && !url.is_plain() {
             // Single certificates of the system that cannot be read are not worth failing for.
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             if roots.is_empty() {
@@ -304,7 +306,7 @@ pub(crate) mod tests {
 
     fn get(server: &Server, limits: Limits) -> Result<Answer, HttpError> {
         let url = server.url();
-        let http = Http::new([&url]).expect("a client");
+        let http = Http::new(&url, None).expect("a client");
         runtime().block_on(http.get(&url, limits))
     }
 
@@ -347,7 +349,7 @@ pub(crate) mod tests {
         let address = listener.local_addr().expect("an address");
         let url: Url = format!("http://{address}/").parse().expect("an address");
         drop(listener);
-        let http = Http::new([&url]).expect("a client");
+        let http = Http::new(&url, None).expect("a client");
         let error = runtime().block_on(http.get(&url, LIMITS)).expect_err("nobody listens");
         assert!(error.to_string().contains("refused"), "{error}");
     }

@@ -132,7 +132,7 @@ mod tests {
         };
         change(&mut settings);
         runtime().block_on(async {
-            let http = Http::new([&settings.url]).expect("a client");
+            let http = Http::new(&settings.url, None).expect("a client");
             let wanted = Arc::new(KeysWanted::default());
             let (sender, told) = unbounded_channel();
             let take = |fetched: Fetched| {

@@ -16,7 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
 use crate::config::{ConfigError, Listen, Loaded, Machine, Problem, Resolved, Sources};
-use crate::hook::{Questions, hook};
+use crate::hook::{Present, Questions};
 use crate::http::{Http, HttpSetupError};
 use crate::judge::Judge;
 use crate::jwks::{Fetched, keep};
@@ -151,16 +151,20 @@ pub fn run(sources: &Sources) -> Result<(), Error> {
     runtime.block_on(async {
         // Before anything can be connected to, so that no signal takes the process down unprepared.
         let mut signals = Signals::new()?;
+        let mut hook = Present::default();
+        let questions = hook.change(resolved.hook.clone(), resolved.worker.topics)?;
+        resolved.worker.hook = hook.hook();
         let judge = Arc::new(Judge::new(resolved.worker.clone(), resolved.credentials.clone()));
-        let outside = Outside::start(&resolved, &judge).await?;
-        let mut workers = Workers::start(&resolved, &judge, outside).await?;
+        fetch_keys(&resolved, &judge).await?;
+        let mut workers = Workers::start(&resolved, &judge).await?;
+        workers.ask(questions);
         workers.announce();
         let mut drain_timeout = resolved.drain_timeout;
         let ended = loop {
             tokio::select! {
                 signal = signals.next() => match signal {
                     Caught::Reload => {
-                        let time = workers.reload(sources, &mut loaded, &mut tls, &judge);
+                        let time = workers.reload(sources, &mut loaded, (&mut tls, &mut hook), &judge);
                         drain_timeout = time.unwrap_or(drain_timeout);
                     }
                     Caught::Stop(name) => {
@@ -187,56 +191,34 @@ pub fn run(sources: &Sources) -> Result<(), Error> {
     })
 }
 
-/// The other servers that the broker talks to.
-struct Outside {
-    /// Who is asked who may do what.
-    hook: Option<Arc<dyn tidecast_worker::Hook>>,
-    /// What is asked.
-    questions: Option<Questions>,
-}
-
-impl Outside {
-    /// Sets up what talks to them. Keys are fetched from now on; if the first ones come in time they are waited for, so that
-    /// no client is refused for coming early.
-    async fn start(resolved: &Resolved, judge: &Arc<Judge>) -> Result<Outside, Error> {
-        let key_set = resolved.key_set.as_ref();
-        let urls = [
-            key_set.map(|set| &set.url),
-            resolved.hook.as_ref().map(|hook| &hook.url),
-        ];
-        let http = Http::new(urls.into_iter().flatten())?;
-        if let Some(settings) = key_set {
-            let first = Arc::new(Notify::new());
-            let (settings, http, judge, tried) =
-                (settings.clone(), http.clone(), Arc::clone(judge), Arc::clone(&first));
-            let limit = settings.timeout;
-            tokio::spawn(async move {
-                let wanted = Arc::clone(judge.wanted());
-                let take = |fetched| {
-                    tried.notify_one();
-                    match fetched {
-                        Fetched::New(document) => {
-                            judge.take_keys(document)?;
-                            say(format_args!("the key set has changed"));
-                        }
-                        Fetched::Failed(reason) => say(format_args!("the key set cannot be had: {reason}")),
-                    }
-                    Ok(())
-                };
-                keep(http, settings, &wanted, take).await;
-            });
-            // Whether they have come or not is told above.
-            let _ = tokio::time::timeout(limit, first.notified()).await;
-        }
-        let topics = resolved.worker.topics;
-        let (hook, questions) = resolved
-            .hook
-            .clone()
-            .map(|settings| hook(settings, http, topics))
-            .unzip();
-        let hook = hook.map(|hook| Arc::new(hook) as Arc<dyn tidecast_worker::Hook>);
-        Ok(Outside { hook, questions })
-    }
+/// Fetches keys from now on, if there is a key set to fetch. If the first ones come in time they are waited for, so that no
+/// client is refused for coming early.
+async fn fetch_keys(resolved: &Resolved, judge: &Arc<Judge>) -> Result<(), Error> {
+    let Some(settings) = resolved.key_set.clone() else {
+        return Ok(());
+    };
+    let http = Http::new(&settings.url, None)?;
+    let first = Arc::new(Notify::new());
+    let (judge, tried) = (Arc::clone(judge), Arc::clone(&first));
+    let limit = settings.timeout;
+    tokio::spawn(async move {
+        let wanted = Arc::clone(judge.wanted());
+        let take = |fetched| {
+            tried.notify_one();
+            match fetched {
+                Fetched::New(document) => {
+                    judge.take_keys(document)?;
+                    say(format_args!("the key set has changed"));
+                }
+                Fetched::Failed(reason) => say(format_args!("the key set cannot be had: {reason}")),
+            }
+            Ok(())
+        };
+        keep(http, settings, &wanted, take).await;
+    });
+    // Whether they have come or not is told above.
+    let _ = tokio::time::timeout(limit, first.notified()).await;
+    Ok(())
 }
 
 /// A line for whoever watches. A closed standard output is no reason to stop serving.
@@ -325,7 +307,7 @@ struct Workers {
 }
 
 impl Workers {
-    async fn start(resolved: &Resolved, judge: &Judge, outside: Outside) -> Result<Workers, Error> {
+    async fn start(resolved: &Resolved, judge: &Judge) -> Result<Workers, Error> {
         let count = resolved.cores.len();
         let mesh = Arc::new(Mesh::new(count, resolved.mailbox));
         let shared = Arc::new(Shared::with_strategy(resolved.share_strategy));
@@ -381,7 +363,6 @@ impl Workers {
                 budget: Arc::clone(&budget),
                 counters: Arc::clone(&workers.counters[number]),
                 journal: Arc::clone(&workers.journal),
-                hook: outside.hook.clone(),
             };
             let sender = sender.clone();
             thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
@@ -415,10 +396,6 @@ impl Workers {
             }
         }
         judge.attach(&mesh, &common);
-        if let Some(questions) = outside.questions {
-            let answer = move |asker, verdict| mesh.answer(asker, verdict);
-            tokio::spawn(questions.serve(answer, |text| say(format_args!("{text}"))));
-        }
         Ok(workers)
     }
 
@@ -459,6 +436,15 @@ impl Workers {
         }
     }
 
+    /// Asks questions from now on, if there is anybody who is asked, and takes the answers to who waits for them.
+    fn ask(&self, questions: Option<Questions>) {
+        if let Some(questions) = questions {
+            let mesh = Arc::clone(&self.mesh);
+            let answer = move |asker, verdict| mesh.answer(asker, verdict);
+            tokio::spawn(questions.serve(answer, |text| say(format_args!("{text}"))));
+        }
+    }
+
     fn order(&self, order: &Order) {
         for worker in 0..self.mesh.workers() {
             self.mesh.order(worker, order.clone());
@@ -471,21 +457,25 @@ impl Workers {
         &self,
         sources: &Sources,
         running: &mut Loaded,
-        tls: &mut Option<Tls>,
+        (tls, hook): (&mut Option<Tls>, &mut Present),
         judge: &Judge,
     ) -> Option<Duration> {
-        let read = || -> Result<_, Error> {
+        let mut read = || -> Result<_, Error> {
             let mut loaded = sources.load()?;
             let kept = loaded.keep_fixed(running);
             let mut resolved = resolve(&mut loaded, self.driver)?;
             let secured = secure(&mut resolved, &mut loaded, tls.as_ref())?;
-            Ok((resolved, loaded, kept, secured))
+            // The last, for this changes something.
+            let questions = hook.change(resolved.hook.take(), resolved.worker.topics)?;
+            resolved.worker.hook = hook.hook();
+            Ok((resolved, loaded, kept, secured, questions))
         };
         match read() {
-            Ok((resolved, loaded, kept, secured)) => {
+            Ok((resolved, loaded, kept, secured, questions)) => {
                 warn(&loaded);
                 self.budget.set_limit(resolved.memory);
                 *tls = secured;
+                self.ask(questions);
                 judge.configure(resolved.worker, resolved.credentials);
                 *running = loaded;
                 if kept.is_empty() {

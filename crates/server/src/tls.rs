@@ -13,7 +13,7 @@ mod error;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -168,13 +168,7 @@ impl TlsSettings {
             ClientCertificates::Optional(path) => (path, true),
             ClientCertificates::Required(path) => (path, false),
         };
-        let mut roots = RootCertStore::empty();
-        for authority in certificate::read_chain(path)? {
-            roots.add(authority).map_err(|error| TlsError::Authority {
-                path: path.clone(),
-                reason: error.to_string(),
-            })?;
-        }
+        let roots = authorities(path)?;
         let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
         let builder = if optional {
             builder.allow_unauthenticated()
@@ -192,6 +186,18 @@ impl TlsSettings {
         (self.clients != ClientCertificates::No)
             .then(|| Arc::new(move |shown: &CertificateDer<'_>| certificate::identity(shown, field)) as Arc<Identify>)
     }
+}
+
+/// The authorities whose certificates are in a file, in PEM: at least one.
+pub(crate) fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for authority in certificate::read_chain(path)? {
+        roots.add(authority).map_err(|error| TlsError::Authority {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })?;
+    }
+    Ok(roots)
 }
 
 /// The cryptography, with AES-128 before AES-256: both are beyond reach, and SHA-256, which comes with the former, has

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidecast_broker::Withheld;
 use tidecast_broker::auth::{Changes, Event, Grant, Ruling, Verdict};
@@ -30,6 +30,8 @@ pub(crate) struct Waiting {
     who: Who,
     /// When there is no answer to be expected any more.
     pub(crate) until: Millis,
+    /// How many were asked before the one that is.
+    hooks: u32,
     /// What is to be done again.
     pub(crate) command: Command,
     /// Answers that there are: to earlier questions about the same command, and in the end to this one.
@@ -51,7 +53,10 @@ pub(crate) enum Command {
 
 /// One worker's questions.
 pub(crate) struct Asking {
-    hook: Arc<dyn Hook>,
+    /// Who is asked; nobody any more, if there is none.
+    hook: Option<Arc<dyn Hook>>,
+    /// Counts who was asked, one after the other.
+    hooks: u32,
     worker: u16,
     verdicts: Verdicts,
     /// The number of the next question.
@@ -67,15 +72,14 @@ pub(crate) struct Asking {
     wanted: Option<Wanted>,
     /// It has come, and been counted, before.
     is_again: bool,
-    /// Where connections come from, by slot.
-    addresses: Vec<Option<IpAddr>>,
 }
 
 impl Asking {
     pub(crate) fn new(hook: Arc<dyn Hook>, worker: u16, most: usize) -> Asking {
         Asking {
             verdicts: Verdicts::new(hook.kept()),
-            hook,
+            hook: Some(hook),
+            hooks: 0,
             worker,
             next: 0,
             open: 0,
@@ -85,25 +89,25 @@ impl Asking {
             answers: Vec::new(),
             wanted: None,
             is_again: false,
-            addresses: Vec::new(),
+        }
+    }
+
+    /// Somebody else is asked from now on, or nobody. Questions that are on their way are still answered by who was asked.
+    pub(crate) fn set_hook(&mut self, hook: Option<&Arc<dyn Hook>>) {
+        let is_same = match (&self.hook, hook) {
+            (Some(ours), Some(hook)) => Arc::ptr_eq(ours, hook),
+            (ours, hook) => ours.is_none() && hook.is_none(),
+        };
+        if !is_same {
+            self.verdicts = Verdicts::new(hook.map_or(0, |hook| hook.kept()));
+            self.hook = hook.cloned();
+            self.hooks = self.hooks.wrapping_add(1);
         }
     }
 
     /// Whether `event` is asked about.
     pub(crate) fn wants(&self, event: Event) -> bool {
-        self.hook.wants(event)
-    }
-
-    /// The connection in `slot` comes from `address`.
-    pub(crate) fn locate(&mut self, slot: u32, address: IpAddr) {
-        if self.addresses.len() <= slot as usize {
-            self.addresses.resize(slot as usize + 1, None);
-        }
-        self.addresses[slot as usize] = Some(address);
-    }
-
-    fn address(&self, slot: u32) -> Option<IpAddr> {
-        *self.addresses.get(slot as usize)?
+        self.hook.as_ref().is_some_and(|hook| hook.wants(event))
     }
 
     /// What follows is about the connection of this generation.
@@ -171,11 +175,11 @@ impl Asking {
         }
     }
 
-    /// Asks what was wanted last, for a connection called `session`: it waits for that from now on. `again` is what it
+    /// Asks what was wanted last, for a connection called `session` from `address`: it waits for that from now on. `again` is what it
     /// waited for before, if the same command has been asked about. The verdict comes at once if nobody can be asked.
     pub(crate) fn ask(
         &mut self,
-        session: String,
+        (session, address): (String, IpAddr),
         command: Command,
         again: Option<Waiting>,
     ) -> Option<(Waiting, Option<Verdict>)> {
@@ -185,19 +189,21 @@ impl Asking {
             name,
             identity,
         } = self.wanted.take()?;
+        let hook = self.hook.as_ref()?;
         let number = self.next;
         self.next = self.next.wrapping_add(1);
         let waiting = Waiting {
             number,
             event,
             who: self.who(slot, identity.as_ref()),
-            until: self.now + self.hook.patience().into(),
+            until: self.now + hook.patience().into(),
             answers: match (&command, again) {
                 // A head has several questions, and all their answers are needed in the end.
                 (Command::Head, Some(again)) => again.answers,
                 _ => Vec::new(),
             },
             command,
+            hooks: self.hooks,
             is_answered: false,
             name: name.clone(),
         };
@@ -210,22 +216,28 @@ impl Asking {
             event,
             session: session.into(),
             identity,
-            address: self.address(slot),
+            address,
             topic: (!name.is_empty()).then_some(name),
             asked: Instant::now(),
         };
         let verdict = if self.open < self.most {
-            self.hook.ask(question).err()
+            hook.ask(question).err()
         } else {
-            Some(self.hook.unanswered())
+            Some(hook.unanswered())
         };
         self.open += usize::from(verdict.is_none());
         Some((waiting, verdict))
     }
 
     /// Tells that a connection has gone.
-    pub(crate) fn tell_gone(&self, slot: u32, session: impl FnOnce() -> String, identity: Option<&Arc<str>>) {
-        if self.wants(Event::Disconnect) {
+    pub(crate) fn tell_gone(
+        &self,
+        slot: u32,
+        connection: impl FnOnce() -> (String, IpAddr),
+        identity: Option<&Arc<str>>,
+    ) {
+        if let Some(hook) = self.hook.as_ref().filter(|hook| hook.wants(Event::Disconnect)) {
+            let (session, address) = connection();
             let question = Question {
                 asker: Asker {
                     worker: self.worker,
@@ -233,14 +245,14 @@ impl Asking {
                     number: self.next,
                 },
                 event: Event::Disconnect,
-                session: session().into(),
+                session: session.into(),
                 identity: identity.cloned(),
-                address: self.address(slot),
+                address,
                 topic: None,
                 asked: Instant::now(),
             };
             // Nothing hangs on it: if there is no room it is not told.
-            let _ = self.hook.ask(question);
+            let _ = hook.ask(question);
         }
     }
 
@@ -249,14 +261,15 @@ impl Asking {
         self.open -= 1;
     }
 
-    /// What is the answer if none comes.
+    /// What is the answer if none comes: what nobody is asked about any more is permitted.
     pub(crate) fn unanswered(&self) -> Verdict {
-        self.hook.unanswered()
+        let hook = self.hook.as_ref();
+        hook.map_or(Verdict::allow(Duration::ZERO), |hook| hook.unanswered())
     }
 
-    /// Keeps what is worth keeping of an answer.
+    /// Keeps what is worth keeping of an answer, unless somebody else is asked by now.
     pub(crate) fn keep(&mut self, waiting: &Waiting, verdict: &Verdict, now: Millis) {
-        if !verdict.fresh.is_zero() {
+        if !verdict.fresh.is_zero() && waiting.hooks == self.hooks {
             let until = now + verdict.fresh.into();
             self.verdicts.keep(
                 waiting.who.clone(),
@@ -306,12 +319,11 @@ impl std::fmt::Debug for Asking {
 #[cfg(all(test, not(loom)))]
 pub(crate) mod tests {
     use std::sync::Mutex;
-    use std::time::Duration;
 
     use super::*;
 
     /// A hook that notes what it is asked, as long as it has room.
-    #[derive(Default)]
+    #[derive(Debug, Default)]
     pub(crate) struct Notes {
         pub(crate) asked: Mutex<Vec<Question>>,
         pub(crate) room: usize,
@@ -332,7 +344,7 @@ pub(crate) mod tests {
         }
 
         fn unanswered(&self) -> Verdict {
-            deny("nobody knows", 0)
+            Verdict::deny("nobody knows", Duration::ZERO)
         }
 
         fn patience(&self) -> Duration {
@@ -341,20 +353,6 @@ pub(crate) mod tests {
 
         fn kept(&self) -> usize {
             100
-        }
-    }
-
-    fn deny(reason: &str, seconds: u64) -> Verdict {
-        Verdict {
-            ruling: Ruling::Deny(reason.into()),
-            fresh: Duration::from_secs(seconds),
-        }
-    }
-
-    fn allow(seconds: u64) -> Verdict {
-        Verdict {
-            ruling: Ruling::Allow(None),
-            fresh: Duration::from_secs(seconds),
         }
     }
 
@@ -376,6 +374,10 @@ pub(crate) mod tests {
 
     const WAIT: Result<Option<Box<Changes>>, Withheld> = Err(Withheld::Unknown);
 
+    fn here() -> (String, IpAddr) {
+        ("s".to_owned(), IpAddr::from([192, 0, 2, 1]))
+    }
+
     fn command() -> Command {
         Command::Text(String::new())
     }
@@ -383,17 +385,16 @@ pub(crate) mod tests {
     #[test]
     fn what_is_not_known_is_asked_and_done_again_with_the_answer() {
         let (mut asking, notes) = asking(10, 10);
-        asking.locate(7, IpAddr::from([192, 0, 2, 1]));
         asking.begin(0, Millis(5));
         assert_eq!(asking.consult(7, Event::Publish, "a", &ann()), Ok(None));
         assert_eq!(asking.consult(7, Event::Subscribe, "a", &ann()), WAIT);
-        let (mut waiting, verdict) = asking.ask("s".to_owned(), command(), None).expect("it is wanted");
+        let (mut waiting, verdict) = asking.ask(here(), command(), None).expect("it is wanted");
         assert!(verdict.is_none());
         assert_eq!(waiting.until, Millis(3005));
         {
             let asked = notes.asked.lock().unwrap();
             assert_eq!((asked[0].asker.slot, asked[0].asker.worker), (7, 1));
-            assert_eq!(asked[0].address, Some(IpAddr::from([192, 0, 2, 1])));
+            assert_eq!(asked[0].address, here().1);
             assert_eq!(
                 (asked[0].topic.as_deref(), asked[0].identity.as_deref()),
                 (Some("a"), Some("ann"))
@@ -401,8 +402,8 @@ pub(crate) mod tests {
         }
         assert!(waiting.is(waiting.number()) && !waiting.is(waiting.number() + 1));
         asking.handle_answer();
-        asking.keep(&waiting, &deny("no", 0), Millis(6));
-        waiting.answer(deny("no", 0).ruling);
+        asking.keep(&waiting, &Verdict::deny("no", Duration::ZERO), Millis(6));
+        waiting.answer(Verdict::deny("no", Duration::ZERO).ruling);
         asking.begin(0, Millis(6));
         asking.begin_again(&waiting);
         assert!(asking.take_again() && !asking.take_again(), "it is counted once");
@@ -429,9 +430,9 @@ pub(crate) mod tests {
             asking.begin(0, Millis(0));
             let consulted = asking.consult(slot, Event::Subscribe, "a", &grant);
             assert_eq!(consulted == WAIT, asks, "{slot}");
-            if let Some((waiting, _)) = asking.ask("s".to_owned(), command(), None) {
+            if let Some((waiting, _)) = asking.ask(here(), command(), None) {
                 asking.handle_answer();
-                asking.keep(&waiting, &allow(9), Millis(0));
+                asking.keep(&waiting, &Verdict::allow(Duration::from_secs(9)), Millis(0));
             }
         }
         assert_eq!(notes.asked.lock().unwrap().len(), 3);
@@ -447,16 +448,14 @@ pub(crate) mod tests {
         let (mut asking, _) = asking(10, 10);
         asking.begin(0, Millis(0));
         assert_eq!(asking.consult(1, Event::Connect, "a", &ann()), WAIT);
-        let (mut first, _) = asking.ask("s".to_owned(), Command::Head, None).expect("it is wanted");
-        first.answer(allow(0).ruling);
+        let (mut first, _) = asking.ask(here(), Command::Head, None).expect("it is wanted");
+        first.answer(Verdict::allow(Duration::ZERO).ruling);
         asking.begin(0, Millis(1));
         asking.begin_again(&first);
         assert_eq!(asking.consult(1, Event::Connect, "a", &ann()), Ok(None));
         assert_eq!(asking.consult(1, Event::Subscribe, "a", &ann()), WAIT);
-        let (mut second, _) = asking
-            .ask("s".to_owned(), Command::Head, Some(first))
-            .expect("it is wanted");
-        second.answer(allow(0).ruling);
+        let (mut second, _) = asking.ask(here(), Command::Head, Some(first)).expect("it is wanted");
+        second.answer(Verdict::allow(Duration::ZERO).ruling);
         asking.begin(0, Millis(2));
         asking.begin_again(&second);
         assert_eq!(asking.consult(1, Event::Connect, "a", &ann()), Ok(None));
@@ -470,22 +469,61 @@ pub(crate) mod tests {
             let mut ask = || {
                 asking.begin(0, Millis(0));
                 assert_eq!(asking.consult(1, Event::Subscribe, "a", &ann()), WAIT);
-                asking.ask("s".to_owned(), command(), None).expect("it is wanted").1
+                asking.ask(here(), command(), None).expect("it is wanted").1
             };
             assert_eq!(ask(), None);
-            assert_eq!(ask(), Some(deny("nobody knows", 0)), "room {room}, most {most}");
+            assert_eq!(
+                ask(),
+                Some(Verdict::deny("nobody knows", Duration::ZERO)),
+                "room {room}, most {most}"
+            );
             if most == 1 {
                 asking.handle_answer();
                 asking.begin(0, Millis(0));
                 assert_eq!(asking.consult(1, Event::Subscribe, "a", &ann()), WAIT);
-                assert!(
-                    asking
-                        .ask("s".to_owned(), command(), None)
-                        .expect("it is wanted")
-                        .1
-                        .is_none()
-                );
+                assert!(asking.ask(here(), command(), None).expect("it is wanted").1.is_none());
             }
         }
+    }
+
+    #[test]
+    fn another_hook_is_asked_anew_and_none_permits_everything() {
+        let (mut asking, first) = asking(10, 1);
+        let ask = |asking: &mut Asking| {
+            asking.begin(0, Millis(0));
+            assert_eq!(asking.consult(1, Event::Subscribe, "a", &ann()), WAIT);
+            asking.ask(here(), command(), None).expect("it is wanted")
+        };
+        let (earlier, _) = ask(&mut asking);
+        let same: Arc<dyn Hook> = Arc::clone(&first) as _;
+        asking.set_hook(Some(&same));
+        asking.keep(&earlier, &Verdict::allow(Duration::from_secs(9)), Millis(0));
+        assert_eq!(
+            asking.consult(1, Event::Subscribe, "a", &ann()),
+            Ok(None),
+            "it is the same"
+        );
+        let second = Arc::new(Notes {
+            room: 10,
+            ..Notes::default()
+        });
+        asking.set_hook(Some(&(Arc::clone(&second) as _)));
+        asking.keep(&earlier, &Verdict::allow(Duration::from_secs(9)), Millis(0));
+        let (_, verdict) = ask(&mut asking);
+        assert!(
+            verdict.is_some(),
+            "the answer to the first has not come, and there is no room for two"
+        );
+        asking.handle_answer();
+        assert_eq!(ask(&mut asking).1, None);
+        assert_eq!(
+            (first.asked.lock().unwrap().len(), second.asked.lock().unwrap().len()),
+            (1, 1)
+        );
+        asking.set_hook(None);
+        assert_eq!(asking.consult(1, Event::Subscribe, "a", &ann()), Ok(None));
+        assert_eq!(asking.unanswered().ruling, Ruling::Allow(None));
+        // The answer of who was asked last comes all the same.
+        asking.handle_answer();
     }
 }

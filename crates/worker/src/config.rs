@@ -57,6 +57,8 @@ pub struct Config {
     pub authenticator: Arc<Authenticator>,
     /// Where requests may carry tokens, besides the Authorization header and subprotocols.
     pub carriers: Carriers,
+    /// Who is asked about connections and commands; nobody, if there is none.
+    pub hook: Option<Arc<dyn Hook>>,
     /// How long a client that came without credentials, where they are needed, has to send them.
     pub auth_timeout: Duration,
     /// What topics and filters may be; fixed.
@@ -171,6 +173,4 @@ pub struct Parts {
     pub counters: Arc<Counters>,
     /// Where it writes down what happens.
     pub journal: Arc<Journal>,
-    /// Who is asked about connections and commands; nobody, if there is none.
-    pub hook: Option<Arc<dyn Hook>>,
 }

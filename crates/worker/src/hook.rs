@@ -36,8 +36,8 @@ pub struct Question {
     pub session: Box<str>,
     /// Whose connection it is, if that is known.
     pub identity: Option<Arc<str>>,
-    /// Where it comes from, if that is known.
-    pub address: Option<IpAddr>,
+    /// Where it comes from.
+    pub address: IpAddr,
     /// The topic that is published to, the filter that is subscribed to, or what a raw connection's address names.
     pub topic: Option<Box<str>>,
     /// When it was asked.
@@ -45,7 +45,7 @@ pub struct Question {
 }
 
 /// Where questions go. It never blocks.
-pub trait Hook: Send + Sync {
+pub trait Hook: std::fmt::Debug + Send + Sync {
     /// Whether `event` is asked about at all.
     fn wants(&self, event: Event) -> bool;
 

@@ -177,7 +177,6 @@ impl Worker {
             budget,
             counters,
             journal,
-            hook,
         } = parts;
         mesh.attach(number.into(), driver.waker());
         assert_eq!(
@@ -202,7 +201,8 @@ impl Worker {
             deflater,
         );
         fanout.set_rates(config.rates, config.identity, &census);
-        fanout.asking = hook.map(|hook| Asking::new(hook, number, mesh.most_questions(number.into())));
+        let most = mesh.most_questions(number.into());
+        fanout.asking = config.hook.clone().map(|hook| Asking::new(hook, number, most));
         Ok(Worker {
             number,
             driver,

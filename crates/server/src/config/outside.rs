@@ -11,6 +11,7 @@ use super::source::Loaded;
 use crate::hook::HookSettings;
 use crate::http::Url;
 use crate::jwks::JwksSettings;
+use crate::tls::authorities;
 
 impl super::kind::Parse for Url {
     const NAME: &'static str = "URL";
@@ -39,8 +40,24 @@ impl Loaded {
                     "there is no hook_url that it could be sent to".to_owned(),
                 );
             }
+            if hook.hook_ca.is_some() {
+                wrong(
+                    "hook_ca",
+                    "there is no hook_url whose certificate it could be for".to_owned(),
+                );
+            }
             return None;
         };
+        if url.is_plain() && hook.hook_ca.is_some() {
+            wrong(
+                "hook_ca",
+                format!("{url} has no certificate: give an https:// address, or leave this out"),
+            );
+        }
+        let authorities = hook.hook_ca.as_ref().and_then(|path| {
+            let read = authorities(path).map_err(|error| wrong("hook_ca", error.to_string()));
+            Some(read.ok()?.roots)
+        });
         if hook.hook_events.is_empty() {
             wrong(
                 "hook_events",
@@ -70,6 +87,7 @@ impl Loaded {
         Some(HookSettings {
             url,
             authorization,
+            authorities,
             events: hook.hook_events.clone(),
             timeout: hook.hook_timeout,
             concurrency: hook.hook_concurrency,

@@ -163,7 +163,7 @@ impl Loaded {
                 messages: server.mailbox_messages,
                 bytes: server.mailbox_bytes,
                 // What is asked at a time and what waits may all be of one worker.
-                answers: hook.as_ref().map_or(1, |hook| hook.concurrency + hook.queue),
+                answers: self.config.hook.hook_concurrency + self.config.hook.hook_queue,
             },
             memory: limits
                 .memory
@@ -215,6 +215,7 @@ impl Loaded {
                     cookie: auth.cookie.as_deref().map(Arc::from),
                     query_parameter: auth.query_parameter.as_deref().map(Arc::from),
                 },
+                hook: None,
                 auth_timeout: auth.auth_timeout,
                 max_message: limits.max_message as u32,
                 max_pending: limits.max_pending,

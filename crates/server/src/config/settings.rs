@@ -257,24 +257,26 @@ fields! {
     /// `[hook]`: a service that is asked who may do what, besides what credentials permit.
     pub struct Hook {
         /// Where questions are sent, as POST requests with JSON
-        hook_url: Maybe<Parsed<Url>> = None;
+        [live] hook_url: Maybe<Parsed<Url>> = None;
         /// A file with a secret that is sent along, as Authorization: Bearer
-        hook_secret_file: Maybe<File> = None;
+        [live] hook_secret_file: Maybe<File> = None;
+        /// A file with the certificates of the authorities that vouch for it, in PEM, where those of the system do not
+        [live] hook_ca: Maybe<File> = None;
         /// What it is asked about
-        hook_events: List<Choice<Event>> = vec![Event::Connect, Event::Subscribe, Event::Publish];
+        [live] hook_events: List<Choice<Event>> = vec![Event::Connect, Event::Subscribe, Event::Publish];
         /// How long a client waits for an answer
-        hook_timeout: Time = Duration::from_secs(2), INSTANT => Duration::from_secs(60);
+        [live] hook_timeout: Time = Duration::from_secs(2), INSTANT => Duration::from_secs(60);
         /// Whether what is not answered in time is permitted
-        hook_on_failure: Choice<OnFailure> = OnFailure::Deny;
+        [live] hook_on_failure: Choice<OnFailure> = OnFailure::Deny;
         /// Questions that are asked at a time
         hook_concurrency: Number<usize> = 64, 1 => 4096;
         /// Questions that may wait to be asked; more are not answered
         hook_queue: Number<usize> = 1024, 1 => 1 << 16;
         /// How long answers are kept that do not say so themselves; they are good for all connections of an identity, or
         /// for the one connection if it has none
-        hook_cache: Time = Duration::ZERO, Duration::ZERO => EVER;
+        [live] hook_cache: Time = Duration::ZERO, Duration::ZERO => EVER;
         /// How many answers each worker keeps
-        hook_cache_entries: Number<usize> = 10_000, 0 => 1 << 24;
+        [live] hook_cache_entries: Number<usize> = 10_000, 0 => 1 << 24;
     }
 }
 

@@ -204,9 +204,6 @@ impl Worker {
     pub(super) fn admit_client(&mut self, slot: u32, peer: IpAddr, request: &Request<'_>) -> Result<(), Cause> {
         let admission = &self.config.admission;
         let named = forwarded::client(request, admission.forwarded, peer, &admission.trusted);
-        if let Some(asking) = &mut self.fanout.asking {
-            asking.locate(slot, named.unwrap_or(peer));
-        }
         if let Ok(client) = named {
             self.ledger.locate(slot, client);
         }

@@ -53,6 +53,14 @@ impl Worker {
         );
         self.fanout
             .set_rates(self.config.rates, self.config.identity, self.gate.census());
+        match (&mut self.fanout.asking, &self.config.hook) {
+            (Some(asking), hook) => asking.set_hook(hook.as_ref()),
+            (None, Some(hook)) => {
+                let most = self.mesh.most_questions(self.number.into());
+                self.fanout.asking = Some(Asking::new(hook.clone(), self.number, most));
+            }
+            (None, None) => {}
+        }
         self.site = Site::new(&self.config);
         self.limits = self.config.message_limits();
     }

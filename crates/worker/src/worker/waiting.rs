@@ -57,9 +57,9 @@ impl Worker {
 
     /// Asks the question that the command at hand has led to.
     fn ask(&mut self, slot: u32, command: Command, before: Option<Waiting>) -> Option<Waiting> {
-        let session = self.name(slot);
+        let connection = (self.name(slot), self.ledger.get(slot).peer().ip());
         let asking = self.fanout.asking.as_mut()?;
-        let (waiting, verdict) = asking.ask(session, command, before)?;
+        let (waiting, verdict) = asking.ask(connection, command, before)?;
         self.counters.asked.add(1);
         if let Some(verdict) = verdict {
             self.counters.unanswered.add(1);
@@ -227,7 +227,8 @@ impl Worker {
         let id = SessionId(slot);
         if let Some(grant) = self.broker.grant(id) {
             if let Some(asking) = &self.fanout.asking {
-                asking.tell_gone(slot, || self.name(slot), grant.identity.as_ref());
+                let connection = || (self.name(slot), self.ledger.get(slot).peer().ip());
+                asking.tell_gone(slot, connection, grant.identity.as_ref());
             }
             if self.journal.wants_ends() {
                 let account = self.ledger.get(slot);
