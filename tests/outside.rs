@@ -429,6 +429,38 @@ fn another_hook_is_asked_after_a_reload_and_what_one_gave_goes_when_there_is_non
 }
 
 #[test]
+fn whoever_is_waited_about_is_closed_at_once_if_its_token_is_withdrawn() {
+    let hook = Service::start(|body| if body["event"] == "subscribe" { None } else { yes(body) });
+    let random = String::from_utf8(run(tidecast(&["token", "random"]), None).stdout).unwrap();
+    let (token, hash) = random.trim().split_once('\n').unwrap();
+    let settings = format!("[hook]\nhook_url = \"{}\"\nhook_timeout = \"60s\"\n", hook.url());
+    let directory = Papers::make("waiting", &[]);
+    let file = directory.write(
+        "tidecast.toml",
+        &format!("{settings}[[tokens]]\n{hash}\npublish = [\"#\"]\nsubscribe = [\"#\"]\n"),
+    );
+    let broker = Broker::start(&["--config", &file]);
+    let options = Options {
+        headers: vec![("Authorization".to_owned(), format!("Bearer {token}"))],
+        ..Options::default()
+    };
+    let mut waits = Client::connect(&broker.ws("/ws"), &options).unwrap();
+    assert!(text(&mut waits).contains("hello"));
+    for command in [r#"["sub","a",{"ref":1}]"#, r#"["pub","b",1,{"ref":2}]"#] {
+        waits.send_text(command).unwrap();
+    }
+    eventually("it is asked about", || hook.asked("subscribe").pop());
+    reload(&broker, &file, &settings);
+    let bye = text(&mut waits);
+    assert!(
+        bye.starts_with(r#"["bye",4100,"the token has been withdrawn","#),
+        "{bye}"
+    );
+    assert!(hook.asked("publish").is_empty(), "what it said behind that is not done");
+    assert_eq!(ask(&mut json_client(&broker), r#"["ping"]"#), r#"["pong"]"#);
+}
+
+#[test]
 fn keys_are_fetched_from_who_has_a_certificate_that_the_system_believes() {
     let papers = Papers::make("key-set", &[]);
     let (one, signs) = key("one");

@@ -24,7 +24,7 @@ use crate::tls::TlsTerms;
 /// Settings of a worker.
 ///
 /// [`Order::Configure`](crate::Order::Configure) changes them while it runs, but for those with "fixed" in their
-/// documentation. What was agreed on with a connection when it was opened stays as it is.
+/// documentation. What was agreed on with a connection when it was opened stays as it is; what it may do does not.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// What holds on each listener, in their order; their number is fixed.

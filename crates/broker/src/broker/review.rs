@@ -12,6 +12,8 @@ use crate::session::{Face, SessionId};
 
 /// Steps that a session takes whatever it subscribes to: its grant is looked up, and compared.
 const STEPS_PER_SESSION: usize = 8;
+/// Steps that a subscription takes whatever rules and patterns there are: its filter is put together from the router.
+const STEPS_PER_SUBSCRIPTION: usize = 3;
 
 /// What is left to be looked at.
 #[derive(Clone, Copy, Debug)]
@@ -110,7 +112,7 @@ impl<E: Copy> Broker<E> {
         let grant = self.sessions[id.index()].grant.as_mut()?;
         match renew(out, id, grant) {
             Ok(renewed) => {
-                let changed = *renewed != **grant;
+                let changed = !Arc::ptr_eq(&renewed, grant) && *renewed != **grant;
                 *grant = renewed;
                 Some(changed)
             }
@@ -132,7 +134,7 @@ impl<E: Copy> Broker<E> {
         let grant = self.sessions[id.index()].grant.clone()?;
         let rules = Arc::clone(&self.limits.rules);
         let patterns = grant.subscribe.filters().map_or(0, <[Filter]>::len);
-        let each = 1 + rules.all().len() + patterns;
+        let each = STEPS_PER_SUBSCRIPTION + rules.all().len() + patterns;
         let ended = |filter: &Filter| {
             let text = format!(
                 "the subscription to {:?} has ended: it is not permitted any more",

@@ -11,8 +11,9 @@ use crate::ledger::End;
 use crate::site::Site;
 use crate::tls::Session;
 
-/// Steps of the review of sessions in one turn: each looks at one pattern, which takes some 20 ns.
-const STEPS_PER_TURN: usize = 1 << 14;
+/// Steps of the review of sessions in one turn: each looks at a pattern, which takes 60 to 80 ns. So a turn is some 0.3 ms
+/// longer, and a million subscriptions are looked at, by ten rules, in about a second.
+const STEPS_PER_TURN: usize = 1 << 12;
 
 impl Worker {
     /// Whether there are settings that connections have not been told of.
