@@ -717,6 +717,47 @@ fn whoever_answers_neither_ping_nor_close_is_counted_once() {
 }
 
 #[test]
+fn whoever_takes_nothing_of_what_it_is_sent_is_given_up_in_time() {
+    let settings = Settings::new("unacknowledged", "[timeouts]\nunacknowledged_timeout = \"1s\"\n");
+    let broker = Broker::start(&[
+        "--config",
+        settings.0.to_str().unwrap(),
+        "--max-connections",
+        "1",
+        "--workers",
+        "1",
+    ]);
+    let newcomer = || open_from(OTHER, &broker);
+    let deafen = |mut peer: Peer| {
+        // What it says comes back, more than sockets hold, and it reads nothing of that.
+        for _ in 0..200 {
+            peer.say(&masked(0x82, &[7; 100_000]));
+        }
+        peer
+    };
+    let open = || {
+        eventually("there is room", || {
+            let (peer, _) = ask_head(Peer::connect(&broker), "/t/echo?slow=drop-old", "")?;
+            Some(deafen(peer))
+        })
+    };
+    let given_up = open();
+    drop(eventually("it makes room", newcomer));
+    // A running broker takes another time over, for those who come.
+    fs::write(&settings.0, "[timeouts]\nunacknowledged_timeout = 0\n").unwrap();
+    broker.signal("HUP");
+    broker.line("configuration reloaded");
+    let deaf = open();
+    let began = Instant::now();
+    eventually("it would have been given up", || {
+        assert!(newcomer().is_none(), "after {:?}", began.elapsed());
+        (began.elapsed() > Duration::from_secs(4)).then_some(())
+    });
+    drop((given_up, deaf));
+    assert_eq!(broker.stop().get("unacknowledged"), 1);
+}
+
+#[test]
 fn there_are_only_so_many_subscriptions_in_all() {
     let broker = Broker::start(&["--max-all-subscriptions", "3"]);
     let mut greedy = json_client(&broker);

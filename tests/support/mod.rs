@@ -177,10 +177,11 @@ impl Broker {
 }
 
 /// Why WebSockets end.
-const CAUSES: [&str; 16] = [
+const CAUSES: [&str; 17] = [
     "left",
     "gone",
     "broken",
+    "unacknowledged",
     "protocol_errors",
     "bad_requests",
     "forbidden",

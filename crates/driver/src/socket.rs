@@ -62,8 +62,11 @@ impl Listener {
     /// How long what was sent to a peer may stay without an answer of its system before the connection is broken
     /// (`TCP_USER_TIMEOUT`), for connections that are accepted from now on. Otherwise it takes the system a quarter of an hour
     /// to give up a peer that vanished.
-    pub fn set_user_timeout(&self, timeout: Duration) -> io::Result<()> {
-        self.socket.set_tcp_user_timeout(Some(timeout))
+    ///
+    /// It is also how long a peer may go without taking any of what it is sent, though its system answers: since Linux 5.11
+    /// probes of a window that stays closed are not answered for ever. None leaves both to the system.
+    pub fn set_user_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.socket.set_tcp_user_timeout(timeout)
     }
 
     /// The socket, for as long as something is accepted from it.
@@ -141,7 +144,7 @@ mod tests {
     #[test]
     fn connections_inherit_how_long_a_peer_may_be_silent() {
         let listener = listen("127.0.0.1:0".parse().unwrap(), 16, 1).unwrap().remove(0);
-        listener.set_user_timeout(Duration::from_secs(7)).unwrap();
+        listener.set_user_timeout(Some(Duration::from_secs(7))).unwrap();
         let _peer = std::net::TcpStream::connect(listener.address()).unwrap();
         let (accepted, _) = listener.socket.accept().unwrap();
         assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(Duration::from_secs(7)));

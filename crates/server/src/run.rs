@@ -9,7 +9,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tidecast_broker::Shared;
 use tidecast_driver::{Kind, ListenError, Listener, SetupError, allowed_cores, descriptor_limit, listen};
-use tidecast_websocket::Millis;
 use tidecast_worker::{Budget, Census, Counters, Journal, Mesh, Order, Parts, Totals, Worker, WorkerError};
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -313,19 +312,14 @@ impl Workers {
         let shared = Arc::new(Shared::with_strategy(resolved.share_strategy));
         let census = Arc::new(Census::new(count * resolved.worker.max_connections as usize));
         let budget = Arc::new(Budget::new(resolved.memory));
-        // Whoever does not answer a ping in time is given up, and so is whoever does not even take what it is sent.
-        let timing = &resolved.worker.timing;
-        let silence = (timing.ping_interval != Millis::NEVER)
-            .then(|| Duration::from_millis((timing.ping_interval + timing.pong_timeout).0));
         let mut addresses = Vec::new();
         let mut shares: Vec<Vec<Listener>> = (0..count).map(|_| Vec::new()).collect();
         for Listen { address, tls } in &resolved.listeners {
             let listeners = listen_soon(*address, count).await?;
-            if let Some(silence) = silence {
-                listeners
-                    .iter()
-                    .try_for_each(|listener| listener.set_user_timeout(silence))?;
-            }
+            let patience = resolved.worker.unacknowledged_timeout;
+            listeners
+                .iter()
+                .try_for_each(|listener| listener.set_user_timeout(patience))?;
             let address = |listener: &Listener| Listen {
                 address: listener.address(),
                 tls: *tls,

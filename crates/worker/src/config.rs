@@ -37,6 +37,9 @@ pub struct Config {
     pub identity: IdentityLimits,
     /// How long a WebSocket may be open, give or take a tenth; for ever, if there is none.
     pub max_age: Option<Duration>,
+    /// How long a client may go without taking any of what it is sent; without it, the system decides. For clients that
+    /// come from now on; at the start it is for whoever makes the listeners to set.
+    pub unacknowledged_timeout: Option<Duration>,
     /// The largest message accepted, in bytes.
     pub max_message: u32,
     /// Bytes that may wait for a connection that does not read, before it is closed or messages are dropped.

@@ -152,8 +152,10 @@ counters! {
         left = "client",
         /// The client closed the connection without a Close.
         gone = "gone",
-        /// The connection broke: it was reset, or what was sent was not acknowledged.
+        /// The connection broke: it was reset.
         broken = "broken",
+        /// What was sent was not taken, or not acknowledged, in time.
+        unacknowledged = "unacknowledged",
         /// The client broke the WebSocket protocol, and was told so.
         protocol_errors = "protocol",
         /// A raw client said what cannot be done, and has no other way to be told.

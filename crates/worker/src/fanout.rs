@@ -147,8 +147,8 @@ pub(crate) enum Outcome {
     Greeted,
     /// The socket is full.
     Blocked,
-    /// The connection is broken.
-    Broken,
+    /// The connection is broken, by this error: a negated errno.
+    Broken(i32),
 }
 
 impl Fanout {
@@ -579,14 +579,14 @@ impl Fanout {
                     (Outcome::Sent, count)
                 }
                 // Not even a greeting fits into a fresh socket: nobody is there.
-                Some(_) if lane.alone > 0 => (Outcome::Broken, 0),
+                Some(result) if lane.alone > 0 => (Outcome::Broken(result), 0),
                 Some(result) if result >= 0 => {
                     lane.queue
                         .sent_part(result as usize, lane.is_framed(), &mut self.outbox);
                     (Outcome::Blocked, result as usize)
                 }
                 Some(error) if error == -EAGAIN => (Outcome::Blocked, 0),
-                Some(_) => (Outcome::Broken, 0),
+                Some(error) => (Outcome::Broken(error), 0),
             };
             match outcome {
                 Outcome::Blocked | Outcome::Greeted => lane.pace = Pace::Blocked,

@@ -42,8 +42,10 @@ ends! {
     Client => left, "client";
     /// The client closed the connection without one.
     Gone => gone, "gone";
-    /// The connection was reset, or what was sent was not acknowledged.
+    /// The connection was reset.
     Broken => broken, "broken";
+    /// The client did not take what it was sent, or its system did not answer.
+    Unacknowledged => unacknowledged, "unacknowledged";
     /// The client broke the WebSocket protocol.
     Protocol => protocol_errors, "protocol";
     /// A raw client said what cannot be done.
@@ -75,6 +77,15 @@ ends! {
 }
 
 impl End {
+    /// What ends a WebSocket whose connection has this error, a negated errno.
+    pub(crate) fn of_error(error: i32) -> End {
+        if error == -ETIMEDOUT {
+            End::Unacknowledged
+        } else {
+            End::Broken
+        }
+    }
+
     /// What ends a WebSocket that is closed with this code of ours.
     pub(crate) fn of_code(code: u16) -> End {
         match code {
@@ -87,6 +98,8 @@ impl End {
         }
     }
 }
+
+const ETIMEDOUT: i32 = 110;
 
 /// What one connection has done.
 #[derive(Clone, Copy, Debug)]

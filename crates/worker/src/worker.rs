@@ -277,6 +277,7 @@ impl Worker {
             self.handle_tasks()?;
             self.handle_deadlines()?;
             self.close_overflowing();
+            self.close_spent();
             self.wake_others()?;
             self.publish_counters();
             // Those that linger have been told, have answered and have our FIN: the kernel can end them.
@@ -349,8 +350,8 @@ impl Worker {
                 Outcome::Drained => self.finish(slot)?,
                 Outcome::Greeted => self.arm(slot, self.now + GREETING),
                 Outcome::Blocked => self.watch_writable(slot)?,
-                Outcome::Broken => {
-                    self.blame(slot, End::Broken);
+                Outcome::Broken(error) => {
+                    self.blame(slot, End::of_error(error));
                     self.kill(slot)?;
                 }
             }
@@ -558,8 +559,8 @@ impl Worker {
             }
             // The buffers ran out, which ends a receive, or it was cancelled: what follows below is the answer.
             (result, _) if result == -ENOBUFS || result == -ECANCELED => {}
-            _ => {
-                self.blame(slot, End::Broken);
+            (error, _) => {
+                self.blame(slot, End::of_error(error));
                 self.kill(slot)?;
             }
         }

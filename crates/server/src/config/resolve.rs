@@ -209,6 +209,8 @@ impl Loaded {
                     },
                 },
                 max_age: (!timeouts.max_age.is_zero()).then_some(timeouts.max_age),
+                unacknowledged_timeout: (!timeouts.unacknowledged_timeout.is_zero())
+                    .then_some(timeouts.unacknowledged_timeout),
                 rules: Arc::new(rules),
                 authenticator: Arc::new(authenticator),
                 carriers: Carriers {

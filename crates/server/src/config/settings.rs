@@ -40,6 +40,9 @@ const LEAST_MEMORY: usize = 8 << 20;
 const INSTANT: Duration = Duration::from_millis(1);
 const EVER: Duration = Duration::from_secs(366 * 86_400);
 
+/// The longest that the system can be told to wait, in 31 bits of milliseconds.
+const MOST_UNACKNOWLEDGED: Duration = Duration::from_secs(24 * 86_400);
+
 fields! {
     /// `[server]`: where the broker listens, and what it is made of.
     pub struct Server {
@@ -191,6 +194,11 @@ fields! {
         /// How long a client may take for each 64 KiB of a message, or for the end of it, before it is closed with 1008; 0 is
         /// for ever
         [live] message_timeout: Time = Duration::from_secs(60), Duration::ZERO => EVER;
+        // Whoever is gone is found out sooner, by pings. This is for those who are heard and do not read: a page that is
+        // suspended or debugged may have its minutes, above all where messages are dropped for it meanwhile.
+        /// How long a client may go without taking any of what it is sent, before the system gives the connection up; for
+        /// those who come from now on. 0 leaves it to the system, which waits for ever for those who answer
+        [live] unacknowledged_timeout: Time = Duration::from_secs(300), Duration::ZERO => MOST_UNACKNOWLEDGED;
         /// How long a client may stay, give or take a tenth, before it is closed with 1001 and comes back; 0 is for ever
         [live] max_age: Time = Duration::ZERO, Duration::ZERO => EVER;
         /// How long a stop waits for closing handshakes

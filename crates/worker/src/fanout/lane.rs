@@ -143,7 +143,7 @@ impl Lane {
             }
             Some(error) if error == -EAGAIN && !is_greeting => (Outcome::Blocked, 0),
             // As of greetings in the clear.
-            Some(_) => (Outcome::Broken, 0),
+            Some(result) => (Outcome::Broken(result), 0),
         }
     }
 

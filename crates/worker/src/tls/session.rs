@@ -23,6 +23,8 @@ use super::terms::TlsTerms;
 const KEY_UPDATES: u8 = 32;
 /// Warnings of TLS 1.2 that a peer may send. BoringSSL and rustls have the same limit.
 const WARNINGS: u8 = 4;
+/// Of the records that keys without successors are good for, one in so many is for the goodbye, and for what is queued before it.
+const FAREWELL: u64 = 8;
 /// What a key update begins with, RFC 8446, section 4.6.3: its type and its length. One octet follows: is an answer asked for?
 const KEY_UPDATE: [u8; 4] = [24, 0, 0, 1];
 /// The level of alerts that end a connection, and of others.
@@ -102,6 +104,8 @@ struct Open {
     updates_left: u8,
     warnings_left: u8,
     message: Message,
+    /// It was told that it comes to its end.
+    is_ending: bool,
 }
 
 /// How much of a key update has come: it may come in several records.
@@ -325,6 +329,16 @@ impl Session {
         Ok(())
     }
 
+    /// Whether its keys are about to be spent, and no others are to be had: it has to be closed as long as it can be said why.
+    /// It tells so once.
+    pub(crate) fn begins_to_end(&mut self) -> bool {
+        let State::Open(open) = &mut self.state else {
+            return false;
+        };
+        let spent = open.sealing.sequence() >= open.limit - open.limit / FAREWELL;
+        spent && open.keys.is_none() && !std::mem::replace(&mut open.is_ending, true)
+    }
+
     /// The memory kept for a record whose end has not come yet.
     #[cfg(test)]
     pub(super) fn partial_capacity(&self) -> usize {
@@ -366,6 +380,7 @@ impl Open {
             updates_left: KEY_UPDATES,
             warnings_left: WARNINGS,
             message: Message::default(),
+            is_ending: false,
         })
     }
 

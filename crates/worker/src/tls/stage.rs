@@ -77,6 +77,8 @@ pub(crate) struct Stage {
     arena: Arena,
     /// Octets that sockets did not take, of all sessions.
     unsent: usize,
+    /// Slots of sessions whose keys are about to be spent.
+    ending: Vec<u32>,
 }
 
 impl Stage {
@@ -102,6 +104,11 @@ impl Stage {
     /// Octets that wait for sockets.
     pub(crate) fn held(&self) -> usize {
         self.unsent
+    }
+
+    /// The next session whose keys are about to be spent, by slot; each is given once.
+    pub(crate) fn take_ending(&mut self) -> Option<u32> {
+        self.ending.pop()
     }
 
     pub(crate) fn session(&self, slot: u32) -> Option<&Session> {
@@ -149,6 +156,9 @@ impl Stage {
                 session.give_up(&fault);
                 entry.piece = 0..0;
                 fanout.refuse(slot, -EPIPE);
+            }
+            if session.begins_to_end() {
+                self.ending.push(slot);
             }
             self.unsent -= entry.take_unsent();
         }

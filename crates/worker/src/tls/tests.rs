@@ -370,6 +370,30 @@ fn keys_are_changed_before_they_are_spent_and_without_new_ones_it_ends() {
 }
 
 #[test]
+fn a_session_whose_keys_come_to_their_end_tells_so_once_while_much_can_still_be_said() {
+    let (paper, terms) = server();
+    let mut pair = Pair::open(&terms, paper.client(ONLY_12));
+    pair.session.limit_keys(800);
+    let told: Vec<usize> = (0..750)
+        .filter(|_| {
+            pair.talk(1);
+            pair.session.begins_to_end()
+        })
+        .collect();
+    // The handshake has taken one or two.
+    assert!(matches!(told[..], [690..700]), "{told:?}");
+    assert!(pair.session.say_goodbye(true));
+    assert!(!pair.session.waiting().is_empty(), "the close_notify");
+    // New keys make an end of that.
+    let mut pair = Pair::open(&terms, paper.client(ONLY_13));
+    pair.session.limit_keys(80);
+    for _ in 0..200 {
+        pair.talk(1);
+        assert!(!pair.session.begins_to_end());
+    }
+}
+
+#[test]
 fn both_sides_say_that_they_say_no_more() {
     let (paper, terms) = server();
     for versions in [ONLY_12, ONLY_13] {

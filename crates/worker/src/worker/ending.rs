@@ -18,6 +18,8 @@ use crate::timers::{Due, spread};
 const RETRY_MS: std::ops::Range<u64> = 1_000..6_000;
 /// The close code and words for a connection that may not be older.
 const TOO_OLD: (u16, &str) = (1001, "connect again: this connection is as old as it may be");
+/// The close code and words for a connection whose keys were used as often as they may be, where TLS has no others for it.
+const KEYS_SPENT: (u16, &str) = (1001, "connect again: TLS 1.2 needs new keys");
 /// The close code and words of a stop.
 const GOING_AWAY: (u16, &str) = (1001, "the broker is stopping");
 
@@ -208,6 +210,16 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Says goodbye to those who have to come again for new keys.
+    pub(super) fn close_spent(&mut self) {
+        while let Some(slot) = self.tls.take_ending() {
+            if matches!(self.slots[slot as usize].phase, Phase::Open(_)) && !self.fanout.lane(slot).is_sealed() {
+                self.blame(slot, End::Aged);
+                self.say_goodbye(slot, KEYS_SPENT);
+            }
+        }
     }
 
     /// Says `bye` and starts the closing handshake, with a close code and its words.
