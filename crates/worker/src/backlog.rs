@@ -245,6 +245,12 @@ impl Backlog {
         *self = Backlog::default();
     }
 
+    /// What waits, in order.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = Range> {
+        let there = self.entries.iter().filter(|entry| !entry.range.is_empty());
+        there.map(|entry| entry.range)
+    }
+
     /// Bytes that lie in the sealed segment `victim`.
     pub(crate) fn bytes_in(&self, victim: SegmentId) -> usize {
         let there = self.entries.iter().filter(|entry| entry.range.is_in(victim));

@@ -91,6 +91,8 @@ pub(crate) struct Fanout {
     overflowing: Vec<(u32, Behind)>,
     /// Bytes that have to be given up: while there are any, no blocked lane may grow.
     excess: usize,
+    /// Blocked lanes that did nevertheless.
+    growing: Vec<u32>,
     /// What connections may say, if that is limited.
     meter: Option<Box<Meter>>,
     /// Lanes that have to be told of what was dropped before more of what waits is sent.
@@ -170,6 +172,7 @@ impl Fanout {
             sending: Vec::new(),
             overflowing: Vec::new(),
             excess: 0,
+            growing: Vec::new(),
             meter: None,
             lagging: Vec::new(),
             to_wake: WorkerSet::EMPTY,
@@ -411,7 +414,7 @@ impl Fanout {
                 if lane.ciphertext as usize + lane.queue.weight() > most {
                     self.overflow(slot, Behind::TooFar);
                 } else if self.excess > 0 {
-                    self.overflow(slot, Behind::NoMemory);
+                    self.note_growing(slot);
                 }
             }
         }
@@ -425,9 +428,39 @@ impl Fanout {
         let lane = &mut self.lanes[slot as usize];
         if !lane.overflowing {
             lane.overflowing = true;
-            self.excess = self.excess.saturating_sub(lane.len());
             self.overflowing.push((slot, behind));
         }
+    }
+
+    fn note_growing(&mut self, slot: u32) {
+        let lane = &mut self.lanes[slot as usize];
+        if !lane.growing {
+            lane.growing = true;
+            self.growing.push(slot);
+        }
+    }
+
+    /// Chooses those to be given up for what is too much: of those that grew, the ones first by which the most is won. What
+    /// several refer to is won only with the last of them.
+    pub(crate) fn choose_overflowing(&mut self) {
+        // Those that are beyond their own limits go anyway.
+        for (slot, _) in &self.overflowing {
+            let lane = &self.lanes[*slot as usize];
+            self.excess = self.excess.saturating_sub(lane.held_alone(&self.outbox));
+        }
+        let mut growing = std::mem::take(&mut self.growing);
+        growing.sort_by_cached_key(|slot| std::cmp::Reverse(self.lanes[*slot as usize].held_alone(&self.outbox)));
+        for slot in growing.drain(..) {
+            let lane = &mut self.lanes[slot as usize];
+            // It may be the next one in its slot.
+            let grew = std::mem::take(&mut lane.growing);
+            if grew && !lane.sealed && !lane.overflowing && self.excess > 0 {
+                self.excess = self.excess.saturating_sub(lane.held_alone(&self.outbox));
+                self.cut(slot);
+                self.overflow(slot, Behind::NoMemory);
+            }
+        }
+        self.growing = growing;
     }
 
     /// Adds to what waits behind the queue, where messages can be dropped.
@@ -449,15 +482,16 @@ impl Fanout {
         };
         match backlog.push(range, slow, queued, bounds, &mut self.outbox) {
             backlog::Kept::Within(dropped) => self.dropped += dropped,
+            backlog::Kept::Beyond if behind == Behind::NoMemory => self.note_growing(slot),
             backlog::Kept::Beyond => self.overflow(slot, behind),
         }
         // While what waits is sent, more comes behind it.
         self.list(slot);
     }
 
-    /// Whether there are connections that read too slowly.
+    /// Whether there are connections that read too slowly, or grew when there was no memory for it.
     pub(crate) fn is_overflowing(&self) -> bool {
-        !self.overflowing.is_empty()
+        !self.overflowing.is_empty() || !self.growing.is_empty()
     }
 
     /// The next of them. What it has not begun to be sent is dropped.

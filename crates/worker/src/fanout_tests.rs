@@ -6,15 +6,17 @@ use super::*;
 use crate::mesh::MailboxLimits;
 
 fn fanout() -> Fanout {
+    fanout_of(1024)
+}
+
+/// One in which so many octets may wait for a connection.
+fn fanout_of(bytes: usize) -> Fanout {
     let limits = MailboxLimits {
         messages: 1,
         bytes: 1,
         answers: 1,
     };
-    let bounds = Bounds {
-        bytes: 1024,
-        messages: 100,
-    };
+    let bounds = Bounds { bytes, messages: 100 };
     let authenticator = Authenticator::new(&Settings::default()).unwrap();
     Fanout::new(
         0,
@@ -104,28 +106,61 @@ fn a_connection_that_closes_before_its_response_goes_out_alone_is_sent_nothing()
     assert_eq!(flush(&mut fanout), [(0, b"101\x81\x01a".to_vec())]);
 }
 
+/// The connections to be closed, and why.
+fn cut(fanout: &mut Fanout) -> Vec<(u32, Behind)> {
+    fanout.choose_overflowing();
+    std::iter::from_fn(|| fanout.cut_overflowing()).collect()
+}
+
+/// Puts one frame, in a segment of its own, to several connections.
+fn share(fanout: &mut Fanout, slots: &[u32], octets: usize) {
+    let range = fanout.append(PRIVATE, &[&vec![7; octets]]);
+    slots
+        .iter()
+        .for_each(|slot| fanout.push(*slot, range, Slow::Close, BoundsId::default()));
+}
+
 #[test]
-fn while_memory_is_short_blocked_connections_are_given_up_one_by_one_as_they_grow() {
-    let mut fanout = fanout();
-    (0..4).for_each(|slot| fanout.open(slot, false));
-    for slot in 0..3 {
-        fanout.send_frames(slot, &frame(300));
-    }
+fn while_memory_is_short_those_that_grow_are_given_up_as_long_as_something_is_won_by_it() {
+    const LARGE: usize = 100_000;
+    let mut fanout = fanout_of(10 * LARGE);
+    (0..6).for_each(|slot| fanout.open(slot, false));
+    share(&mut fanout, &[0, 1], LARGE);
+    share(&mut fanout, &[2], 2 * LARGE);
+    share(&mut fanout, &[3], LARGE);
+    share(&mut fanout, &[4], 5 * LARGE);
     block(&mut fanout);
-    assert!(!fanout.is_overflowing());
-    // More than one of them holds has to go.
-    fanout.set_excess(501);
-    for slot in 0..4 {
-        fanout.send_frames(slot, &frame(200));
-    }
-    let cut: Vec<_> = std::iter::from_fn(|| fanout.cut_overflowing()).collect();
-    assert_eq!(cut, [(1, Behind::NoMemory), (0, Behind::NoMemory)]);
-    assert!(fanout.lane(0).is_empty() && fanout.lane(1).is_empty());
-    assert_eq!((fanout.lane(2).len(), fanout.lane(3).len()), (500, 200));
-    // Beyond its own limit, a connection is only to blame itself.
+    fanout.reclaim(usize::MAX, 0);
+    assert_eq!(cut(&mut fanout), []);
+    // Number 4 has the most, but does not grow; nor does number 5 wait for its socket.
+    let grow = |fanout: &mut Fanout| [0, 3, 1, 2, 5].map(|slot| fanout.send_frames(slot, &frame(200)));
+    fanout.set_excess(LARGE);
+    grow(&mut fanout);
+    assert_eq!(cut(&mut fanout), [(2, Behind::NoMemory)]);
+    assert!(fanout.lane(2).is_empty());
+    (0..=2).for_each(|slot| fanout.unblock(slot));
+    block(&mut fanout);
+    fanout.seal(2);
+    // What two have is won with the second.
+    fanout.set_excess(LARGE + LARGE / 2);
+    grow(&mut fanout);
+    let mut given_up = cut(&mut fanout);
+    assert_eq!(given_up[0], (1, Behind::NoMemory), "the last that was chosen");
+    given_up.sort_unstable_by_key(|(slot, _)| *slot);
+    assert_eq!(given_up, [0, 1, 3].map(|slot| (slot, Behind::NoMemory)));
+    fanout.reclaim(usize::MAX, 0);
+    assert!((5 * LARGE..6 * LARGE).contains(&fanout.held()), "{}", fanout.held());
+}
+
+#[test]
+fn a_connection_beyond_its_own_limit_has_only_itself_to_blame() {
+    let mut fanout = fanout();
+    fanout.open(0, false);
+    fanout.send_frames(0, &frame(300));
+    block(&mut fanout);
     fanout.set_excess(500);
-    fanout.send_frames(2, &frame(900));
-    assert_eq!(fanout.cut_overflowing(), Some((2, Behind::TooFar)));
+    fanout.send_frames(0, &frame(900));
+    assert_eq!(cut(&mut fanout), [(0, Behind::TooFar)]);
 }
 
 #[test]

@@ -286,6 +286,22 @@ impl Outbox {
         self.sealed = sealed;
     }
 
+    /// Bytes of memory that are given back when these ranges, of one connection, are: of a segment that others refer to too
+    /// there are none. The end of a log does not count.
+    pub(crate) fn held_alone(&self, ranges: impl Iterator<Item = Range>) -> usize {
+        let mut segments: Vec<u32> = ranges.map(|range| range.segment).collect();
+        segments.sort_unstable();
+        let of_segment = |same: &[u32]| {
+            let Segment { bytes, pins, kind } = &self.segments[same[0] as usize];
+            let alone = match kind {
+                Kind::Own | Kind::Sealed if *pins as usize == same.len() => bytes.capacity(),
+                Kind::Own | Kind::Sealed | Kind::Open | Kind::Free => 0,
+            };
+            alone + same.len() * LISTED
+        };
+        segments.chunk_by(u32::eq).map(of_segment).sum()
+    }
+
     /// The oldest sealed segment that is still referred to.
     pub(crate) fn oldest_sealed(&self) -> Option<SegmentId> {
         self.sealed.front().copied().map(SegmentId)
@@ -545,13 +561,12 @@ impl Queue {
         }
     }
 
-    #[cfg(test)]
-    fn ranges(&self) -> Vec<Range> {
+    /// What is queued, in order.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = Range> {
         let first = (!self.first.is_empty()).then_some(self.first);
         first
             .into_iter()
             .chain(self.rest.iter().flat_map(|rest| rest.iter().copied()))
-            .collect()
     }
 }
 

@@ -50,6 +50,8 @@ pub(crate) struct Lane {
     pub(super) sealed: bool,
     /// Noted as being behind by more than the limit.
     pub(super) overflowing: bool,
+    /// Noted as having grown while there was no memory for it.
+    pub(super) growing: bool,
     /// What is queued is encrypted before it is sent.
     pub(super) secure: bool,
     /// Bytes that are encrypted and not sent; they are kept by the connection's TLS, and go first.
@@ -72,6 +74,7 @@ impl Default for Lane {
             pace: Pace::Idle,
             sealed: false,
             overflowing: false,
+            growing: false,
             secure: false,
             ciphertext: 0,
             alone: 0,
@@ -107,6 +110,12 @@ impl Lane {
     /// Bytes that wait in the segment `victim`.
     pub(super) fn bytes_in(&self, victim: SegmentId) -> usize {
         self.queue.bytes_in(victim) + self.backlog.as_deref().map_or(0, |backlog| backlog.bytes_in(victim))
+    }
+
+    /// Bytes of memory that are given back if this is closed.
+    pub(super) fn held_alone(&self, outbox: &Outbox) -> usize {
+        let backlog = self.backlog.as_deref().into_iter().flat_map(Backlog::ranges);
+        outbox.held_alone(self.queue.ranges().chain(backlog))
     }
 
     pub(super) fn clear(&mut self, outbox: &mut Outbox) {

@@ -45,6 +45,7 @@ impl Worker {
         if self.fanout.is_overflowing() {
             // Nothing may come behind the gap that is about to be made.
             self.broker.settle(&mut self.fanout);
+            self.fanout.choose_overflowing();
         }
         while let Some((slot, behind)) = self.fanout.cut_overflowing() {
             let code = match behind {
