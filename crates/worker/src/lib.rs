@@ -17,13 +17,13 @@
 //! |---|---|
 //! | connections: slot, lane, session | `max_connections`, of all and of one worker |
 //! | request heads and PROXY headers that are incomplete | `max_head` and 4 KiB each, `handshake_timeout`; [`Budget`] in all |
-//! | messages that are incomplete, inflated as far as they came | `max_message` each; [`Budget`] in all |
+//! | messages that are incomplete, inflated as far as they came | `max_message` each, as long as they go on; [`Budget`] in all |
 //! | what a deflated stream was inflated to and not read | 16 KiB each; [`Budget`] in all |
 //! | inflaters | `inflate_memory` of each worker |
 //! | a publisher that waits for other workers: its last message, and what it had sent before it was stopped | `max_message` and the receive buffers; counts in [`Budget`] |
 //! | queues and backlogs: bytes, and lists of them | `max_pending`, `max_pending_messages` each; [`Budget`] in all |
 //! | mailboxes | [`MailboxLimits`] of each worker |
-//! | subscriptions: lists, the router | `max_subscriptions` each, `max_all_subscriptions` in all; [`Budget`] in all |
+//! | subscriptions: lists, the router | `max_subscriptions` each; `max_all_subscriptions` and [`Budget`] in all |
 //! | answers of the router that are kept | 65,536 topics and a million lists of each worker |
 //! | who has how many connections | 32 to 64 bytes for each connection there may be, 24 MiB at most; as much again by identity |
 //!
