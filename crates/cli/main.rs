@@ -5,6 +5,7 @@ mod bench;
 mod broker;
 mod config;
 mod dev_cert;
+mod docs;
 #[cfg(test)]
 mod double;
 mod exit;
@@ -33,6 +34,7 @@ enum Task {
     Bench(bench::BenchArgs),
     Config(config::ConfigArgs),
     DevCert(dev_cert::DevCertArgs),
+    Docs(docs::DocsArgs),
     Token(token::TokenArgs),
 }
 
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Task::Bench(args) => (args.run(), false),
         Task::Config(args) => (args.run(), false),
         Task::DevCert(args) => (args.run(), false),
+        Task::Docs(args) => (args.run(), false),
         Task::Token(args) => (args.run(), false),
         Task::Pub(args) => {
             let quiet = args.quiet();

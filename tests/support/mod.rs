@@ -90,6 +90,10 @@ impl Broker {
         if !arguments.contains(&"--workers") {
             command.args(["--workers", "2"]);
         }
+        // Its usual address is taken by whatever else runs on this machine.
+        if !arguments.contains(&"--admin") {
+            command.args(["--admin", "none"]);
+        }
         command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
         Broker::of(command)
     }
@@ -112,6 +116,14 @@ impl Broker {
             err,
             address,
         }
+    }
+
+    /// Where the control plane is.
+    pub fn admin(&self) -> SocketAddr {
+        self.out.find("that says where the control plane is", |line| {
+            let (address, _) = line.strip_prefix("control plane on http://")?.split_once('/')?;
+            address.parse().ok()
+        })
     }
 
     pub fn pid(&self) -> u32 {

@@ -24,6 +24,7 @@ use crate::session::{Face, Session, SessionId};
 use crate::shared::Shared;
 use crate::shares::Shares;
 use crate::slow::Slow;
+use crate::tap::Taps;
 use crate::top::Top;
 use crate::workers::WorkerSet;
 pub use inspect::{FilterPage, SessionSummary, Subscription};
@@ -163,6 +164,7 @@ pub struct Broker<E> {
     run: Run<E>,
     stats: Stats,
     top: Top,
+    taps: Taps,
     mark: u32,
     /// Makes of topic and key what a message replaces.
     keys: RandomState,
@@ -196,6 +198,7 @@ impl<E: Copy> Broker<E> {
             review: None,
             stats: Stats::default(),
             top: Top::default(),
+            taps: Taps::default(),
             mark: 0,
             keys: RandomState::new(),
             scratch: Vec::new(),
@@ -633,6 +636,7 @@ impl<E: Copy> Broker<E> {
         }
         self.stats.published += 1;
         self.top.count(message.topic, message.payload.len());
+        self.taps.show(message, topics);
         let mut others = route.workers.without(self.worker);
         self.picked.clear();
         let mut picks = Vec::new();

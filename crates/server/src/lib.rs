@@ -12,6 +12,7 @@
 //! Start reading at [`run`].
 #![forbid(unsafe_code)]
 
+mod admin;
 pub mod config;
 mod driver;
 #[doc(hidden)]
@@ -24,6 +25,7 @@ mod memory;
 mod run;
 mod tls;
 
+pub use admin::{metrics_table, openapi};
 pub use driver::Driver;
 pub use http::{HttpSetupError, Url, UrlError};
 pub use run::{Error, check, run};

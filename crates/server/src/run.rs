@@ -1,7 +1,7 @@
 //! A broker from start to stop.
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::process;
 use std::sync::Arc;
 use std::thread;
@@ -12,8 +12,9 @@ use tidecast_driver::{Kind, ListenError, Listener, SetupError, allowed_cores, de
 use tidecast_worker::{Budget, Census, Counters, Journal, Mesh, Order, Parts, Totals, Worker, WorkerError};
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::admin::{self, AdminSettings, Control, Readiness, State};
 use crate::config::{ConfigError, Listen, Loaded, Machine, Problem, Resolved, Sources};
 use crate::hook::{Present, Questions};
 use crate::http::{Http, HttpSetupError};
@@ -43,6 +44,14 @@ pub enum Error {
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The control plane cannot listen.
+    #[error("the control plane cannot listen on {address}: {source}; give another address with --admin, or none")]
+    Admin {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -155,20 +164,43 @@ pub fn run(sources: &Sources) -> Result<(), Error> {
         resolved.worker.hook = hook.hook();
         let judge = Arc::new(Judge::new(resolved.worker.clone(), resolved.credentials.clone()));
         fetch_keys(&resolved, &judge).await?;
+        let admin = resolved.admin.as_ref().map(listen_for_admin).transpose()?;
         let mut workers = Workers::start(&resolved, &judge).await?;
         workers.ask(questions);
-        workers.announce();
+        let (state, mut controls) = State::new(workers.parts(&resolved));
+        let admin = admin.map(|(listener, address)| admin::serve(listener, Arc::clone(&state)).map(|()| address));
+        workers.announce(admin.transpose()?);
+        state.set_readiness(Readiness::Ready);
         let mut drain_timeout = resolved.drain_timeout;
         let ended = loop {
             tokio::select! {
-                signal = signals.next() => match signal {
-                    Caught::Reload => {
-                        let time = workers.reload(sources, &mut loaded, (&mut tls, &mut hook), &judge);
-                        drain_timeout = time.unwrap_or(drain_timeout);
+                caught = next(&mut signals, &mut controls) => match caught {
+                    Caught::Reload(answer) => {
+                        let reloaded = workers.reload(sources, &mut loaded, (&mut tls, &mut hook), &judge);
+                        let told = reloaded.map(|(text, resolved)| {
+                            drain_timeout = resolved.drain_timeout;
+                            state.set_access(resolved.admin.map(|admin| admin.access).unwrap_or_default());
+                            text
+                        });
+                        let by = if answer.is_some() { CONTROL_PLANE } else { "SIGHUP" };
+                        match &told {
+                            Ok(text) => say(format_args!("{by}: {text}")),
+                            Err(text) => {
+                                let _ = writeln!(io::stderr().lock(), "tidecast: {by}: {text}");
+                            }
+                        }
+                        if let Some(answer) = answer {
+                            // Whoever asked may have gone.
+                            let _ = answer.send(told);
+                        }
                     }
-                    Caught::Stop(name) => {
+                    Caught::Stop(name, answer) => {
                         say(format_args!("{name}: saying goodbye, for at most {drain_timeout:?}; once more ends at once"));
+                        state.set_readiness(Readiness::Draining);
                         workers.order(&Order::Drain(drain_timeout));
+                        if let Some(answer) = answer {
+                            let _ = answer.send(());
+                        }
                         tokio::select! {
                             ended = workers.join(drain_timeout + STOP_GRACE) => break ended,
                             name = signals.next_stop() => {
@@ -243,12 +275,38 @@ fn warn(loaded: &Loaded) {
     }
 }
 
-/// What a signal asks for.
+/// Who wants something, if it is an operator by the control plane.
+const CONTROL_PLANE: &str = "control plane";
+
+/// Listens where the control plane is to be.
+fn listen_for_admin(settings: &AdminSettings) -> Result<(TcpListener, SocketAddr), Error> {
+    let refused = |source| Error::Admin {
+        address: settings.address,
+        source,
+    };
+    let listener = TcpListener::bind(settings.address).map_err(refused)?;
+    let address = listener.local_addr().map_err(refused)?;
+    Ok((listener, address))
+}
+
+/// What a signal asks for, or the control plane; that one is to be answered.
 enum Caught {
     /// Read the configuration again.
-    Reload,
-    /// Stop; the signal's name.
-    Stop(&'static str),
+    Reload(Option<oneshot::Sender<Result<String, String>>>),
+    /// Stop, for a reason.
+    Stop(&'static str, Option<oneshot::Sender<()>>),
+}
+
+/// The next signal, or wish of the control plane.
+async fn next(signals: &mut Signals, controls: &mut mpsc::Receiver<Control>) -> Caught {
+    tokio::select! {
+        caught = signals.next() => caught,
+        // Its other end is held by the caller.
+        Some(control) = controls.recv() => match control {
+            Control::Reload(answer) => Caught::Reload(Some(answer)),
+            Control::Drain(answer) => Caught::Stop(CONTROL_PLANE, Some(answer)),
+        },
+    }
 }
 
 struct Signals {
@@ -268,16 +326,16 @@ impl Signals {
 
     async fn next(&mut self) -> Caught {
         tokio::select! {
-            _ = self.hangup.recv() => Caught::Reload,
-            _ = self.terminate.recv() => Caught::Stop("SIGTERM"),
-            _ = self.interrupt.recv() => Caught::Stop("SIGINT"),
+            _ = self.hangup.recv() => Caught::Reload(None),
+            _ = self.terminate.recv() => Caught::Stop("SIGTERM", None),
+            _ = self.interrupt.recv() => Caught::Stop("SIGINT", None),
         }
     }
 
     /// The next signal to stop.
     async fn next_stop(&mut self) -> &'static str {
         loop {
-            if let Caught::Stop(name) = self.next().await {
+            if let Caught::Stop(name, _) = self.next().await {
                 return name;
             }
         }
@@ -393,8 +451,25 @@ impl Workers {
         Ok(workers)
     }
 
+    /// What the control plane sees of them.
+    fn parts(&self, resolved: &Resolved) -> admin::Parts {
+        admin::Parts {
+            counters: self.counters.clone(),
+            budget: Arc::clone(&self.budget),
+            cores: self.cores.clone(),
+            mesh: Arc::clone(&self.mesh),
+            topics: resolved.worker.topics,
+            max_message: resolved.worker.max_message as usize,
+            access: resolved
+                .admin
+                .as_ref()
+                .map(|admin| admin.access.clone())
+                .unwrap_or_default(),
+        }
+    }
+
     /// Says what listens where, and what to try.
-    fn announce(&self) {
+    fn announce(&self, admin: Option<SocketAddr>) {
         let count = self.cores.len();
         let cores: Vec<String> = self.cores.iter().flatten().map(ToString::to_string).collect();
         let place = match cores.len() {
@@ -415,6 +490,11 @@ impl Workers {
             let s = if *tls { "s" } else { "" };
             say(format_args!(
                 "listening on http{s}://{address}/ (page), ws{s}://{address}/ws and ws{s}://{address}/t/<topic>"
+            ));
+        }
+        if let Some(address) = admin {
+            say(format_args!(
+                "control plane on http://{address}/ (console), /metrics and /v1"
             ));
         }
         if let Some(Listen { address, .. }) = self.addresses.iter().find(|listen| !listen.tls) {
@@ -445,15 +525,15 @@ impl Workers {
         }
     }
 
-    /// Reads the configuration again and hands it to the workers, as far as it can change; gives the time for a stop.
-    /// One that cannot be used changes nothing.
+    /// Reads the configuration again and hands it to the workers, as far as it can change. Says what was done, or what is
+    /// wrong: a configuration that cannot be used changes nothing.
     fn reload(
         &self,
         sources: &Sources,
         running: &mut Loaded,
         (tls, hook): (&mut Option<Tls>, &mut Present),
         judge: &Judge,
-    ) -> Option<Duration> {
+    ) -> Result<(String, Resolved), String> {
         let mut read = || -> Result<_, Error> {
             let mut loaded = sources.load()?;
             let kept = loaded.keep_fixed(running);
@@ -470,25 +550,20 @@ impl Workers {
                 self.budget.set_limit(resolved.memory);
                 *tls = secured;
                 self.ask(questions);
-                judge.configure(resolved.worker, resolved.credentials);
+                judge.configure(resolved.worker.clone(), resolved.credentials.clone());
                 *running = loaded;
-                if kept.is_empty() {
-                    say(format_args!("SIGHUP: configuration reloaded"));
-                } else {
-                    let kept = kept.join(", ");
-                    say(format_args!(
-                        "SIGHUP: configuration reloaded; to change {kept}, start the broker anew"
-                    ));
-                }
-                Some(resolved.drain_timeout)
+                let text = match &kept[..] {
+                    [] => "configuration reloaded".to_owned(),
+                    kept => format!(
+                        "configuration reloaded; to change {}, start the broker anew",
+                        kept.join(", ")
+                    ),
+                };
+                Ok((text, resolved))
             }
-            Err(error) => {
-                let _ = writeln!(
-                    io::stderr().lock(),
-                    "tidecast: SIGHUP: the configuration cannot be used, nothing is changed:\n  {error}"
-                );
-                None
-            }
+            Err(error) => Err(format!(
+                "the configuration cannot be used, nothing is changed:\n  {error}"
+            )),
         }
     }
 
@@ -532,7 +607,7 @@ impl Workers {
         self.counters.iter().for_each(|counters| counters.add_to(&mut totals));
         let words: Vec<String> = totals
             .values()
-            .filter(|(_, value)| *value > 0)
+            .filter(|(series, value)| *value > 0 && series.name != "busy")
             .map(|(series, value)| format!("{} {value}", series.name))
             .collect();
         say(format_args!(

@@ -59,6 +59,11 @@ impl Budget {
         self.limit.store(limit, Ordering::Relaxed);
     }
 
+    /// Octets that may be held.
+    pub fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
+    }
+
     /// Octets that are held.
     pub fn held(&self) -> usize {
         let kinds = [&self.incoming, &self.subscriptions, &self.outgoing];

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidecast_broker::{Encoding, FilterPage, Refusal, Subscription, TopicCount, wire};
+use tidecast_broker::{Encoding, FilterPage, Refusal, Subscription, Tap, TopicCount, wire};
 use tidecast_websocket::Version;
 
 /// Where the answer to a task goes. It is given from a worker's thread and must not block.
@@ -93,6 +93,18 @@ pub enum Task {
         /// Where they go.
         reply: Reply<FilterPage>,
     },
+    /// Show what is published on this worker, until [`Task::Untap`]; tells whether that is possible.
+    Tap {
+        /// To whom.
+        tap: Tap,
+        /// Where the answer goes.
+        reply: Reply<bool>,
+    },
+    /// Do so no more.
+    Untap {
+        /// The tap's name.
+        id: u64,
+    },
     /// Tell what was published most to since this was asked last.
     TopTopics {
         /// Where it goes.
@@ -128,7 +140,7 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// Whether a connection is wanted.
+    /// Whether a connection is wanted, for what it is called.
     pub(crate) fn is(&self, summary: &ConnectionSummary) -> bool {
         let contains = |text: &str| {
             summary.name.contains(text)
@@ -138,7 +150,7 @@ impl Wanted {
                     .is_some_and(|identity| identity.contains(text))
                 || summary.peer.to_string().contains(text)
         };
-        summary.waiting >= self.waiting && self.text.as_deref().is_none_or(contains)
+        self.text.as_deref().is_none_or(contains)
     }
 }
 

@@ -263,6 +263,7 @@ impl Worker {
             self.now = (self.woke - self.epoch).into();
             self.broker.set_now((self.woke - self.epoch).as_micros() as u64);
             self.fanout.set_now(self.now);
+            let before = self.published_here();
             if self.holding || self.fanout.has_room(self.now) {
                 self.take_in()?;
             }
@@ -275,6 +276,10 @@ impl Worker {
             }
             self.take_settings_over()?;
             self.handle_tasks()?;
+            let published = self.published_here() - before;
+            if published > 0 {
+                self.published.push((self.woke, published));
+            }
             self.handle_deadlines()?;
             self.close_overflowing();
             self.close_spent();
@@ -490,7 +495,6 @@ impl Worker {
 
     /// Handles what came from connections, from other workers, and from publishers that had to wait.
     fn take_in(&mut self) -> io::Result<()> {
-        let reached = self.broker.stats().reached - self.mail_reached;
         if self.memory.is_pressed() {
             // Others may have given up enough while this worker slept.
             self.settle_memory();
@@ -505,12 +509,12 @@ impl Worker {
             self.handle_mail();
         }
         self.resume_paused()?;
-        self.handle_verdicts()?;
-        let published = self.broker.stats().reached - self.mail_reached - reached;
-        if published > 0 {
-            self.published.push((self.woke, published));
-        }
-        Ok(())
+        self.handle_verdicts()
+    }
+
+    /// Messages with subscribers here that were not taken over from other workers.
+    fn published_here(&self) -> u64 {
+        self.broker.stats().reached - self.mail_reached
     }
 
     fn handle_completions(&mut self) -> io::Result<()> {

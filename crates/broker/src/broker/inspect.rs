@@ -8,6 +8,7 @@ use tidecast_wire::{Code, SlowPolicy, close};
 use super::{Broker, Output, Refusal};
 use crate::encode::Encoding;
 use crate::session::{Face, SessionId};
+use crate::tap::Tap;
 use crate::top::TopicCount;
 
 /// A session.
@@ -116,6 +117,17 @@ impl<E: Copy> Broker<E> {
     /// What was published most to since this was asked last.
     pub fn take_top_topics(&mut self) -> Vec<TopicCount> {
         self.top.take()
+    }
+
+    /// From now on `tap` is shown what is published here; gives false if there are as many as there may be. One of the same name is
+    /// replaced.
+    pub fn open_tap(&mut self, tap: Tap) -> bool {
+        self.taps.open(tap)
+    }
+
+    /// The tap of that name is shown nothing any more.
+    pub fn close_tap(&mut self, id: u64) {
+        self.taps.close(id);
     }
 
     /// Ends a subscription of a session, which is told so; a raw one has nothing else and is closed.

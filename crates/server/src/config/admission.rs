@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use tidecast_broker::auth::{
     Authenticator, CertificateSettings, ClaimNames, Grant, JwtSettings, KeyMaterial, KeySettings, Patterns, Settings,
@@ -11,6 +12,7 @@ use tidecast_broker::{Filter, MOST_RULES, Rule, Rules, TopicLimits};
 
 use super::problem::Problem;
 use super::source::Loaded;
+use crate::admin::{AdminAccess, AdminSettings};
 
 /// The largest key file, in bytes.
 const MOST_KEYS: u64 = 1 << 20;
@@ -110,6 +112,40 @@ impl Loaded {
             },
             default_publish: auth.jwt_publish.clone(),
             default_subscribe: auth.jwt_subscribe.clone(),
+        })
+    }
+
+    /// The control plane, and who may use it.
+    pub(super) fn admin(&self, problems: &mut Vec<Problem>) -> Option<AdminSettings> {
+        let table = &self.config.admin;
+        let address = table.admin.0?;
+        let token = |hash: &String| TokenSettings {
+            hash: hash.clone(),
+            identity: None,
+            publish: Vec::new(),
+            subscribe: Vec::new(),
+            expires: None,
+        };
+        let settings = Settings {
+            tokens: table.admin_tokens.iter().map(token).collect(),
+            ..Settings::default()
+        };
+        let tokens = Authenticator::new(&settings)
+            .map_err(|error| problems.push(self.problem("admin_tokens", error.problem.to_string())))
+            .ok();
+        if table.admin_tokens.is_empty() && !address.ip().is_loopback() {
+            let message = format!(
+                "other machines can reach {address}, and whoever does could do anything: give a hash in admin_tokens (`tidecast token \
+                 random` makes one)"
+            );
+            problems.push(self.problem("admin", message));
+        }
+        Some(AdminSettings {
+            address,
+            access: AdminAccess {
+                tokens: tokens.map(Arc::new),
+                hosts: table.admin_hosts.clone(),
+            },
         })
     }
 

@@ -1,7 +1,7 @@
 //! Addresses to listen on, and the pages that may connect.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::str::FromStr;
 
 pub use tidecast_worker::Origin;
@@ -50,6 +50,43 @@ impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", if self.tls { "wss://" } else { "" }, self.address)
     }
+}
+
+/// The address of the control plane, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdminListen(pub Option<SocketAddr>);
+
+impl AdminListen {
+    /// Where it is unless something else is said.
+    pub const DEFAULT: AdminListen = AdminListen(Some(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9091))));
+}
+
+impl FromStr for AdminListen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<AdminListen, String> {
+        if text == "none" {
+            return Ok(AdminListen(None));
+        }
+        let text = text.strip_prefix("http://").unwrap_or(text);
+        let address = text.strip_suffix('/').unwrap_or(text).parse().map_err(|_| {
+            format!("{text:?} is no address: give IP:PORT, such as 127.0.0.1:9091, or none for no control plane")
+        })?;
+        Ok(AdminListen(Some(address)))
+    }
+}
+
+impl fmt::Display for AdminListen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(address) => address.fmt(f),
+            None => f.write_str("none"),
+        }
+    }
+}
+
+impl Parse for AdminListen {
+    const NAME: &'static str = "ADDR";
 }
 
 impl Parse for Listen {

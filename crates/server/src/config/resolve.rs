@@ -17,6 +17,7 @@ use super::listen::{Listen, Origin};
 use super::network::Network;
 use super::problem::{ConfigError, Problem};
 use super::source::Loaded;
+use crate::admin::AdminSettings;
 use crate::hook::HookSettings;
 use crate::jwks::JwksSettings;
 use crate::tls::{CertificateFiles, ClientAuth, ClientCertificates, TlsSettings};
@@ -59,6 +60,8 @@ pub(crate) struct Resolved {
     pub(crate) credentials: Settings,
     /// The key set that is fetched.
     pub(crate) key_set: Option<JwksSettings>,
+    /// The control plane, if there is one.
+    pub(crate) admin: Option<AdminSettings>,
     /// The service that is asked.
     pub(crate) hook: Option<HookSettings>,
     pub(crate) worker: tidecast_worker::Config,
@@ -120,6 +123,7 @@ impl Loaded {
         let asked = hook.as_ref().map_or(0, |hook| hook.concurrency);
         let room = room(machine, workers, doors.len(), asked);
         let max_connections = self.max_connections(machine, workers, room, &mut problems);
+        let admin = self.admin(&mut problems);
         let anonymous = self.anonymous(topics, &mut problems);
         let rules = self.rules(topics, &mut problems);
         self.check_openness(&doors, &authenticator, &mut problems);
@@ -171,6 +175,7 @@ impl Loaded {
                 .unwrap_or(usize::MAX),
             credentials,
             key_set: self.key_set(),
+            admin,
             hook,
             worker: tidecast_worker::Config {
                 listeners: doors

@@ -16,7 +16,7 @@ use tidecast_worker::ForwardedHeader;
 
 use super::field::{Fields, Meta, fields};
 use super::kind::{Bytes, Choice, Choose, File, List, Maybe, Number, Parsed, Secret, Switch, Text, Time};
-use super::listen::{Listen, Origin};
+use super::listen::{AdminListen, Listen, Origin};
 use super::network::Network;
 use crate::driver::Driver;
 use crate::http::Url;
@@ -285,6 +285,19 @@ fields! {
         [live] hook_cache: Time = Duration::ZERO, Duration::ZERO => EVER;
         /// How many answers each worker keeps
         [live] hook_cache_entries: Number<usize> = 10_000, 0 => 1 << 24;
+    }
+}
+
+fields! {
+    /// `[admin]`: the control plane, for operators and for what watches the broker.
+    pub struct Admin {
+        /// Where the console, metrics and the API of the control plane are, over HTTP; none for no control plane
+        admin: Parsed<AdminListen> = AdminListen::DEFAULT;
+        /// Hashes of tokens for it, as `tidecast token random` prints them: whoever comes has to bring one of these tokens, as
+        /// Authorization: Bearer. Where other machines can reach it, there has to be one
+        [live] admin_tokens: List<Text> = Vec::new();
+        /// Names under which browsers may address it, besides addresses and localhost
+        [live] admin_hosts: List<Text> = Vec::new();
     }
 }
 
@@ -588,6 +601,7 @@ config! {
         tls: TlsTable = "What listeners with TLS show, and ask for";
         auth: Auth = "Who is let in, and what they may do: topics are given as filters, + for one level and # for the rest";
         hook: Hook = "A service that is asked who may do what, besides what credentials permit";
+        admin: Admin = "The control plane, for operators and for what watches the broker";
     }
     lists {
         listeners: ListenerTable = "Addresses with settings of their own, besides those of `listen`";

@@ -83,6 +83,8 @@ impl Worker {
             }
             Task::Publish { messages, reply } => self.publish_for_operator(&messages, reply),
             Task::Filters { from, reply } => reply.give(self.broker.filters(from, Task::SLOTS as usize)),
+            Task::Tap { tap, reply } => reply.give(self.broker.open_tap(tap)),
+            Task::Untap { id } => self.broker.close_tap(id),
             Task::TopTopics { reply } => reply.give(self.broker.take_top_topics()),
         }
         Ok(())
@@ -146,11 +148,19 @@ impl Worker {
     fn connections(&self, from: u32, wanted: &Wanted) -> ConnectionPage {
         let to = from.saturating_add(Task::SLOTS).min(self.slots.len() as u32);
         let is_taken = |slot: &u32| !matches!(self.slots[*slot as usize].phase, Phase::Free | Phase::Dying);
-        let summaries = (from..to).filter(is_taken).map(|slot| self.summary(slot));
+        let waits = |slot: &u32| self.waiting(*slot) >= wanted.waiting;
+        let summaries = (from..to).filter(is_taken).filter(waits);
+        let summaries = summaries.map(|slot| self.summary(slot));
         ConnectionPage {
             connections: summaries.filter(|summary| wanted.is(summary)).collect(),
             next: (to < self.slots.len() as u32).then_some(to),
         }
+    }
+
+    /// Bytes that wait because `slot` does not read.
+    fn waiting(&self, slot: u32) -> usize {
+        let lane = self.fanout.lane(slot);
+        if lane.is_blocked() { lane.len() } else { 0 }
     }
 
     fn summary(&self, slot: u32) -> ConnectionSummary {
@@ -182,7 +192,7 @@ impl Worker {
             bytes_out: account.bytes_out,
             messages_in: account.messages_in,
             messages_out: account.messages_out,
-            waiting: if lane.is_blocked() { lane.len() } else { 0 },
+            waiting: self.waiting(slot),
         }
     }
 

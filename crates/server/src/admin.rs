@@ -1,0 +1,211 @@
+//! The control plane: HTTP for operators and for what watches the broker, on a thread of its own.
+//!
+//! ```text
+//!   /healthz /readyz ──────────────┐
+//!   /metrics ── counters, sums ────┤            ┌─ counters: read where they are
+//!   /v1/stats ◀── Sampler ─────────┼── State ───┼─ Crew: tasks to the workers, each answered within a time
+//!   /v1/connections, publish, … ───┤            └─ Control: reload, drain, by whoever runs the broker
+//!   / (the console) ───────────────┘
+//! ```
+//!
+//! Workers are asked for little at a time and never wait for it.
+
+mod answer;
+mod api;
+mod console;
+mod crew;
+mod guard;
+mod health;
+mod metrics;
+mod openapi;
+mod process;
+mod sampler;
+mod search;
+mod tap;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{delete, get, post};
+use parking_lot::{Mutex, RwLock};
+use tidecast_auth::Authenticator;
+use tidecast_broker::TopicLimits;
+use tidecast_worker::{Budget, Counters, Mesh};
+use tokio::sync::{mpsc, oneshot};
+
+use crew::Crew;
+use guard::Guard;
+use metrics::Metrics;
+pub use metrics::metrics_table;
+pub use openapi::document as openapi;
+use sampler::Sampler;
+
+/// Requests to whoever runs the broker that may wait.
+const CONTROLS: usize = 8;
+
+/// What the control plane is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct AdminSettings {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    /// Who may come.
+    pub(crate) access: AdminAccess,
+}
+
+/// Who may use the control plane.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AdminAccess {
+    /// Judges tokens; if it takes none, nobody has to bring one.
+    pub(crate) tokens: Option<Arc<Authenticator>>,
+    /// Names under which browsers may address it.
+    pub(crate) hosts: Vec<String>,
+}
+
+/// What the control plane wants of whoever runs the broker.
+#[derive(Debug)]
+pub(crate) enum Control {
+    /// Read the configuration again. The answer says what was done, or what is wrong.
+    Reload(oneshot::Sender<Result<String, String>>),
+    /// Say goodbye to everybody and stop. Answered when that has begun.
+    Drain(oneshot::Sender<()>),
+}
+
+/// How far the broker is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Readiness {
+    /// It starts.
+    Starting,
+    /// It accepts connections.
+    Ready,
+    /// It says goodbye to everybody.
+    Draining,
+}
+
+/// What the control plane sees of the broker.
+pub(crate) struct State {
+    counters: Vec<Arc<Counters>>,
+    budget: Arc<Budget>,
+    cores: Vec<Option<usize>>,
+    topics: TopicLimits,
+    max_message: usize,
+    crew: Crew,
+    guard: RwLock<Guard>,
+    sampler: Mutex<Sampler>,
+    metrics: Metrics,
+    control: mpsc::Sender<Control>,
+    readiness: AtomicU8,
+    started: Instant,
+}
+
+/// What [`State`] is made of.
+pub(crate) struct Parts {
+    pub(crate) counters: Vec<Arc<Counters>>,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) cores: Vec<Option<usize>>,
+    pub(crate) mesh: Arc<Mesh>,
+    pub(crate) topics: TopicLimits,
+    pub(crate) max_message: usize,
+    pub(crate) access: AdminAccess,
+}
+
+impl State {
+    /// What is seen of the broker of these parts, and what is wanted of it.
+    pub(crate) fn new(parts: Parts) -> (Arc<State>, mpsc::Receiver<Control>) {
+        let (control, controls) = mpsc::channel(CONTROLS);
+        let workers = parts.counters.len();
+        let state = State {
+            counters: parts.counters,
+            budget: parts.budget,
+            cores: parts.cores,
+            topics: parts.topics,
+            max_message: parts.max_message,
+            crew: Crew::new(parts.mesh),
+            guard: RwLock::new(Guard::new(parts.access)),
+            sampler: Mutex::new(Sampler::new(workers)),
+            metrics: Metrics::new(),
+            control,
+            readiness: AtomicU8::new(Readiness::Starting as u8),
+            started: Instant::now(),
+        };
+        (Arc::new(state), controls)
+    }
+
+    /// Says how far the broker is.
+    pub(crate) fn set_readiness(&self, readiness: Readiness) {
+        self.readiness.store(readiness as u8, Ordering::Relaxed);
+    }
+
+    fn readiness(&self) -> Readiness {
+        match self.readiness.load(Ordering::Relaxed) {
+            0 => Readiness::Starting,
+            1 => Readiness::Ready,
+            _ => Readiness::Draining,
+        }
+    }
+
+    /// From now on these may come.
+    pub(crate) fn set_access(&self, access: AdminAccess) {
+        *self.guard.write() = Guard::new(access);
+    }
+}
+
+/// Everything that can be asked for.
+fn routes(state: Arc<State>) -> Router {
+    // What is larger than a message with its JSON escapes is none.
+    let most_body = state.max_message.saturating_mul(2).max(1 << 20);
+    Router::new()
+        .route("/", get(console::page))
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(metrics::scrape))
+        .route("/v1/openapi.json", get(openapi::serve))
+        .route("/v1/stats", get(api::stats))
+        .route("/v1/publish", post(api::publish))
+        .route("/v1/connections", get(api::connections))
+        .route("/v1/connections/{name}", get(api::connection).delete(api::disconnect))
+        .route("/v1/connections/{name}/subscriptions", delete(api::unsubscribe))
+        .route("/v1/topics", get(api::topics))
+        .route("/v1/tap", get(tap::tap))
+        .route("/v1/reload", post(api::reload))
+        .route("/v1/drain", post(api::drain))
+        .fallback(answer::not_found)
+        .method_not_allowed_fallback(answer::method_not_allowed)
+        .layer(DefaultBodyLimit::max(most_body))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&state), guard::check))
+        .with_state(state)
+}
+
+/// Serves on `listener`, on a thread of its own, as long as the process lives.
+///
+/// # Errors
+/// There can be no thread, or no runtime.
+pub(crate) fn serve(listener: TcpListener, state: Arc<State>) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let run = move || {
+        runtime.block_on(async move {
+            let listener = match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => listener,
+                Err(error) => return eprintln!("tidecast: the control plane cannot listen: {error}"),
+            };
+            tokio::spawn(sampler::sample(Arc::clone(&state)));
+            // Errors of single connections are theirs; others are tried again.
+            let Err(error) = axum::serve(listener, routes(state)).await else {
+                return;
+            };
+            eprintln!("tidecast: the control plane has ended: {error}");
+        });
+    };
+    thread::Builder::new().name("admin".to_owned()).spawn(run)?;
+    Ok(())
+}
+
+/// How long workers have to answer.
+const PATIENCE: Duration = Duration::from_secs(5);

@@ -1,0 +1,199 @@
+//! Who may use the control plane.
+//!
+//! Without tokens everybody on this machine may, which must not include the pages in its browsers: another site's page could
+//! send requests here, or have its own name lead here. So a request that a page makes has to come from a page of
+//! the same host, and the host has to be one that is not somebody else's.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::{Request, State as Extract};
+use axum::http::header::{AUTHORIZATION, HOST, ORIGIN, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use tidecast_auth::{Authenticator, UnixSeconds};
+
+use super::answer::Failure;
+use super::{AdminAccess, State};
+
+/// Judges requests.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    tokens: Option<Arc<Authenticator>>,
+    hosts: Vec<String>,
+}
+
+impl Guard {
+    pub(crate) fn new(access: AdminAccess) -> Guard {
+        Guard {
+            tokens: access.tokens.filter(|tokens| tokens.takes_tokens()),
+            hosts: access.hosts,
+        }
+    }
+
+    /// Whether a page, if it is one that sends this, is ours.
+    fn check_page(&self, headers: &HeaderMap) -> Result<(), Failure> {
+        let refused = |text: String| Err(Failure::new(StatusCode::FORBIDDEN, "foreign_origin", text));
+        let text = |name| {
+            headers
+                .get(name)
+                .and_then(|value: &axum::http::HeaderValue| value.to_str().ok())
+        };
+        let Some(host) = text(HOST) else {
+            return Err(Failure::bad_request("a request needs a Host header"));
+        };
+        if !self.is_ours(name_of(host)) {
+            return refused(format!(
+                "{host:?} is not known as a name of this broker: use its address, or add the name to admin_hosts"
+            ));
+        }
+        match text(ORIGIN) {
+            None => Ok(()),
+            Some(origin) if origin.split_once("://").is_some_and(|(_, from)| from == host) => Ok(()),
+            Some(origin) => refused(format!("pages of {origin} may not use the control plane of {host}")),
+        }
+    }
+
+    /// Whether nobody else can have this name lead here.
+    fn is_ours(&self, name: &str) -> bool {
+        let is_address = name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+        is_address
+            || name.eq_ignore_ascii_case("localhost")
+            || self.hosts.iter().any(|host| host.eq_ignore_ascii_case(name))
+    }
+
+    fn check_token(&self, headers: &HeaderMap) -> Result<(), Failure> {
+        let Some(tokens) = &self.tokens else {
+            return Ok(());
+        };
+        let refused = |text: &str| Err(Failure::new(StatusCode::UNAUTHORIZED, "unauthorized", text));
+        let Some(value) = headers.get(AUTHORIZATION) else {
+            return refused("a token is needed: send it as Authorization: Bearer TOKEN");
+        };
+        let token = value.to_str().ok().and_then(|value| value.split_once(' '));
+        let Some((_, token)) = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) else {
+            return refused("Authorization has to be Bearer TOKEN");
+        };
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let now = UnixSeconds(now.map_or(0, |now| now.as_secs()));
+        match tokens.authenticate(token.trim(), now) {
+            Ok(_) => Ok(()),
+            Err(_) => refused("this is none of the tokens in admin_tokens"),
+        }
+    }
+}
+
+/// A host without its port.
+fn name_of(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !name.ends_with(':') => name,
+        _ => host,
+    }
+}
+
+/// Lets a request through that may be made.
+pub(crate) async fn check(Extract(state): Extract<Arc<State>>, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    // Whoever checks whether we live has neither a token nor our name; the page shows nothing by itself.
+    let is_health = matches!(path, "/healthz" | "/readyz");
+    let is_open = is_health || path == "/";
+    let judged = {
+        let guard = state.guard.read();
+        let page = if is_health {
+            Ok(())
+        } else {
+            guard.check_page(request.headers())
+        };
+        page.and_then(|()| {
+            if is_open {
+                Ok(())
+            } else {
+                guard.check_token(request.headers())
+            }
+        })
+    };
+    match judged {
+        Ok(()) => next.run(request).await,
+        Err(failure) => {
+            let mut response = failure.into_response();
+            if response.status() == StatusCode::UNAUTHORIZED {
+                let challenge = axum::http::HeaderValue::from_static("Bearer");
+                response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+            }
+            response
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(axum::http::HeaderName, &str)]) -> HeaderMap {
+        let pair = |(name, value): &(axum::http::HeaderName, &str)| (name.clone(), value.parse().unwrap());
+        pairs.iter().map(pair).collect()
+    }
+
+    fn guard() -> Guard {
+        Guard::new(AdminAccess {
+            tokens: None,
+            hosts: vec!["ops.example.com".to_owned()],
+        })
+    }
+
+    #[test]
+    fn pages_of_other_sites_and_names_that_may_be_anybodys_are_refused() {
+        for (host, origin, good) in [
+            ("127.0.0.1:9091", None, true),
+            ("localhost:9091", None, true),
+            ("[::1]:9091", Some("http://[::1]:9091"), true),
+            ("[::1]", None, true),
+            ("ops.example.com", Some("https://ops.example.com"), true),
+            ("OPS.example.com:443", None, true),
+            ("127.0.0.1:9091", Some("http://127.0.0.1:9091"), true),
+            ("127.0.0.1:9091", Some("http://127.0.0.1:8080"), false),
+            ("127.0.0.1:9091", Some("https://evil.example"), false),
+            ("127.0.0.1:9091", Some("null"), false),
+            ("evil.example:9091", None, false),
+            ("evil.example:9091", Some("http://evil.example:9091"), false),
+        ] {
+            let mut pairs = vec![(HOST, host)];
+            pairs.extend(origin.map(|origin| (ORIGIN, origin)));
+            assert_eq!(guard().check_page(&headers(&pairs)).is_ok(), good, "{host} {origin:?}");
+        }
+        assert!(guard().check_page(&headers(&[])).is_err());
+    }
+
+    #[test]
+    fn where_there_are_tokens_one_is_needed() {
+        let settings = tidecast_auth::Settings {
+            tokens: vec![tidecast_auth::TokenSettings {
+                hash: tidecast_auth::hash_line("secret"),
+                identity: None,
+                publish: Vec::new(),
+                subscribe: Vec::new(),
+                expires: None,
+            }],
+            ..tidecast_auth::Settings::default()
+        };
+        let guard = Guard::new(AdminAccess {
+            tokens: Some(Arc::new(Authenticator::new(&settings).unwrap())),
+            hosts: Vec::new(),
+        });
+        for (value, good) in [
+            ("Bearer secret", true),
+            ("bearer secret", true),
+            ("Bearer guess", false),
+            ("Basic secret", false),
+            ("secret", false),
+        ] {
+            assert_eq!(
+                guard.check_token(&headers(&[(AUTHORIZATION, value)])).is_ok(),
+                good,
+                "{value}"
+            );
+        }
+        assert!(guard.check_token(&headers(&[])).is_err());
+    }
+}
