@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Args, Command, CommandFactory, Subcommand};
@@ -38,19 +38,20 @@ enum What {
 
 impl DocsArgs {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let mut out = io::stdout().lock();
+        let mut text = Vec::new();
         match self.what {
             What::Man { directory } => write_pages(&directory)?,
-            What::Completions { shell } => clap_complete::generate(shell, &mut Cli::command(), "tidecast", &mut out),
-            What::Openapi => out.write_all(tidecast_server::openapi().as_bytes())?,
-            What::Metrics => out.write_all(tidecast_server::metrics_table().as_bytes())?,
+            What::Completions { shell } => clap_complete::generate(shell, &mut Cli::command(), "tidecast", &mut text),
+            What::Openapi => text = tidecast_server::openapi().into_bytes(),
+            What::Metrics => text = tidecast_server::metrics_table().into_bytes(),
         }
+        io::stdout().lock().write_all(&text).context("cannot print")?;
         Ok(())
     }
 }
 
 /// A page for the program, and one for each of its commands.
-fn write_pages(directory: &PathBuf) -> anyhow::Result<()> {
+fn write_pages(directory: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
     let mut command = Cli::command();
     // So that each command knows what it is called in full.

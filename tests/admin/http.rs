@@ -8,25 +8,31 @@ use serde_json::Value;
 use crate::support::DEADLINE;
 
 /// What was answered.
-pub struct Answer {
-    pub status: u16,
-    pub headers: Vec<(String, String)>,
-    pub body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: String,
 }
 
 impl Answer {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(other, _)| other.eq_ignore_ascii_case(name));
         found.map(|(_, value)| &**value)
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 }
 
 /// Sends a request, with headers besides Host, and a body.
-pub fn send(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&str>) -> Answer {
+pub(crate) fn send(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Option<&str>,
+) -> Answer {
     let mut reader = open(address, method, path, headers, body);
     let (status, headers) = head(&mut reader);
     let mut answer = Answer {
@@ -49,7 +55,7 @@ pub fn send(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &st
 }
 
 /// Sends a request and gives what comes of it, from the head on.
-pub fn open(
+pub(crate) fn open(
     address: SocketAddr,
     method: &str,
     path: &str,
@@ -75,7 +81,7 @@ pub fn open(
 }
 
 /// The status and the headers of an answer.
-pub fn head(reader: &mut BufReader<TcpStream>) -> (u16, Vec<(String, String)>) {
+pub(crate) fn head(reader: &mut BufReader<TcpStream>) -> (u16, Vec<(String, String)>) {
     let mut line = || {
         let mut line = String::new();
         reader.read_line(&mut line).unwrap();
@@ -95,14 +101,14 @@ pub fn head(reader: &mut BufReader<TcpStream>) -> (u16, Vec<(String, String)>) {
 }
 
 /// Asks for something in JSON.
-pub fn get(address: SocketAddr, path: &str) -> Value {
+pub(crate) fn get(address: SocketAddr, path: &str) -> Value {
     let answer = send(address, "GET", path, &[], None);
     assert_eq!(answer.status, 200, "{path}: {}", answer.body);
     answer.json()
 }
 
 /// Sends JSON.
-pub fn post(address: SocketAddr, path: &str, body: &str) -> Answer {
+pub(crate) fn post(address: SocketAddr, path: &str, body: &str) -> Answer {
     let headers = [("Content-Type", "application/json")];
     send(address, "POST", path, &headers, Some(body))
 }

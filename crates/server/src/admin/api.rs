@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use tidecast_broker::wire::{Kind, close};
 use tidecast_broker::{Encoding, Refusal, SlowPolicy};
@@ -210,6 +210,11 @@ pub(crate) async fn stats(Extract(state): Extract<Arc<State>>) -> Json<Stats> {
 
 // Publishing
 
+/// What is there is a payload, also if it is `null`.
+fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Box<RawValue>>, D::Error> {
+    Deserialize::deserialize(value).map(Some)
+}
+
 /// A message to be published: to one topic or to many, with one of `payload`, `text` and `base64`.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -221,6 +226,7 @@ pub(crate) struct PublishMessage {
     #[serde(default)]
     topics: Vec<String>,
     /// Any JSON value, which is passed on byte for byte.
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<serde_json::Value>)]
     payload: Option<Box<RawValue>>,
     /// Text that is passed on as it is.
@@ -242,6 +248,7 @@ pub(crate) struct PublishRequest {
     #[serde(default)]
     topics: Vec<String>,
     /// Any JSON value, which is passed on byte for byte.
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<serde_json::Value>, example = json!({"hello": "world"}))]
     payload: Option<Box<RawValue>>,
     /// Text that is passed on as it is.

@@ -34,6 +34,7 @@ use super::process::unix_time;
 const MOST_PER_SECOND: u64 = 200;
 /// How often that is measured; also how often the one who looks hears something, so that it is noticed when nobody does any more.
 const TICK: Duration = Duration::from_millis(500);
+const MOST_PER_TICK: u64 = MOST_PER_SECOND * TICK.as_millis() as u64 / 1000;
 /// How much of a payload is shown, in bytes.
 const MOST_SHOWN: usize = 4096;
 
@@ -151,8 +152,7 @@ impl Stream for Feed {
         let line = if let Poll::Ready(Some(shown)) = self.shown.poll_recv(context) {
             TapLine::Message(Box::new(shown))
         } else if self.ticks.poll_tick(context).is_ready() {
-            let per_tick = MOST_PER_SECOND * TICK.as_millis() as u64 / 1000;
-            self.allowed.store(per_tick, Ordering::Relaxed);
+            self.allowed.store(MOST_PER_TICK, Ordering::Relaxed);
             match self.skipped.swap(0, Ordering::Relaxed) {
                 0 => TapLine::Idle {},
                 skipped => TapLine::Skipped { skipped },
@@ -183,7 +183,7 @@ pub(crate) async fn tap(
     let filter = filter.map_err(|error| Failure::bad_request(format!("filter {:?}: {error}", query.filter)))?;
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
     let (sender, shown) = mpsc::channel(MOST_PER_SECOND as usize);
-    let (allowed, skipped) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (allowed, skipped) = (Arc::new(AtomicU64::new(MOST_PER_TICK)), Arc::new(AtomicU64::new(0)));
     let feed = Feed {
         shown,
         allowed: Arc::clone(&allowed),
