@@ -1,4 +1,5 @@
 //! A client of the control plane that says what it is told to.
+#![allow(dead_code, reason = "each test binary uses its part of this")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};

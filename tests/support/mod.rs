@@ -21,6 +21,8 @@ pub fn tidecast(arguments: &[&str]) -> Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| is_setting(&name.to_string_lossy())) {
         command.env_remove(name);
     }
+    // The usual address of the control plane can be that of one broker only.
+    command.env("TIDECAST_ADMIN", "none");
     command.args(arguments).stdin(Stdio::null());
     command
 }
@@ -42,16 +44,17 @@ pub fn eventually<T>(what: &str, mut value: impl FnMut() -> Option<T>) -> T {
 struct Lines(Arc<(Mutex<Vec<String>>, Condvar)>);
 
 impl Lines {
-    fn read(stream: impl Read + Send + 'static) -> Lines {
-        let lines = Lines::default();
-        let written = lines.clone();
+    /// Reads a stream into all of these.
+    fn read(stream: impl Read + Send + 'static, into: &[&Lines]) {
+        let into: Vec<Lines> = into.iter().map(|&lines| lines.clone()).collect();
         thread::spawn(move || {
             for line in BufReader::new(stream).lines().map_while(Result::ok) {
-                written.0.0.lock().unwrap().push(line);
-                written.0.1.notify_all();
+                for lines in &into {
+                    lines.0.0.lock().unwrap().push(line.clone());
+                    lines.0.1.notify_all();
+                }
             }
         });
-        lines
     }
 
     fn find<T>(&self, what: &str, mut found: impl FnMut(&str) -> Option<T>) -> T {
@@ -90,10 +93,6 @@ impl Broker {
         if !arguments.contains(&"--workers") {
             command.args(["--workers", "2"]);
         }
-        // Its usual address is taken by whatever else runs on this machine.
-        if !arguments.contains(&"--admin") {
-            command.args(["--admin", "none"]);
-        }
         command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
         Broker::of(command)
     }
@@ -101,14 +100,13 @@ impl Broker {
     /// The one that `command`, whose output is piped, starts.
     pub fn of(mut command: Command) -> Broker {
         let mut child = command.spawn().expect("the binary runs");
-        let out = Lines::read(child.stdout.take().expect("piped"));
-        let err = Lines::read(child.stderr.take().expect("piped"));
+        let (out, err) = (Lines::default(), Lines::default());
+        Lines::read(child.stdout.take().expect("piped"), &[&out]);
+        // Whether something is said here or there is for those who look: most tests do not care.
+        Lines::read(child.stderr.take().expect("piped"), &[&out, &err]);
         let address = out.find("that says what listens", |line| {
-            line.strip_prefix("listening on http://")?
-                .split_once('/')?
-                .0
-                .parse()
-                .ok()
+            let (_, address) = line.split_once("listening on http://")?;
+            address.split_once('/')?.0.parse().ok()
         });
         Broker {
             child,
@@ -121,8 +119,8 @@ impl Broker {
     /// Where the control plane is.
     pub fn admin(&self) -> SocketAddr {
         self.out.find("that says where the control plane is", |line| {
-            let (address, _) = line.strip_prefix("control plane on http://")?.split_once('/')?;
-            address.parse().ok()
+            let (_, address) = line.split_once("control plane on http://")?;
+            address.split_once('/')?.0.parse().ok()
         })
     }
 

@@ -175,6 +175,7 @@ fn routes(state: Arc<State>) -> Router {
         .route("/v1/tap", get(tap::tap))
         .route("/v1/reload", post(api::reload))
         .route("/v1/drain", post(api::drain))
+        .route("/v1/log-level", get(api::log_level).put(api::set_log_level))
         .fallback(answer::not_found)
         .method_not_allowed_fallback(answer::method_not_allowed)
         .layer(DefaultBodyLimit::max(most_body))
@@ -193,14 +194,14 @@ pub(crate) fn serve(listener: TcpListener, state: Arc<State>) -> io::Result<()> 
         runtime.block_on(async move {
             let listener = match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => listener,
-                Err(error) => return eprintln!("tidecast: the control plane cannot listen: {error}"),
+                Err(error) => return tracing::error!("the control plane cannot listen: {error}"),
             };
             tokio::spawn(sampler::sample(Arc::clone(&state)));
             // Errors of single connections are theirs; others are tried again.
             let Err(error) = axum::serve(listener, routes(state)).await else {
                 return;
             };
-            eprintln!("tidecast: the control plane has ended: {error}");
+            tracing::error!("the control plane has ended: {error}");
         });
     };
     thread::Builder::new().name("admin".to_owned()).spawn(run)?;

@@ -21,6 +21,7 @@ mod hook;
 mod http;
 mod judge;
 mod jwks;
+mod log;
 mod memory;
 mod run;
 mod tls;

@@ -13,6 +13,7 @@ use tidecast_worker::{Budget, Census, Counters, Journal, Mesh, Order, Parts, Tot
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot};
+use tracing::{error, info, warn};
 
 use crate::admin::{self, AdminSettings, Control, Readiness, State};
 use crate::config::{ConfigError, Listen, Loaded, Machine, Problem, Resolved, Sources};
@@ -20,6 +21,7 @@ use crate::hook::{Present, Questions};
 use crate::http::{Http, HttpSetupError};
 use crate::judge::Judge;
 use crate::jwks::{Fetched, keep};
+use crate::log::{self, Keeper};
 use crate::memory::memory;
 use crate::tls::{Tls, TlsError};
 
@@ -154,7 +156,8 @@ pub fn run(sources: &Sources) -> Result<(), Error> {
     let driver = choose_driver(&mut loaded)?;
     let mut resolved = resolve(&mut loaded, driver)?;
     let mut tls = secure(&mut resolved, &mut loaded, None)?;
-    warn(&loaded);
+    log::begin(resolved.log);
+    tell_warnings(&loaded);
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         // Before anything can be connected to, so that no signal takes the process down unprepared.
@@ -167,6 +170,9 @@ pub fn run(sources: &Sources) -> Result<(), Error> {
         let admin = resolved.admin.as_ref().map(listen_for_admin).transpose()?;
         let mut workers = Workers::start(&resolved, &judge).await?;
         workers.ask(questions);
+        let keeper = Arc::new(Keeper::new(Arc::clone(&workers.journal), resolved.log));
+        let kept = Arc::clone(&keeper);
+        tokio::spawn(async move { kept.keep().await });
         let (state, mut controls) = State::new(workers.parts(&resolved));
         let admin = admin.map(|(listener, address)| admin::serve(listener, Arc::clone(&state)).map(|()| address));
         workers.announce(admin.transpose()?);
@@ -179,15 +185,14 @@ pub fn run(sources: &Sources) -> Result<(), Error> {
                         let reloaded = workers.reload(sources, &mut loaded, (&mut tls, &mut hook), &judge);
                         let told = reloaded.map(|(text, resolved)| {
                             drain_timeout = resolved.drain_timeout;
+                            keeper.configure(resolved.log);
                             state.set_access(resolved.admin.map(|admin| admin.access).unwrap_or_default());
                             text
                         });
                         let by = if answer.is_some() { CONTROL_PLANE } else { "SIGHUP" };
                         match &told {
-                            Ok(text) => say(format_args!("{by}: {text}")),
-                            Err(text) => {
-                                let _ = writeln!(io::stderr().lock(), "tidecast: {by}: {text}");
-                            }
+                            Ok(text) => info!("{by}: {text}"),
+                            Err(text) => error!("{by}: {text}"),
                         }
                         if let Some(answer) = answer {
                             // Whoever asked may have gone.
@@ -195,7 +200,7 @@ pub fn run(sources: &Sources) -> Result<(), Error> {
                         }
                     }
                     Caught::Stop(name, answer) => {
-                        say(format_args!("{name}: saying goodbye, for at most {drain_timeout:?}; once more ends at once"));
+                        info!("{name}: saying goodbye, for at most {drain_timeout:?}; once more ends at once");
                         state.set_readiness(Readiness::Draining);
                         workers.order(&Order::Drain(drain_timeout));
                         if let Some(answer) = answer {
@@ -204,7 +209,7 @@ pub fn run(sources: &Sources) -> Result<(), Error> {
                         tokio::select! {
                             ended = workers.join(drain_timeout + STOP_GRACE) => break ended,
                             name = signals.next_stop() => {
-                                say(format_args!("{name}: ending at once"));
+                                warn!("{name}: ending at once");
                                 process::exit(1);
                             }
                         }
@@ -217,6 +222,7 @@ pub fn run(sources: &Sources) -> Result<(), Error> {
                 }
             }
         };
+        keeper.finish();
         workers.report();
         ended
     })
@@ -239,9 +245,9 @@ async fn fetch_keys(resolved: &Resolved, judge: &Arc<Judge>) -> Result<(), Error
             match fetched {
                 Fetched::New(document) => {
                     judge.take_keys(document)?;
-                    say(format_args!("the key set has changed"));
+                    info!("the key set has changed");
                 }
-                Fetched::Failed(reason) => say(format_args!("the key set cannot be had: {reason}")),
+                Fetched::Failed(reason) => warn!("the key set cannot be had: {reason}"),
             }
             Ok(())
         };
@@ -252,9 +258,14 @@ async fn fetch_keys(resolved: &Resolved, judge: &Arc<Judge>) -> Result<(), Error
     Ok(())
 }
 
-/// A line for whoever watches. A closed standard output is no reason to stop serving.
+/// A line for whoever started the broker, on standard output; for programs a line of the log. A closed standard output is no
+/// reason to stop serving.
 fn say(line: std::fmt::Arguments<'_>) {
-    let _ = writeln!(io::stdout().lock(), "{line}");
+    if log::is_human() {
+        let _ = writeln!(io::stdout().lock(), "{line}");
+    } else {
+        info!("{line}");
+    }
 }
 
 /// Listens on `address`, soon: the kernel may still be taking down what a broker before this one had there.
@@ -269,9 +280,9 @@ async fn listen_soon(address: SocketAddr, count: usize) -> Result<Vec<Listener>,
 }
 
 /// Tells what is odd about the configuration, for whoever watches.
-fn warn(loaded: &Loaded) {
+fn tell_warnings(loaded: &Loaded) {
     for warning in &loaded.warnings {
-        let _ = writeln!(io::stderr().lock(), "tidecast: {warning}");
+        warn!("{warning}");
     }
 }
 
@@ -515,7 +526,7 @@ impl Workers {
         if let Some(questions) = questions {
             let mesh = Arc::clone(&self.mesh);
             let answer = move |asker, verdict| mesh.answer(asker, verdict);
-            tokio::spawn(questions.serve(answer, |text| say(format_args!("{text}"))));
+            tokio::spawn(questions.serve(answer, |text| warn!("{text}")));
         }
     }
 
@@ -546,7 +557,7 @@ impl Workers {
         };
         match read() {
             Ok((resolved, loaded, kept, secured, questions)) => {
-                warn(&loaded);
+                tell_warnings(&loaded);
                 self.budget.set_limit(resolved.memory);
                 *tls = secured;
                 self.ask(questions);

@@ -21,6 +21,8 @@ use super::answer::{Body, Failure, Problem, Query};
 use super::process::Process;
 use super::sampler::Sample;
 use super::{Control, Readiness, State, search};
+use crate::config::LogLevel;
+use crate::log;
 
 /// The topics that are told with the statistics.
 const TOP_TOPICS: usize = 20;
@@ -697,6 +699,7 @@ pub(crate) async fn disconnect(
     };
     let closed = state.crew.ask(worker, close).await?;
     if closed {
+        tracing::info!(name, code, "an operator has closed a connection");
         Ok(StatusCode::NO_CONTENT)
     } else {
         Err(unknown_connection(&name))
@@ -740,7 +743,10 @@ pub(crate) async fn unsubscribe(
     };
     let ended = state.crew.ask(worker, unsubscribe).await?;
     match ended {
-        Ok(()) => Ok(StatusCode::NO_CONTENT),
+        Ok(()) => {
+            tracing::info!(name, "an operator has ended a subscription");
+            Ok(StatusCode::NO_CONTENT)
+        }
         Err(Refusal { code, text }) => {
             let status = match code {
                 tidecast_broker::wire::Code::NotFound => StatusCode::NOT_FOUND,
@@ -876,4 +882,55 @@ pub(crate) async fn drain(Extract(state): Extract<Arc<State>>) -> Result<(Status
     control(&state, Control::Drain).await?;
     let text = "the broker says goodbye to its clients, and stops".to_owned();
     Ok((StatusCode::ACCEPTED, Json(Done { text })))
+}
+
+/// How important something has to be to be logged.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LogLevelBody {
+    /// The level.
+    level: Level,
+}
+
+/// How important something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Level {
+    /// Something failed.
+    Error,
+    /// Something may be wrong.
+    Warn,
+    /// Something happened.
+    Info,
+    /// More than most want to know.
+    Debug,
+}
+
+/// What is logged
+#[utoipa::path(get, path = "/v1/log-level", responses((status = 200, body = LogLevelBody)))]
+pub(crate) async fn log_level() -> Json<LogLevelBody> {
+    let level = match log::level() {
+        LogLevel::Error => Level::Error,
+        LogLevel::Warn => Level::Warn,
+        LogLevel::Info => Level::Info,
+        LogLevel::Debug => Level::Debug,
+    };
+    Json(LogLevelBody { level })
+}
+
+/// Change what is logged, until the configuration is read again
+#[utoipa::path(put, path = "/v1/log-level", request_body = LogLevelBody, responses(
+    (status = 200, body = LogLevelBody),
+    (status = 415, description = "The body is not application/json", body = Problem),
+    (status = 422, description = "That is no level", body = Problem),
+))]
+pub(crate) async fn set_log_level(Body(body): Body<LogLevelBody>) -> Json<LogLevelBody> {
+    log::set_level(match body.level {
+        Level::Error => LogLevel::Error,
+        Level::Warn => LogLevel::Warn,
+        Level::Info => LogLevel::Info,
+        Level::Debug => LogLevel::Debug,
+    });
+    tracing::info!(level = ?body.level, "an operator has changed what is logged");
+    Json(body)
 }

@@ -114,7 +114,12 @@ pub(crate) async fn check(Extract(state): Extract<Arc<State>>, request: Request,
         })
     };
     match judged {
-        Ok(()) => next.run(request).await,
+        Ok(()) => {
+            let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+            let response = next.run(request).await;
+            tracing::debug!(%method, path, status = response.status().as_u16(), "the control plane was asked");
+            response
+        }
         Err(failure) => {
             let mut response = failure.into_response();
             if response.status() == StatusCode::UNAUTHORIZED {

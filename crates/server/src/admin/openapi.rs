@@ -28,6 +28,8 @@ use super::{answer, api, tap};
         tap::tap,
         api::reload,
         api::drain,
+        api::log_level,
+        api::set_log_level,
     ),
     components(schemas(answer::Problem, tap::TapLine)),
     security(("token" = []), ()),

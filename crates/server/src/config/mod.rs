@@ -26,8 +26,8 @@ pub use problem::{ConfigError, Place, Problem};
 pub use resolve::Machine;
 pub(crate) use resolve::Resolved;
 pub use settings::{
-    Auth, ClientTable, Config, LISTS, Limits, ListenerTable, SECTIONS, Section, Server, Timeouts, TlsTable, TokenTable,
-    TopicTable, WebSocket,
+    Auth, ClientTable, Config, LISTS, Limits, ListenerTable, LogFormat, LogLevel, SECTIONS, Section, Server, Timeouts,
+    TlsTable, TokenTable, TopicTable, WebSocket,
 };
 pub use show::{Flag, example, flags};
 pub use source::{FILE_VARIABLE, Loaded, Sources};

@@ -20,6 +20,7 @@ use super::source::Loaded;
 use crate::admin::AdminSettings;
 use crate::hook::HookSettings;
 use crate::jwks::JwksSettings;
+use crate::log::LogSettings;
 use crate::tls::{CertificateFiles, ClientAuth, ClientCertificates, TlsSettings};
 
 /// Connections of one worker when the descriptor limit would allow more; each costs 8 bytes of kernel memory unused.
@@ -60,6 +61,8 @@ pub(crate) struct Resolved {
     pub(crate) credentials: Settings,
     /// The key set that is fetched.
     pub(crate) key_set: Option<JwksSettings>,
+    /// What is told of what happens.
+    pub(crate) log: LogSettings,
     /// The control plane, if there is one.
     pub(crate) admin: Option<AdminSettings>,
     /// The service that is asked.
@@ -175,6 +178,7 @@ impl Loaded {
                 .unwrap_or(usize::MAX),
             credentials,
             key_set: self.key_set(),
+            log: self.log(),
             admin,
             hook,
             worker: tidecast_worker::Config {
@@ -255,6 +259,17 @@ impl Loaded {
             },
             warnings: self.warn_of_room(workers, max_connections),
         })
+    }
+
+    /// What is told of what happens.
+    pub(crate) fn log(&self) -> LogSettings {
+        let table = &self.config.log;
+        LogSettings {
+            level: table.log_level,
+            format: table.log_format,
+            connections: table.log_connections,
+            rate: table.log_rate,
+        }
     }
 
     /// What is listened on: `listen`, unless only tables are given, and the tables.

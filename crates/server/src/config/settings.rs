@@ -302,6 +302,20 @@ fields! {
 }
 
 fields! {
+    /// `[log]`: what is told of what happens, on standard error.
+    pub struct LogTable {
+        /// How important something has to be
+        [live] log_level: Choice<LogLevel> = LogLevel::Info;
+        /// Who reads it
+        log_format: Choice<LogFormat> = LogFormat::Human;
+        /// A line for each WebSocket that ends, at the level info: what ended it, how long it was open, what was sent
+        [live] log_connections: Switch = true;
+        /// Lines of a kind in a second; the others are counted
+        [live] log_rate: Number<u32> = 20, 1 => 100_000;
+    }
+}
+
+fields! {
     /// `[[tokens]]`: a token that was handed out.
     pub struct TokenTable {
         /// The hash of the token, as `tidecast token random` prints it
@@ -392,6 +406,52 @@ impl Choose for OnFailure {
         ("allow", "It is, if the credentials permit it"),
     ];
     const VALUES: &'static [OnFailure] = &[OnFailure::Deny, OnFailure::Allow];
+}
+
+/// How important something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum LogLevel {
+    /// Something failed.
+    Error,
+    /// Something may be wrong.
+    Warn,
+    /// Something happened.
+    Info,
+    /// More than most want to know.
+    Debug,
+}
+
+impl Choose for LogLevel {
+    const NAME: &'static str = "LEVEL";
+    const CHOICES: &'static [(&'static str, &'static str)] = &[
+        ("error", "What failed"),
+        ("warn", "And what may be wrong: limits that bite"),
+        ("info", "And what happens"),
+        ("debug", "And what the control plane is asked"),
+    ];
+    const VALUES: &'static [LogLevel] = &[LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug];
+}
+
+/// Who reads the logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// People.
+    Human,
+    /// Programs.
+    Json,
+}
+
+impl Choose for LogFormat {
+    const NAME: &'static str = "FORMAT";
+    const CHOICES: &'static [(&'static str, &'static str)] = &[
+        ("human", "People"),
+        (
+            "json",
+            "Programs: each line is an object of JSON, and so is what is otherwise printed when the broker starts and stops",
+        ),
+    ];
+    const VALUES: &'static [LogFormat] = &[LogFormat::Human, LogFormat::Json];
 }
 
 impl Choose for Access {
@@ -601,6 +661,7 @@ config! {
         tls: TlsTable = "What listeners with TLS show, and ask for";
         auth: Auth = "Who is let in, and what they may do: topics are given as filters, + for one level and # for the rest";
         hook: Hook = "A service that is asked who may do what, besides what credentials permit";
+        log: LogTable = "What is told of what happens, on standard error";
         admin: Admin = "The control plane, for operators and for what watches the broker";
     }
     lists {
