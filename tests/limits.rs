@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use flate2::{Compress, Compression, FlushCompress};
@@ -118,6 +119,36 @@ fn other_limits_are_taken_over_while_clients_stay() {
     stays.0.set_read_timeout(Some(DEADLINE)).unwrap();
     stays.say(&masked(0x81, b"x").repeat(50));
     assert_eq!(until_close(&mut stays).1, 4002);
+}
+
+#[test]
+fn at_the_descriptor_limit_clients_wait_and_are_served_when_descriptors_return() {
+    const ROOM: usize = 4;
+    let broker = Broker::start(&["--driver", "epoll", "--workers", "1"]);
+    let open: Vec<usize> = fs::read_dir(format!("/proc/{}/fd", broker.pid()))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap())
+        .collect();
+    // The limit is one of numbers, of which the lowest that is free is taken.
+    let last = (0..).filter(|number| !open.contains(number)).nth(ROOM - 1).unwrap();
+    let set = Command::new("prlimit")
+        .args(["--pid", &broker.pid().to_string(), &format!("--nofile={}:", last + 1)])
+        .status()
+        .unwrap();
+    assert!(set.success());
+    let mut peers: Vec<Peer> = (0..3 * ROOM).map(|_| connect_from(OTHER, broker.address)).collect();
+    eventually("there is no descriptor left", || {
+        fs::symlink_metadata(format!("/proc/{}/fd/{last}", broker.pid())).ok()
+    });
+    for peer in &mut peers {
+        peer.say(upgrade("/t/a", "Sec-WebSocket-Version: 13\r\n").as_bytes());
+    }
+    // In the order in which they came, as those before them leave.
+    for mut peer in peers {
+        assert!(peer.head().starts_with("HTTP/1.1 101 "));
+        is_served(&mut peer);
+    }
+    assert_eq!(broker.stop().get("accepted"), 3 * ROOM as u64);
 }
 
 #[test]

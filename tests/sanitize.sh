@@ -2,9 +2,9 @@
 # Looks for memory errors in the unsafe code; what threads do to each other is loom's, in tests/run.sh.
 #
 # - AddressSanitizer, leaks included: the tests of the three crates with unsafe code, then the end-to-end tests with a
-#   broker built the same way. Sanitizers are unstable options, which the stable compiler takes with RUSTC_BOOTSTRAP=1.
-# - Valgrind's memcheck: the unit tests of simd and router, for what AddressSanitizer does not see: octets that are used
-#   and were never written. Not the driver's, for Valgrind does not know what io_uring writes.
+#   broker built the same way, with io_uring and with epoll. Sanitizers are unstable options, which the stable compiler takes with RUSTC_BOOTSTRAP=1.
+# - Valgrind's memcheck: the unit tests of simd and router, and those of the driver on epoll, for what AddressSanitizer does not
+#   see: octets that are used and were never written. Not those on io_uring, for Valgrind does not know what that writes.
 #
 # For x86-64 and AArch64 on Linux. No part of tests/run.sh: it takes minutes, and needs Valgrind (Debian: valgrind).
 set -euo pipefail
@@ -45,6 +45,9 @@ step() {
 
 step asan -p tidecast-simd -p tidecast-driver -p tidecast-router --tests
 # Not the test of 20 million deliveries: at this speed its publishers run out of patience.
-step asan -p tidecast --test delivery --test bad_input --test draft07 --test start --test stop \
-    -- --skip every_subscriber_gets_every_message_of_four_publishers
+for driver in io_uring epoll; do
+    TIDECAST_DRIVER=$driver step asan -p tidecast --test delivery --test bad_input --test draft07 --test start --test stop \
+        -- --skip every_subscriber_gets_every_message_of_four_publishers
+done
 step memcheck -p tidecast-simd -p tidecast-router --lib
+step memcheck -p tidecast-driver --lib -- tests::epoll accepts buffers

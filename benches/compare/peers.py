@@ -69,6 +69,8 @@ class Peer:
     threads: bool = False
     # Whether the work is done by processes it starts.
     forks: bool = False
+    # Whether it is this broker, one way or another.
+    ours: bool = False
 
 
 def run(*command: str | os.PathLike, **options) -> None:
@@ -118,12 +120,15 @@ def locked_version(package: str) -> str:
     return found[1]
 
 
-def tidecast(binary: pathlib.Path | None) -> Peer:
-    """This broker, in a build that is there or else is made: with the defaults, but for the number of workers."""
+def tidecast(binary: pathlib.Path | None, driver: str) -> Peer:
+    """This broker, in a build that is there or else is made: with the defaults, but for the number of workers.
+
+    The driver is named, so that no other takes its place where it cannot be used.
+    """
     path = binary or TIDECAST
 
     def command(place: Place) -> list[str]:
-        serve = [str(path), "serve", "--workers", str(place.threads)]
+        serve = [str(path), "serve", "--workers", str(place.threads), "--driver", driver]
         if not place.secure:
             return [*serve, "--listen", "127.0.0.1:8080"]
         tls = ["--tls-cert", str(place.certificate), "--tls-key", str(place.key)]
@@ -142,6 +147,7 @@ def tidecast(binary: pathlib.Path | None) -> Peer:
         secures=True,
         deflates=True,
         threads=True,
+        ours=True,
     )
 
 
@@ -181,9 +187,10 @@ def tokio(place: Place) -> list[str]:
 
 
 def all_peers(binary: pathlib.Path | None) -> dict[str, Peer]:
-    """Every peer by its name; this broker, from a given binary or else built, comes first."""
+    """Every peer by its name; this broker, from a given binary or else built, comes first, with either driver."""
     return {
-        "tidecast": tidecast(binary),
+        "tidecast": tidecast(binary, "io_uring"),
+        "tidecast-epoll": tidecast(binary, "epoll"),
         "bun": Peer(
             protocol="raw",
             port=8081,

