@@ -67,6 +67,31 @@ fn publishing_scenarios(url: &str, flags: &str) {
 }
 
 #[test]
+fn a_generator_without_io_uring_measures_with_epoll_and_says_so() {
+    let broker = Broker::start(&[]);
+    let url = broker.ws("");
+    let bench = |format: &[&str]| {
+        let line = "bench fanout --subscribers 20 --count 50 --window 4 --progress never --url";
+        let mut command = without_io_uring(&line.split(' ').collect::<Vec<_>>());
+        command.arg(&url).args(format);
+        run(command, None)
+    };
+    let output = bench(&["--json"]);
+    assert!(output.status.success(), "{}", said(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(number(&report, "/deliveries"), 1000, "{report:#}");
+    let why = report.pointer("/machine/without_io_uring").and_then(Value::as_str);
+    assert!(why.is_some_and(|why| why.contains("seccomp")), "{report:#}");
+    let output = bench(&[]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        text.contains("with epoll") && text.contains("seccomp"),
+        "{}",
+        said(&output)
+    );
+}
+
+#[test]
 fn every_scenario_that_publishes_is_delivered_in_every_protocol_of_ours() {
     let broker = Broker::start(&[]);
     for protocol in ["raw", "json", "bin", "path --path /t/%s"] {

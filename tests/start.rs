@@ -89,19 +89,10 @@ fn versions_that_are_not_accepted_are_refused_with_those_that_are() {
     }
 }
 
-/// `tidecast serve` under a filter that forbids io_uring.
+/// A broker under a filter that forbids io_uring.
 fn serve_without_io_uring(arguments: &[&str]) -> Command {
-    let mut command = Command::new("python3");
-    command
-        .arg(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/tests/support/without_io_uring.py"
-        ))
-        .arg(env!("CARGO_BIN_EXE_tidecast"))
-        .args(["serve", "--listen", "127.0.0.1:0", "--workers", "2"])
-        .args(arguments)
-        .env("TIDECAST_ADMIN", "none")
-        .env_remove("TIDECAST_DRIVER");
+    let mut command = without_io_uring(&["serve", "--listen", "127.0.0.1:0", "--workers", "2"]);
+    command.args(arguments).env("TIDECAST_ADMIN", "none");
     command
 }
 

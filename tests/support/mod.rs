@@ -27,6 +27,21 @@ pub fn tidecast(arguments: &[&str]) -> Command {
     command
 }
 
+/// The same under a filter of system calls that forbids io_uring.
+pub fn without_io_uring(arguments: &[&str]) -> Command {
+    let mut command = Command::new("python3");
+    command
+        .arg(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/support/without_io_uring.py"
+        ))
+        .arg(env!("CARGO_BIN_EXE_tidecast"))
+        .args(arguments)
+        .env_remove("TIDECAST_DRIVER")
+        .stdin(Stdio::null());
+    command
+}
+
 /// Polls until `value` gives something.
 pub fn eventually<T>(what: &str, mut value: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + DEADLINE;

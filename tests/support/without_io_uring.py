@@ -1,4 +1,7 @@
-"""Runs a command under a seccomp filter that refuses io_uring, as the default profiles of container engines do."""
+"""Runs a command under a seccomp filter that refuses io_uring, as the default profiles of container engines do.
+
+And epoll_pwait2, as those do that are older than it.
+"""
 
 import ctypes
 import os
@@ -11,7 +14,8 @@ PR_SET_SECCOMP = 22
 SECCOMP_MODE_FILTER = 2
 LOAD, JUMP_EQUAL, RETURN = 0x20, 0x15, 0x06
 ALLOW, EPERM = 0x7FFF0000, 0x00050001
-IO_URING = (425, 426, 427)  # setup, enter, register: the same numbers on x86-64 and on AArch64
+# io_uring_setup, _enter and _register, epoll_pwait2: the same numbers on x86-64 and on AArch64.
+REFUSED = (425, 426, 427, 441)
 
 assert platform.machine() in ("x86_64", "aarch64"), platform.machine()
 
@@ -25,8 +29,8 @@ class Program(ctypes.Structure):
 
 
 code = instruction(LOAD, 0, 0, 0)
-for number, call in enumerate(IO_URING):
-    code += instruction(JUMP_EQUAL, len(IO_URING) - number, 0, call)
+for number, call in enumerate(REFUSED):
+    code += instruction(JUMP_EQUAL, len(REFUSED) - number, 0, call)
 code += instruction(RETURN, 0, 0, ALLOW)
 code += instruction(RETURN, 0, 0, EPERM)
 

@@ -7,6 +7,8 @@ use std::fs;
 pub struct Machine {
     /// The version of the generator.
     pub generator: String,
+    /// Why its connections were driven by epoll, which takes more of its time, if they were.
+    pub without_io_uring: Option<String>,
     /// The release of the kernel.
     pub kernel: String,
     /// The processor, in its own words.
@@ -23,6 +25,7 @@ impl Machine {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
         Machine {
             generator: format!("tidecast {}", env!("CARGO_PKG_VERSION")),
+            without_io_uring: None,
             kernel: read("/proc/sys/kernel/osrelease"),
             processor: processor(&read("/proc/cpuinfo")),
             cores: std::thread::available_parallelism().map_or(0, usize::from),

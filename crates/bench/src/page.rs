@@ -89,10 +89,15 @@ impl Report {
     fn write_facts(&self, page: &mut String, command: &str) {
         let machine = &self.machine;
         let cores = machine.cores.to_string();
+        let driver = match &machine.without_io_uring {
+            None => "io_uring",
+            Some(why) => &format!("epoll, which takes more of its time: {why}"),
+        };
         page.push_str("<h2>What this was measured with</h2><table>");
         for (name, value) in [
             ("command", command),
             ("generator", &machine.generator),
+            ("driver", driver),
             ("kernel", &machine.kernel),
             ("processor", &machine.processor),
             ("cores", &cores),

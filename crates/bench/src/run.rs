@@ -105,9 +105,7 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(Progress)) -> Result<Report, Er
         let outcomes = join(threads)?;
         let server = empty.map(|empty| Usage { empty, steps });
         let mut report = summarize(plan, &layout, timeline, opened_in, outcomes, server);
-        if let Some(missing) = missing {
-            report.machine.generator += &format!(" on epoll, which is slower: {missing}");
-        }
+        report.machine.without_io_uring = missing.map(|missing| missing.to_string());
         Ok(Report { ticks, ..report })
     })
 }

@@ -133,6 +133,9 @@ impl Report {
                 _ => ": generator saturated, use more --threads or cores",
             }
         )?;
+        if let Some(why) = &self.machine.without_io_uring {
+            writeln!(f, "             with epoll, which takes more of its time: {why}")?;
+        }
         let Some(server) = &self.server else { return Ok(()) };
         write!(
             f,

@@ -92,6 +92,7 @@ impl Watcher {
         Ok(checked(count)? as usize)
     }
 
+    /// What the kernel can do since 5.11.
     fn wait_precisely(&self, events: &mut [libc::epoll_event], time: Duration) -> io::Result<usize> {
         let time = libc::timespec {
             tv_sec: libc::time_t::try_from(time.as_secs()).unwrap_or(libc::time_t::MAX),
@@ -111,5 +112,23 @@ impl Watcher {
             )
         };
         Ok(checked(count as libc::c_int)? as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn a_kernel_without_nanoseconds_sleeps_for_whole_milliseconds() {
+        let mut watcher = Watcher::new().unwrap();
+        watcher.precise = false;
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }];
+        let begun = Instant::now();
+        let time = Wait::AtMost(Duration::from_micros(3500));
+        assert_eq!(watcher.wait(&mut events, time).unwrap(), 0);
+        assert!(begun.elapsed() >= Duration::from_millis(3));
     }
 }
