@@ -92,7 +92,7 @@ fn versions_that_are_not_accepted_are_refused_with_those_that_are() {
 /// A broker under a filter that forbids io_uring.
 fn serve_without_io_uring(arguments: &[&str]) -> Command {
     let mut command = without_io_uring(&["serve", "--listen", "127.0.0.1:0", "--workers", "2"]);
-    command.args(arguments).env("TIDECAST_ADMIN", "none");
+    command.args(arguments);
     command
 }
 
@@ -121,7 +121,7 @@ fn where_io_uring_is_forbidden_epoll_serves_and_the_warning_tells_how_to_allow_i
     }
     // Whoever knows it is not told again.
     broker.signal("HUP");
-    broker.line("configuration reloaded");
+    broker.error("configuration reloaded");
     assert_eq!(broker.errors("epoll").len(), 1);
     assert_eq!(broker.stop().get("published"), 1);
 }

@@ -37,6 +37,7 @@ pub fn without_io_uring(arguments: &[&str]) -> Command {
         ))
         .arg(env!("CARGO_BIN_EXE_tidecast"))
         .args(arguments)
+        .env("TIDECAST_ADMIN", "none")
         .env_remove("TIDECAST_DRIVER")
         .stdin(Stdio::null());
     command
