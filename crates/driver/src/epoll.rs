@@ -349,11 +349,11 @@ impl Epoll {
             while self.doors[at].ready
                 && let Some(&place) = self.doors[at].waiting.last()
             {
+                let is_full = self.vacant_slots() == 0;
                 let door = &mut self.doors[at];
-                let full = || io::Error::from_raw_os_error(libc::ENFILE);
-                let accepted = if self.free.is_empty() && self.slots.len() as u32 == self.most_slots {
-                    // Who came waits: the ring could not but turn them away.
-                    Err(full())
+                let accepted = if is_full {
+                    // Whoever came waits: a ring could only have turned them away.
+                    Err(io::Error::from_raw_os_error(libc::ENFILE))
                 } else {
                     door.socket.accept4(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)
                 };

@@ -47,6 +47,9 @@ fn unprivileged_port_start() -> u32 {
 }
 
 /// A bound and listening socket, one of several that share an address.
+///
+/// It blocks (`O_NONBLOCK` is not set) until a driver on epoll accepts from it, which sets that for good. A ring has to have one
+/// that blocks, or its accepts fail with `EAGAIN`: who hands a listener from process to process has to see to it.
 #[derive(Debug)]
 pub struct Listener {
     socket: Arc<Socket>,
