@@ -578,3 +578,35 @@ fn a_drain_by_the_api_is_a_stop() {
     drop(client);
     assert!(broker.wait().success());
 }
+
+#[test]
+fn top_shows_what_a_broker_does_and_says_why_it_cannot() {
+    let (token, hash) = token_and_hash();
+    let (broker, admin) = start(&["--admin-tokens", &hash]);
+    let url = format!("http://{admin}");
+    let mut subscriber = client(&broker.ws("/t/busy"));
+    let screen = eventually("the topic is among the busiest", || {
+        subscriber.send_text("x").unwrap();
+        text(&mut subscriber);
+        let mut command = tidecast(&["top", "--once", "--admin", &url]);
+        command.env("TIDECAST_ADMIN_TOKEN", &token);
+        let output = run(command, None);
+        assert!(output.status.success(), "{}", said(&output));
+        let screen = String::from_utf8(output.stdout).unwrap();
+        screen.contains("│busy ").then_some(screen)
+    });
+    assert!(screen.contains(" ready, up for "), "{screen}");
+    let refused = run(tidecast(&["top", "--admin", &url]), None);
+    let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && error.contains("a token is needed"),
+        "{error}"
+    );
+    broker.stop();
+    let gone = run(tidecast(&["top", "--admin", &url]), None);
+    let error = String::from_utf8_lossy(&gone.stderr).into_owned();
+    assert!(
+        error.contains("cannot be reached") && error.contains("--admin"),
+        "{error}"
+    );
+}

@@ -13,6 +13,7 @@ mod r#pub;
 mod serve;
 mod sub;
 mod token;
+mod top;
 
 use std::process::ExitCode;
 
@@ -36,6 +37,7 @@ enum Task {
     DevCert(dev_cert::DevCertArgs),
     Docs(docs::DocsArgs),
     Token(token::TokenArgs),
+    Top(top::TopArgs),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Task::DevCert(args) => (args.run(), false),
         Task::Docs(args) => (args.run(), false),
         Task::Token(args) => (args.run(), false),
+        Task::Top(args) => (args.run(), false),
         Task::Pub(args) => {
             let quiet = args.quiet();
             (args.run(), quiet)

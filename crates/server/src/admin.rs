@@ -12,6 +12,7 @@
 
 mod answer;
 mod api;
+mod client;
 mod console;
 mod crew;
 mod guard;
@@ -39,6 +40,7 @@ use tidecast_broker::TopicLimits;
 use tidecast_worker::{Budget, Counters, Mesh};
 use tokio::sync::{mpsc, oneshot};
 
+pub use client::{AdminClient, AdminClientError};
 use crew::Crew;
 use guard::Guard;
 use metrics::Metrics;

@@ -143,8 +143,17 @@ impl Http {
     }
 
     /// Fetches a document.
-    pub(crate) async fn get(&self, url: &Url, limits: Limits) -> Result<Answer, HttpError> {
-        self.exchange(request(Method::GET, url, Bytes::new()), limits).await
+    pub(crate) async fn get(
+        &self,
+        url: &Url,
+        authorization: Option<&HeaderValue>,
+        limits: Limits,
+    ) -> Result<Answer, HttpError> {
+        let mut request = request(Method::GET, url, Bytes::new());
+        if let Some(authorization) = authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+        }
+        self.exchange(request, limits).await
     }
 
     /// Sends a document of JSON.
@@ -307,7 +316,7 @@ pub(crate) mod tests {
     fn get(server: &Server, limits: Limits) -> Result<Answer, HttpError> {
         let url = server.url();
         let http = Http::new(&url, None).expect("a client");
-        runtime().block_on(http.get(&url, limits))
+        runtime().block_on(http.get(&url, None, limits))
     }
 
     pub(crate) fn runtime() -> tokio::runtime::Runtime {
@@ -350,7 +359,9 @@ pub(crate) mod tests {
         let url: Url = format!("http://{address}/").parse().expect("an address");
         drop(listener);
         let http = Http::new(&url, None).expect("a client");
-        let error = runtime().block_on(http.get(&url, LIMITS)).expect_err("nobody listens");
+        let error = runtime()
+            .block_on(http.get(&url, None, LIMITS))
+            .expect_err("nobody listens");
         assert!(error.to_string().contains("refused"), "{error}");
     }
 

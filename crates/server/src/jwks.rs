@@ -77,7 +77,7 @@ pub(crate) async fn keep(
     loop {
         let begun = Instant::now();
         wanted.answering();
-        let result = match document(http.get(&settings.url, limits).await) {
+        let result = match document(http.get(&settings.url, None, limits).await) {
             Ok(document) if known.as_ref() == Some(&document) => Ok(()),
             Ok(document) => take(Fetched::New(document.clone())).map(|()| known = Some(document)),
             Err(error) => Err(error),

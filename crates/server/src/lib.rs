@@ -26,7 +26,7 @@ mod memory;
 mod run;
 mod tls;
 
-pub use admin::{metrics_table, openapi};
+pub use admin::{AdminClient, AdminClientError, metrics_table, openapi};
 pub use driver::Driver;
 pub use http::{HttpSetupError, Url, UrlError};
 pub use run::{Error, check, run};
