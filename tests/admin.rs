@@ -610,3 +610,12 @@ fn top_shows_what_a_broker_does_and_says_why_it_cannot() {
         "{error}"
     );
 }
+
+#[test]
+fn whoever_comes_when_all_places_are_taken_is_served_once_one_is_free() {
+    let (_broker, admin) = start(&[]);
+    let silent: Vec<_> = (0..128).map(|_| std::net::TcpStream::connect(admin).unwrap()).collect();
+    let mut late = open(admin, "GET", "/readyz", &[], None);
+    drop(silent);
+    assert_eq!(head(&mut late).0, 200);
+}

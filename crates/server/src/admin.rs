@@ -34,11 +34,14 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{delete, get, post};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use parking_lot::{Mutex, RwLock};
 use tidecast_auth::Authenticator;
 use tidecast_broker::TopicLimits;
 use tidecast_worker::{Budget, Counters, Mesh};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 pub use client::{AdminClient, AdminClientError};
 use crew::Crew;
@@ -192,23 +195,47 @@ fn routes(state: Arc<State>) -> Router {
 pub(crate) fn serve(listener: TcpListener, state: Arc<State>) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let entered = runtime.enter();
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    drop(entered);
     let run = move || {
         runtime.block_on(async move {
-            let listener = match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => listener,
-                Err(error) => return tracing::error!("the control plane cannot listen: {error}"),
-            };
             tokio::spawn(sampler::sample(Arc::clone(&state)));
-            // Errors of single connections are theirs; others are tried again.
-            let Err(error) = axum::serve(listener, routes(state)).await else {
-                return;
-            };
-            tracing::error!("the control plane has ended: {error}");
+            accept(listener, routes(state)).await;
         });
     };
     thread::Builder::new().name("admin".to_owned()).spawn(run)?;
     Ok(())
 }
 
+/// Serves connections, a bounded number at a time.
+async fn accept(listener: tokio::net::TcpListener, routes: Router) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let place = Arc::clone(&room).acquire_owned().await;
+        let Ok((stream, _)) = listener.accept().await else {
+            // No descriptors, or no memory: not worth spinning on.
+            tokio::time::sleep(ACCEPT_RETRY).await;
+            continue;
+        };
+        // It does no harm if that fails.
+        let _ = stream.set_nodelay(true);
+        let service = TowerToHyperService::new(routes.clone());
+        tokio::spawn(async move {
+            let _place = place;
+            let mut builder = http1::Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+            // What goes wrong with a connection is its own affair.
+            let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+/// Connections that are served at a time; more wait.
+const CONNECTIONS: usize = 128;
+/// How long a request head may take to arrive, also on a connection that has been served before.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long accepting is left alone when it fails.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// How long workers have to answer.
 const PATIENCE: Duration = Duration::from_secs(5);

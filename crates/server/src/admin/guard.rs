@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State as Extract};
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN, WWW_AUTHENTICATE};
@@ -16,6 +17,9 @@ use tidecast_auth::{Authenticator, UnixSeconds};
 
 use super::answer::Failure;
 use super::{AdminAccess, State};
+
+/// What a request may take, with its body, until it is answered; an answer without an end may take longer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Judges requests.
 #[derive(Debug)]
@@ -116,7 +120,11 @@ pub(crate) async fn check(Extract(state): Extract<Arc<State>>, request: Request,
     match judged {
         Ok(()) => {
             let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-            let response = next.run(request).await;
+            let answered = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await;
+            let response = answered.unwrap_or_else(|_| {
+                let text = format!("the request did not arrive, or was not answered, within {REQUEST_TIMEOUT:?}");
+                Failure::new(StatusCode::REQUEST_TIMEOUT, "timeout", text).into_response()
+            });
             tracing::debug!(%method, path, status = response.status().as_u16(), "the control plane was asked");
             response
         }
