@@ -190,7 +190,9 @@ impl Broker {
         assert!(status.success(), "{status}: {:#?}", self.err.0.0.lock().unwrap());
         let totals = Totals(self.line("stopped: "));
         if totals.get("connections") == 0 {
-            let closed: u64 = CAUSES.iter().map(|cause| totals.get(cause)).sum();
+            let causes = tidecast_worker::Totals::SERIES.iter();
+            let causes = causes.filter(|series| series.family.name == "websockets_closed");
+            let closed: u64 = causes.map(|series| totals.get(series.name)).sum();
             assert_eq!(
                 closed,
                 totals.get("opened"),
@@ -201,27 +203,6 @@ impl Broker {
         totals
     }
 }
-
-/// Why WebSockets end.
-const CAUSES: [&str; 17] = [
-    "left",
-    "gone",
-    "broken",
-    "unacknowledged",
-    "protocol_errors",
-    "bad_requests",
-    "forbidden",
-    "expired",
-    "flooders",
-    "slow_consumers",
-    "overloaded",
-    "silent",
-    "idle",
-    "messages_timed_out",
-    "aged",
-    "kicked",
-    "stopped",
-];
 
 impl Drop for Broker {
     fn drop(&mut self) {
@@ -236,6 +217,8 @@ pub struct Totals(String);
 
 impl Totals {
     pub fn get(&self, name: &str) -> u64 {
+        let is_known = tidecast_worker::Totals::SERIES.iter().any(|series| series.name == name);
+        assert!(is_known, "nothing is counted as {name}");
         let words = self.0.trim_start_matches("stopped: ");
         let value = words
             .split(", ")
