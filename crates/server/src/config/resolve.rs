@@ -26,8 +26,8 @@ use crate::tls::{CertificateFiles, ClientAuth, ClientCertificates, TlsSettings};
 /// Connections of one worker when the descriptor limit would allow more; each costs 8 bytes of kernel memory unused.
 const DEFAULT_CONNECTIONS: u64 = 1 << 17;
 
-/// Descriptors for all but connections: files, other servers, whoever looks after the broker.
-const RESERVED_DESCRIPTORS: u64 = 128;
+/// Descriptors for all but connections: those of the control plane, which are 128 at most, files, and other servers.
+const RESERVED_DESCRIPTORS: u64 = 128 + 64;
 /// Those of a worker on epoll, besides its listeners.
 const WORKER_DESCRIPTORS: u64 = 2;
 

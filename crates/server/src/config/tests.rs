@@ -328,19 +328,19 @@ fn with_epoll_workers_share_the_descriptors_that_listeners_and_others_leave() {
         load(text)?.resolve(&machine, "").map_err(|error| error.to_string())
     };
     let two = |descriptors| resolve("[server]\nworkers = 2", descriptors);
-    assert_eq!(two(20_000).unwrap().worker.max_connections, (20_000 - 128 - 2 * 3) / 2);
+    assert_eq!(two(20_000).unwrap().worker.max_connections, (20_000 - 192 - 2 * 3) / 2);
     // A hook takes some too, and so does every listener.
     let asking =
         "[server]\nworkers = 2\nlisten = [\"127.0.0.1:80\", \"127.0.0.2:80\"]\n[hook]\nhook_url = \"http://a/\"";
     assert_eq!(
         resolve(asking, 20_000).unwrap().worker.max_connections,
-        (20_000 - 128 - 2 * 4 - 64) / 2
+        (20_000 - 192 - 2 * 4 - 64) / 2
     );
     assert_eq!(two(u64::MAX).unwrap().worker.max_connections, 1 << 17);
     let error = two(128).unwrap_err();
     assert!(error.contains("workers") && error.contains("LimitNOFILE"), "{error}");
     let error = resolve("[limits]\nmax_connections_per_worker = 10000", 20_000).unwrap_err();
-    assert!(error.contains("leaves 9933 for each of 2 workers"), "{error}");
+    assert!(error.contains("leaves 9901 for each of 2 workers"), "{error}");
 }
 
 #[test]
