@@ -36,11 +36,11 @@ pub(crate) struct Top {
     /// Messages by place; by themselves, for the least of them is looked for often.
     messages: Vec<u64>,
     counts: Vec<Count>,
-    /// Messages until the next one that stands for many.
+    /// Messages until the next one that is counted: what each of them costs is to count this down.
     until_next: u32,
+    /// If that one is the first of a turn, which stands for itself: messages from there until one that stands for many.
+    after_first: Option<u32>,
     random: fastrand::Rng,
-    /// The next one stands for itself.
-    is_first: bool,
 }
 
 #[derive(Debug)]
@@ -57,9 +57,9 @@ impl Default for Top {
             places: HashTable::new(),
             messages: Vec::new(),
             counts: Vec::new(),
-            until_next: STRIDE,
+            until_next: 1,
+            after_first: Some(STRIDE),
             random: fastrand::Rng::with_seed(1),
-            is_first: true,
         }
     }
 }
@@ -68,20 +68,28 @@ impl Top {
     /// A turn begins: its first message is counted.
     #[inline]
     pub(crate) fn begin_turn(&mut self) {
-        self.is_first = true;
+        if self.after_first.is_none() {
+            self.after_first = Some(std::mem::replace(&mut self.until_next, 1));
+        }
     }
 
     /// A message of so many octets was published.
     #[inline]
     pub(crate) fn count(&mut self, topic: &str, octets: usize) {
-        if std::mem::take(&mut self.is_first) {
-            return self.add(topic, 1, octets as u64);
-        }
         self.until_next -= 1;
         if self.until_next == 0 {
-            self.until_next = self.random.u32(1..2 * STRIDE);
-            self.add(topic, STRIDE.into(), octets as u64 * u64::from(STRIDE));
+            self.count_this(topic, octets as u64);
         }
+    }
+
+    #[cold]
+    fn count_this(&mut self, topic: &str, octets: u64) {
+        if let Some(after) = self.after_first.take() {
+            self.until_next = after;
+            return self.add(topic, 1, octets);
+        }
+        self.until_next = self.random.u32(1..2 * STRIDE);
+        self.add(topic, STRIDE.into(), octets * u64::from(STRIDE));
     }
 
     fn add(&mut self, topic: &str, messages: u64, octets: u64) {
