@@ -147,10 +147,7 @@ impl Epoll {
         }
         let socket = Arc::clone(listener.socket());
         let key = LISTENER | u64::from(number);
-        let opened = socket
-            .set_nonblocking(true)
-            .and_then(|()| self.watcher.add(socket.as_fd(), libc::EPOLLIN as u32, key));
-        match opened {
+        match self.watcher.add(socket.as_fd(), libc::EPOLLIN as u32, key) {
             Ok(()) => self.doors.push(Door {
                 number,
                 socket,

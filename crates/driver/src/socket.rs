@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,11 +46,13 @@ fn unprivileged_port_start() -> u32 {
         .unwrap_or(1024)
 }
 
-/// A bound and listening socket, one of several that share an address.
+/// A bound and listening socket, one of several that share an address. A clone is the same socket: it listens until the last of
+/// them is dropped, in whichever process that is.
 ///
-/// It blocks (`O_NONBLOCK` is not set) until a driver on epoll accepts from it, which sets that for good. A ring has to have one
-/// that blocks, or its accepts fail with `EAGAIN`: who hands a listener from process to process has to see to it.
-#[derive(Debug)]
+/// It does not block (`O_NONBLOCK`), which is a property of the socket and not of whoever has it: epoll cannot do without, and
+/// another process may use that. A ring waits with its accepts all the same. If somebody else has been faster every time that
+/// one was woken, it gives up with `EAGAIN` in the end, which is no reason not to accept again.
+#[derive(Clone, Debug)]
 pub struct Listener {
     socket: Arc<Socket>,
     address: SocketAddr,
@@ -60,6 +62,52 @@ impl Listener {
     /// The address it listens on, with the port the kernel chose if 0 was asked for.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Takes a socket that listens already, which another process has made.
+    ///
+    /// # Errors
+    /// It is no socket, does not listen, or is not of TCP.
+    pub fn adopt(socket: OwnedFd) -> io::Result<Listener> {
+        let socket = Socket::from(socket);
+        let wrong = |what| io::Error::new(io::ErrorKind::InvalidInput, what);
+        let address = socket.local_addr()?.as_socket();
+        let address = address.ok_or_else(|| wrong("it is not of TCP over IPv4 or IPv6"))?;
+        if socket.r#type()? != Type::STREAM || !socket.is_listener()? {
+            return Err(wrong("it does not listen for connections"));
+        }
+        socket.set_cloexec(true)?;
+        socket.set_nonblocking(true)?;
+        socket.set_tcp_nodelay(true)?;
+        Ok(Listener {
+            socket: Arc::new(socket),
+            address,
+        })
+    }
+
+    /// Whether somebody is in its queue, to be accepted.
+    ///
+    /// With io_uring each connection wakes one of the accepts in flight, whosever these are. If that one is being cancelled at
+    /// this moment, nobody is woken for the connection until the next one comes. Whoever cancels accepts on a socket that others go on
+    /// with looks here afterwards, and lets in who waits.
+    ///
+    /// # Errors
+    /// The system is short of memory.
+    pub fn has_waiting(&self) -> io::Result<bool> {
+        let mut poll = libc::pollfd {
+            fd: self.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SAFETY: the pointer is to one local entry that outlives the call, which does not wait.
+        let ready = unsafe { libc::poll(&mut poll, 1, 0) };
+        match ready {
+            0.. => Ok(ready > 0),
+            _ => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::Interrupted => Ok(true),
+                error => Err(error),
+            },
+        }
     }
 
     /// How long what was sent to a peer may stay without an answer of its system before the connection is broken
@@ -125,6 +173,7 @@ fn bind(address: SocketAddr, share: bool) -> io::Result<Socket> {
     if share {
         socket.set_reuse_port(true)?;
     }
+    socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     Ok(socket)
@@ -149,8 +198,39 @@ mod tests {
         let listener = listen("127.0.0.1:0".parse().unwrap(), 16, 1).unwrap().remove(0);
         listener.set_user_timeout(Some(Duration::from_secs(7))).unwrap();
         let _peer = std::net::TcpStream::connect(listener.address()).unwrap();
-        let (accepted, _) = listener.socket.accept().unwrap();
+        let accepted = loop {
+            match listener.socket.accept() {
+                Ok((accepted, _)) => break accepted,
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+        };
         assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn a_socket_of_another_process_is_taken_if_it_listens() {
+        let listening = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listening.local_addr().unwrap();
+        let listener = Listener::adopt(listening.into()).unwrap();
+        assert_eq!(listener.address(), address);
+        assert!(!listener.has_waiting().unwrap());
+        let peer = std::net::TcpStream::connect(address).unwrap();
+        assert!(
+            listener.has_waiting().unwrap(),
+            "it is in the queue when its connect returns"
+        );
+        let again = listener.clone();
+        drop(listener);
+        let accepted = again.socket.accept().unwrap().0;
+        assert!(accepted.tcp_nodelay().unwrap(), "inherited");
+        let refused = |socket: OwnedFd| Listener::adopt(socket).unwrap_err().to_string();
+        assert_eq!(refused(peer.into()), "it does not listen for connections");
+        let datagrams = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert_eq!(refused(datagrams.into()), "it does not listen for connections");
+        let (local, _) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert_eq!(refused(local.into()), "it is not of TCP over IPv4 or IPv6");
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert!(Listener::adopt(file.into()).is_err());
     }
 
     #[test]

@@ -162,8 +162,8 @@ pub struct Compression {
 pub struct Parts {
     /// Its number, from 0.
     pub number: u16,
-    /// Its share of the listening sockets.
-    pub listeners: Vec<Listener>,
+    /// Its share of the listening sockets, each with the number of its settings in [`Config::listeners`].
+    pub listeners: Vec<(u16, Listener)>,
     /// The way to the other workers.
     pub mesh: Arc<Mesh>,
     /// What all workers know.

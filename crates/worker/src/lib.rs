@@ -81,7 +81,7 @@ pub use hook::{Asker, Hook, Question};
 pub use identities::IdentityLimits;
 pub use journal::{Ended, Entry, Journal};
 pub use ledger::End;
-pub use mesh::{MailboxLimits, Mesh, Order};
+pub use mesh::{Drain, MailboxLimits, Mesh, Order};
 pub use meter::MessageRates;
 pub use origin::{Origin, OriginError, Port};
 pub use rate::Rate;

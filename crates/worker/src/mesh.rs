@@ -38,9 +38,23 @@ pub enum Order {
     /// Take these settings over, as far as they can change while it runs: see [`Config`].
     Configure(Arc<Config>),
     /// Accept no more, say goodbye to every connection, and end when all are closed or the time is up.
-    Drain(Duration),
+    Drain(Drain),
     /// End at once.
     Stop,
+}
+
+/// How a worker stops.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drain {
+    /// Over how long goodbyes are spread, at most: a few connections take no time worth it.
+    pub spread: Duration,
+    /// How long whoever has been told may take, from the last goodbye on, for what waits for it and for its Close.
+    pub patience: Duration,
+    /// Over how long clients come back, if they do as they are told, beyond the five seconds that they always have.
+    pub returning: Duration,
+    /// Another process goes on with the listeners: nobody is told that there is no broker, and who is in the middle of a
+    /// handshake finishes it here.
+    pub succeeded: bool,
 }
 
 /// One worker's end of the mesh.
@@ -109,6 +123,13 @@ impl Mesh {
             waker.wake();
         }
         Ok(())
+    }
+
+    /// Wakes a worker, which goes round its loop once at least, and counts that.
+    pub fn nudge(&self, worker: usize) {
+        if let Some(waker) = self.boxes[worker].bell.get() {
+            waker.wake();
+        }
     }
 
     /// The next task for `worker`.

@@ -10,7 +10,9 @@
 
 mod arriving;
 mod changing;
+mod draining;
 mod ending;
+mod error;
 mod secure;
 mod tasks;
 mod waiting;
@@ -23,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use tidecast_broker::auth::Verdict;
 use tidecast_broker::{Broker, Encoding, Language, Progress, SessionId, WorkerSet};
-use tidecast_driver::{Completion, Driver, Listener, Op, SetupError, Token, Wait, pin_to_core};
+use tidecast_driver::{Completion, Driver, Listener, Op, Token, Wait, pin_to_core};
 use tidecast_websocket::http::Request;
 use tidecast_websocket::{Connection, Deflater, Error, Event, InflatePool, Input, Limits, Millis};
 
@@ -45,6 +47,8 @@ use crate::rendition::Form;
 use crate::site::{Answer, Site, ends_head};
 use crate::timers::{Due, Timers};
 use crate::tls::{Stage, TLS_HANDSHAKE};
+use draining::Draining;
+pub use error::WorkerError;
 
 /// Messages taken from the mailbox in one turn.
 const MAIL_PER_TURN: usize = 4096;
@@ -54,25 +58,6 @@ const GREETING: Millis = Millis(20);
 const POOLED_INFLATERS: usize = 16;
 /// What logs may hold beyond twice a connection's limit before old segments are copied out.
 const LOG_SLACK: usize = 16 << 20;
-
-/// Why a worker cannot run.
-#[derive(Debug, thiserror::Error)]
-pub enum WorkerError {
-    /// The driver cannot be set up.
-    #[error(transparent)]
-    Setup(#[from] SetupError),
-    /// The core cannot be used.
-    #[error("cannot run on core {core}: {source}; choose fewer workers, or do not pin them")]
-    Core {
-        /// The core's number.
-        core: usize,
-        /// Why.
-        source: io::Error,
-    },
-    /// The kernel failed a turn of the loop.
-    #[error("the system failed a turn of its loop: {0}")]
-    Driver(#[from] io::Error),
-}
 
 /// One thread's share of the broker.
 pub struct Worker {
@@ -84,7 +69,8 @@ pub struct Worker {
     lingering: u32,
     /// Shutdowns in flight.
     shutting: u32,
-    listeners: Vec<Listener>,
+    /// The listening sockets, with the numbers of their settings.
+    listeners: Vec<(u16, Listener)>,
     /// How many accepts are in flight for each listener.
     armed: Vec<u32>,
     accepting: Accepting,
@@ -136,8 +122,8 @@ pub struct Worker {
     /// What the connection at hand has to be sent.
     scratch: Vec<u8>,
     random: fastrand::Rng,
-    /// Set once the broker stops: when to end whoever is left.
-    drain_until: Option<Millis>,
+    /// Set once the broker stops.
+    draining: Option<Draining>,
     /// Mail came before completions when both were handled last.
     mail_first: bool,
 }
@@ -179,9 +165,10 @@ impl Worker {
             journal,
         } = parts;
         mesh.attach(number.into(), driver.waker());
-        assert_eq!(
-            config.listeners.len(),
-            listeners.len(),
+        assert!(
+            listeners
+                .iter()
+                .all(|(number, _)| usize::from(*number) < config.listeners.len()),
             "every listener has its settings"
         );
         let (deflater, inflaters) = match config.compression {
@@ -247,7 +234,7 @@ impl Worker {
             names: RandomState::new(),
             scratch: Vec::new(),
             random: fastrand::Rng::new(),
-            drain_until: None,
+            draining: None,
             mail_first: false,
         })
     }
@@ -270,7 +257,7 @@ impl Worker {
             while let Some(order) = self.mesh.receive_order(self.number.into()) {
                 match order {
                     Order::Configure(config) => self.next_config = Some(config),
-                    Order::Drain(time) => self.drain(time)?,
+                    Order::Drain(order) => self.drain(order)?,
                     Order::Stop => return Ok(()),
                 }
             }
@@ -281,13 +268,12 @@ impl Worker {
                 self.published.push((self.woke, published));
             }
             self.handle_deadlines()?;
+            self.go_on_draining()?;
             self.close_overflowing();
             self.close_spent();
             self.wake_others()?;
             self.publish_counters();
-            // Those that linger have been told, have answered and have our FIN: the kernel can end them.
-            let done = self.active == self.lingering && self.shutting == 0;
-            if self.drain_until.is_some_and(|until| done || self.now >= until) {
+            if self.is_drained() {
                 return Ok(());
             }
         }
@@ -401,7 +387,7 @@ impl Worker {
             fanout, broker, gather, ..
         } = self;
         let is_new = fanout.volume().pushes > 0 || !broker.is_settled();
-        if !is_new || fanout.is_full() || self.drain_until.is_some() {
+        if !is_new || fanout.is_full() || self.draining.is_some() {
             return Duration::ZERO;
         }
         gather.hold(fanout.appended(), Instant::now(), || {
@@ -437,7 +423,7 @@ impl Worker {
 
     /// Whether something is left to be done that nobody will wake this worker for.
     fn has_work(&self) -> bool {
-        !self.inbox.is_empty() || !self.verdicts.is_empty() || self.is_changing()
+        !self.inbox.is_empty() || !self.verdicts.is_empty() || self.is_changing() || self.has_goodbyes()
     }
 
     /// Tells subscribers what they missed: before what is left, if that is younger, else behind it.
@@ -476,8 +462,8 @@ impl Worker {
         if let Accepting::Retry(at) = self.accepting {
             limit = limit.min(at - self.now);
         }
-        if let Some(until) = self.drain_until {
-            limit = limit.min(until - self.now);
+        if let Some(next) = self.next_goodbye() {
+            limit = limit.min(next - self.now);
         }
         Duration::from_millis(limit.0 + 1)
     }
@@ -717,6 +703,7 @@ impl Worker {
         self.fanout.set_form(slot, form);
         let connection = Connection::server(switch.version, self.limits, self.now).with_extension(switch.extension);
         self.slots[slot as usize].phase = Phase::Open(connection);
+        self.note_late(slot);
         self.counters.opened.add(1);
         self.ledger.upgrade(slot);
         self.set_expiry(slot);

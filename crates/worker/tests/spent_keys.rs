@@ -19,7 +19,7 @@ use tidecast_broker::{Rules, Shared, SlowPolicy, TopicLimits};
 use tidecast_driver::{Kind, listen};
 use tidecast_websocket::{Timing, Versions};
 use tidecast_worker::{
-    Admission, Budget, Carriers, Census, Config, Counters, IdentityLimits, ListenerConfig, MailboxLimits, Mesh,
+    Admission, Budget, Carriers, Census, Config, Counters, Drain, IdentityLimits, ListenerConfig, MailboxLimits, Mesh,
     MessageRates, Order, Parts, TlsTerms, Worker,
 };
 
@@ -130,7 +130,7 @@ fn a_client_whose_keys_come_to_their_end_hears_bye_a_close_and_the_end_of_tls() 
     let counters = Arc::new(Counters::default());
     let parts = Parts {
         number: 0,
-        listeners: vec![listener],
+        listeners: vec![(0, listener)],
         mesh: Arc::clone(&mesh),
         shared: Arc::new(Shared::new()),
         census: Arc::new(Census::new(8)),
@@ -183,7 +183,7 @@ fn a_client_whose_keys_come_to_their_end_hears_bye_a_close_and_the_end_of_tls() 
     // An end that TLS has not announced would be an error.
     assert_eq!(peer.read(&mut [0]).unwrap(), 0);
     drop(peer);
-    mesh.order(0, Order::Drain(Duration::ZERO));
+    mesh.order(0, Order::Drain(Drain::default()));
     worker.join().unwrap();
     assert_eq!((counters.aged.get(), counters.tls_failed.get()), (1, 0));
 }

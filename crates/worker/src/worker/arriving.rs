@@ -35,7 +35,7 @@ impl Worker {
         // listener is without.
         let vacant = self.config.max_connections - self.active;
         let mut in_flight: u32 = self.armed.iter().sum();
-        for (number, listener) in self.listeners.iter().enumerate() {
+        for (number, (_, listener)) in self.listeners.iter().enumerate() {
             let armed = &mut self.armed[number];
             while *armed < ACCEPTS && (in_flight < vacant || *armed == 0) {
                 self.driver.accept(listener, number as u32)?;
@@ -66,13 +66,12 @@ impl Worker {
                 let address = peer.ip().to_canonical();
                 self.counters.accepted.add(1);
                 let slot = completion.result as u32;
-                if self.drain_until.is_some() {
-                    return self.driver.close(Token::new(Op::Close, slot, 0));
-                }
-                match self.admit(slot, listener as u16, address) {
+                // It stays until nothing is in flight for it.
+                let (number, _) = self.listeners[listener as usize];
+                match self.admit(slot, number, address) {
                     Ok(()) => {
                         self.ledger.open(slot, peer, self.now);
-                        self.open(slot, listener as u16, address)?;
+                        self.open(slot, number, address)?;
                     }
                     Err(cause) => {
                         self.count_refused(cause, peer);
@@ -144,7 +143,8 @@ impl Worker {
         }
         self.arm(slot, deadline);
         self.receive(slot)?;
-        if self.active >= self.config.max_connections {
+        self.note_late(slot);
+        if self.active >= self.config.max_connections && self.accepting != Accepting::No {
             self.stop_accepting(Accepting::Full)?;
         }
         Ok(())

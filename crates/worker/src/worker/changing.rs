@@ -62,7 +62,7 @@ impl Worker {
             }
             (None, None) => {}
         }
-        for listener in &self.listeners {
+        for (_, listener) in &self.listeners {
             // It has taken one before: what could be wrong with another is nothing that those who come should suffer for.
             let _ = listener.set_user_timeout(self.config.unacknowledged_timeout);
         }

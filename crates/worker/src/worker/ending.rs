@@ -1,12 +1,12 @@
-//! How connections end: the closing handshake, the end of the stream, deadlines, and the stop of the broker.
+//! How connections end: the closing handshake, the end of the stream, and deadlines.
 
 use std::io;
-use std::time::Duration;
 
 use tidecast_broker::{SessionId, wire};
 use tidecast_driver::Op;
 use tidecast_websocket::{Millis, State, TimedOut, Timing};
 
+use super::draining::Draining;
 use super::{Accepting, Worker};
 use crate::authentication::unix_now;
 use crate::connection::{Phase, Slot};
@@ -14,14 +14,12 @@ use crate::fanout::Behind;
 use crate::ledger::End;
 use crate::timers::{Due, spread};
 
-/// How long a client is told to stay away when the broker stops, from and to: spread, so that not all return at once.
+/// How long a client is told to stay away, from and to: spread, so that not all return at once.
 const RETRY_MS: std::ops::Range<u64> = 1_000..6_000;
 /// The close code and words for a connection that may not be older.
 const TOO_OLD: (u16, &str) = (1001, "connect again: this connection is as old as it may be");
 /// The close code and words for a connection whose keys were used as often as they may be, where TLS has no others for it.
 const KEYS_SPENT: (u16, &str) = (1001, "connect again: TLS 1.2 needs new keys");
-/// The close code and words of a stop.
-const GOING_AWAY: (u16, &str) = (1001, "the broker is stopping");
 
 impl Worker {
     /// The WebSocket in `slot`, if it is one, ends because of this; unless something has ended it before.
@@ -78,7 +76,8 @@ impl Worker {
 
     /// How long a client is told to stay away.
     pub(super) fn retry_ms(&mut self) -> u64 {
-        self.random.u64(RETRY_MS)
+        let longer = self.draining.as_ref().map_or(Millis(0), Draining::returning);
+        self.random.u64(RETRY_MS.start..RETRY_MS.end + longer.0)
     }
 
     /// Sends FIN once everything is said and sent; if the peer has done so, that is the end.
@@ -180,39 +179,6 @@ impl Worker {
         Ok(())
     }
 
-    /// Says goodbye to everybody.
-    pub(super) fn drain(&mut self, time: Duration) -> io::Result<()> {
-        if self.drain_until.is_some() {
-            return Ok(());
-        }
-        self.drain_until = Some(self.now + time.into());
-        self.stop_accepting(Accepting::No)?;
-        self.listeners.clear();
-        for slot in 0..self.slots.len() as u32 {
-            self.stop_waiting(slot)?;
-            match &self.slots[slot as usize].phase {
-                Phase::Head { .. } if !self.can_respond(slot) => self.kill(slot)?,
-                Phase::Head { .. } => {
-                    self.scratch.clear();
-                    let retry = self.retry_ms().div_ceil(1000);
-                    let response = tidecast_websocket::http::Response::new(&mut self.scratch, 503);
-                    response
-                        .header("Connection", "close")
-                        .header("Retry-After", retry)
-                        .text("The broker is stopping.");
-                    self.respond(slot)?;
-                }
-                Phase::Proxy { .. } => self.kill(slot)?,
-                Phase::Open(_) if !self.fanout.lane(slot).is_sealed() => {
-                    self.blame(slot, End::Stop);
-                    self.say_goodbye(slot, GOING_AWAY);
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
     /// Says goodbye to those who have to come again for new keys.
     pub(super) fn close_spent(&mut self) {
         while let Some(slot) = self.tls.take_ending() {
@@ -224,7 +190,7 @@ impl Worker {
     }
 
     /// Says `bye` and starts the closing handshake, with a close code and its words.
-    fn say_goodbye(&mut self, slot: u32, (code, reason): (u16, &str)) {
+    pub(super) fn say_goodbye(&mut self, slot: u32, (code, reason): (u16, &str)) {
         let retry = self.retry_ms();
         self.broker
             .say_bye(SessionId(slot), code, reason, retry, &mut self.fanout);
@@ -363,6 +329,15 @@ impl Worker {
             Phase::Open(connection) if connection.state() == State::Open && now >= expiry => {
                 self.blame(slot, End::Aged);
                 self.say_goodbye(slot, TOO_OLD);
+            }
+            // What waits for a slow client is given to it as long as the broker can wait: its time to answer the Close begins
+            // when that has been sent.
+            Phase::Open(connection)
+                if self.draining.is_some()
+                    && connection.state() != State::Open
+                    && !self.fanout.lane(slot).is_empty() =>
+            {
+                self.arm(slot, now + timing.close_timeout);
             }
             Phase::Open(connection) => {
                 self.scratch.clear();
