@@ -14,6 +14,7 @@ mod serve;
 mod sub;
 mod token;
 mod top;
+mod upgrade;
 
 use std::process::ExitCode;
 
@@ -38,6 +39,7 @@ enum Task {
     Docs(docs::DocsArgs),
     Token(token::TokenArgs),
     Top(top::TopArgs),
+    Upgrade(upgrade::UpgradeArgs),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Task::Docs(args) => (args.run(), false),
         Task::Token(args) => (args.run(), false),
         Task::Top(args) => (args.run(), false),
+        Task::Upgrade(args) => (args.run(), false),
         Task::Pub(args) => {
             let quiet = args.quiet();
             (args.run(), quiet)

@@ -41,7 +41,7 @@ use parking_lot::{Mutex, RwLock};
 use tidecast_auth::Authenticator;
 use tidecast_broker::TopicLimits;
 use tidecast_worker::{Budget, Counters, Mesh};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 pub use client::{AdminClient, AdminClientError};
 use crew::Crew;
@@ -49,6 +49,7 @@ use guard::Guard;
 use metrics::Metrics;
 pub use metrics::metrics_table;
 pub use openapi::document as openapi;
+pub(crate) use sampler::Sample;
 use sampler::Sampler;
 
 /// Requests to whoever runs the broker that may wait.
@@ -77,6 +78,8 @@ pub(crate) struct AdminAccess {
 pub(crate) enum Control {
     /// Read the configuration again. The answer says what was done, or what is wrong.
     Reload(oneshot::Sender<Result<String, String>>),
+    /// Have a new process take over. The answer says which, or why there is none.
+    Upgrade(oneshot::Sender<Result<String, String>>),
     /// Say goodbye to everybody and stop. Answered when that has begun.
     Drain(oneshot::Sender<()>),
 }
@@ -106,6 +109,8 @@ pub(crate) struct State {
     metrics: Metrics,
     control: mpsc::Sender<Control>,
     readiness: AtomicU8,
+    /// Another process listens where the control plane does.
+    closed: Notify,
     started: Instant,
 }
 
@@ -137,6 +142,7 @@ impl State {
             metrics: Metrics::new(),
             control,
             readiness: AtomicU8::new(Readiness::Starting as u8),
+            closed: Notify::new(),
             started: Instant::now(),
         };
         (Arc::new(state), controls)
@@ -145,6 +151,16 @@ impl State {
     /// Says how far the broker is.
     pub(crate) fn set_readiness(&self, readiness: Readiness) {
         self.readiness.store(readiness as u8, Ordering::Relaxed);
+    }
+
+    /// Takes what is wanted of whoever runs the broker.
+    pub(crate) fn control(&self) -> mpsc::Sender<Control> {
+        self.control.clone()
+    }
+
+    /// Whoever comes from now on is for another process.
+    pub(crate) fn close(&self) {
+        self.closed.notify_one();
     }
 
     fn readiness(&self) -> Readiness {
@@ -179,6 +195,7 @@ fn routes(state: Arc<State>) -> Router {
         .route("/v1/topics", get(api::topics))
         .route("/v1/tap", get(tap::tap))
         .route("/v1/reload", post(api::reload))
+        .route("/v1/upgrade", post(api::upgrade))
         .route("/v1/drain", post(api::drain))
         .route("/v1/log-level", get(api::log_level).put(api::set_log_level))
         .fallback(answer::not_found)
@@ -188,32 +205,50 @@ fn routes(state: Arc<State>) -> Router {
         .with_state(state)
 }
 
-/// Serves on `listener`, on a thread of its own, as long as the process lives.
+/// Serves on `listener`, on a thread of its own, as long as the process lives or until [`State::close`]; what it returns is over
+/// when all that was asked until then has been answered.
 ///
 /// # Errors
 /// There can be no thread, or no runtime.
-pub(crate) fn serve(listener: TcpListener, state: Arc<State>) -> io::Result<()> {
+pub(crate) fn serve(listener: TcpListener, state: Arc<State>) -> io::Result<oneshot::Receiver<()>> {
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let entered = runtime.enter();
     let listener = tokio::net::TcpListener::from_std(listener)?;
     drop(entered);
+    let (over, served) = oneshot::channel();
     let run = move || {
         runtime.block_on(async move {
             tokio::spawn(sampler::sample(Arc::clone(&state)));
-            accept(listener, routes(state)).await;
+            accept(listener, &state, routes(Arc::clone(&state))).await;
         });
+        // Nobody waits for it as long as the broker runs.
+        let _ = over.send(());
     };
     thread::Builder::new().name("admin".to_owned()).spawn(run)?;
-    Ok(())
+    Ok(served)
 }
 
-/// Serves connections, a bounded number at a time.
-async fn accept(listener: tokio::net::TcpListener, routes: Router) {
+/// Serves connections, a bounded number at a time, until [`State::close`]; those that are there then are served to their ends.
+async fn accept(listener: tokio::net::TcpListener, state: &State, routes: Router) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let closed = state.closed.notified();
+    tokio::pin!(closed);
     loop {
-        let place = Arc::clone(&room).acquire_owned().await;
-        let Ok((stream, _)) = listener.accept().await else {
+        let next = async {
+            let place = Arc::clone(&room).acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            next = next => next,
+            () = &mut closed => {
+                drop(listener);
+                // All places are there when nobody is.
+                let _ = room.acquire_many(CONNECTIONS as u32).await;
+                return;
+            }
+        };
+        let Ok((stream, _)) = accepted else {
             // No descriptors, or no memory: not worth spinning on.
             tokio::time::sleep(ACCEPT_RETRY).await;
             continue;

@@ -17,18 +17,27 @@ pub mod config;
 mod driver;
 #[doc(hidden)]
 pub mod fuzzing;
+mod handover;
+mod heart;
 mod hook;
 mod http;
 mod judge;
 mod jwks;
+mod local;
 mod log;
 mod memory;
+mod remote;
 mod run;
+mod sockets;
+mod stop;
+mod systemd;
 mod tls;
 
 pub use admin::{AdminClient, AdminClientError, metrics_table, openapi};
 pub use driver::Driver;
 pub use http::{HttpSetupError, Url, UrlError};
+pub use remote::{RemoteError, Target, upgrade};
 pub use run::{Error, check, run};
+pub use sockets::SocketsError;
 pub use tidecast_broker::{SlowPolicy, Strategy};
 pub use tls::{ClientAuth, IdentityField, TlsError, TlsVersion};

@@ -4,38 +4,40 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::process;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use tidecast_broker::Shared;
-use tidecast_driver::{Kind, ListenError, Listener, SetupError, allowed_cores, descriptor_limit, listen};
-use tidecast_worker::{Budget, Census, Counters, Journal, Mesh, Order, Parts, Totals, Worker, WorkerError};
+use tidecast_driver::{Kind, SetupError, allowed_cores, descriptor_limit};
+use tidecast_worker::{Budget, Census, Counters, Journal, Mesh, Order, Parts, Worker, WorkerError};
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-use crate::admin::{self, AdminSettings, Control, Readiness, State};
+use crate::admin::{self, Control, Readiness, Sample, State};
 use crate::config::{ConfigError, Listen, Loaded, Machine, Problem, Resolved, Sources};
+use crate::handover::{Predecessor, UpgradeError, hand_over};
+use crate::heart::Heart;
 use crate::hook::{Present, Questions};
 use crate::http::{Http, HttpSetupError};
 use crate::judge::Judge;
 use crate::jwks::{Fetched, keep};
+use crate::local;
 use crate::log::{self, Keeper};
 use crate::memory::memory;
+use crate::sockets::{Given, Sockets, SocketsError};
+use crate::stop::StopSettings;
+use crate::systemd;
 use crate::tls::{Tls, TlsError};
 
 /// The page at `/`.
 const PAGE: &str = include_str!("../page/index.html");
 
-/// Connections that may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
-
-/// How long an address may still be in use when a broker starts.
-const TAKE_OVER: Duration = Duration::from_secs(1);
-
-/// Beyond the time that workers give to closing handshakes, how long they may take to end.
-const STOP_GRACE: Duration = Duration::from_secs(2);
+/// How long answers of a control plane that goes to another process may take to be written.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// Why the broker could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -43,17 +45,12 @@ pub enum Error {
     /// Settings cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// An address cannot be listened on.
+    /// There is nothing to listen with.
     #[error(transparent)]
-    Listen(#[from] ListenError),
-    /// The control plane cannot listen.
-    #[error("the control plane cannot listen on {address}: {source}; give another address with --admin, or none")]
-    Admin {
-        /// Where.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
+    Listen(#[from] SocketsError),
+    /// The broker that has started this one has given it up.
+    #[error("the broker that this one was to replace does not hear from it: {0}")]
+    Predecessor(#[source] io::Error),
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -145,13 +142,27 @@ fn secure(resolved: &mut Resolved, loaded: &mut Loaded, before: Option<&Tls>) ->
 }
 
 /// Runs a broker until SIGTERM or SIGINT, then says goodbye to every client. A second signal ends the process at once.
-/// SIGHUP makes it read its configuration again.
+/// SIGHUP makes it read its configuration again, SIGUSR2 has it replaced by a new process.
 ///
 /// Prints to standard output what listens where, and totals at the end.
 ///
 /// # Errors
 /// It cannot start, or a worker failed. Whatever was started is stopped before this returns.
 pub fn run(sources: &Sources) -> Result<(), Error> {
+    let mut predecessor = Predecessor::find()?;
+    let ended = follow(sources, &mut predecessor);
+    if let (Err(error), Some(predecessor)) = (&ended, predecessor) {
+        predecessor.give_up(&error.to_string());
+    }
+    ended
+}
+
+/// Runs a broker, which takes over from `predecessor`, if there is one, when it serves.
+fn follow(sources: &Sources, predecessor: &mut Option<Predecessor>) -> Result<(), Error> {
+    let given = match predecessor {
+        Some(predecessor) => Given::from_predecessor(predecessor.receive().map_err(Error::Predecessor)?),
+        None => Given::from_systemd()?,
+    };
     let mut loaded = sources.load()?;
     let driver = choose_driver(&mut loaded)?;
     let mut resolved = resolve(&mut loaded, driver)?;
@@ -167,58 +178,117 @@ pub fn run(sources: &Sources) -> Result<(), Error> {
         resolved.worker.hook = hook.hook();
         let judge = Arc::new(Judge::new(resolved.worker.clone(), resolved.credentials.clone()));
         fetch_keys(&resolved, &judge).await?;
-        let admin = resolved.admin.as_ref().map(listen_for_admin).transpose()?;
-        let mut workers = Workers::start(&resolved, &judge).await?;
+        let sockets = Arc::new(Sockets::open(&resolved, given).await?);
+        let mut workers = Workers::start(&resolved, &judge, &sockets).await?;
         workers.ask(questions);
         let keeper = Arc::new(Keeper::new(Arc::clone(&workers.journal), resolved.log));
         let kept = Arc::clone(&keeper);
         tokio::spawn(async move { kept.keep().await });
         let (state, mut controls) = State::new(workers.parts(&resolved));
-        let admin = admin.map(|(listener, address)| admin::serve(listener, Arc::clone(&state)).map(|()| address));
-        workers.announce(admin.transpose()?);
+        let admin = sockets.admin()?;
+        let address = admin.as_ref().map(TcpListener::local_addr).transpose()?;
+        let mut served = admin
+            .map(|listener| admin::serve(listener, Arc::clone(&state)))
+            .transpose()?;
+        if let Some(predecessor) = predecessor.take() {
+            predecessor.take_over().map_err(Error::Predecessor)?;
+        }
+        if let Err(error) = local::listen(state.control()) {
+            warn!("`tidecast upgrade --pid` cannot be used: {error}");
+        }
+        workers.announce(address);
         state.set_readiness(Readiness::Ready);
-        let mut drain_timeout = resolved.drain_timeout;
+        systemd::ready(&workers.status());
+        workers.watch();
+        let mut stop = resolved.stop;
+        let mut upgrade_timeout = resolved.upgrade_timeout;
+        let mut upgrade: Option<Upgrade> = None;
         let ended = loop {
-            tokio::select! {
-                caught = next(&mut signals, &mut controls) => match caught {
-                    Caught::Reload(answer) => {
-                        let reloaded = workers.reload(sources, &mut loaded, (&mut tls, &mut hook), &judge);
-                        let told = reloaded.map(|(text, resolved)| {
-                            drain_timeout = resolved.drain_timeout;
-                            keeper.configure(resolved.log);
-                            state.set_access(resolved.admin.map(|admin| admin.access).unwrap_or_default());
-                            text
-                        });
-                        let by = if answer.is_some() { CONTROL_PLANE } else { "SIGHUP" };
-                        match &told {
-                            Ok(text) => info!("{by}: {text}"),
-                            Err(text) => error!("{by}: {text}"),
-                        }
-                        if let Some(answer) = answer {
-                            // Whoever asked may have gone.
-                            let _ = answer.send(told);
-                        }
-                    }
-                    Caught::Stop(name, answer) => {
-                        info!("{name}: saying goodbye, for at most {drain_timeout:?}; once more ends at once");
-                        state.set_readiness(Readiness::Draining);
-                        workers.order(&Order::Drain(drain_timeout));
-                        if let Some(answer) = answer {
-                            let _ = answer.send(());
-                        }
-                        tokio::select! {
-                            ended = workers.join(drain_timeout + STOP_GRACE) => break ended,
-                            name = signals.next_stop() => {
-                                warn!("{name}: ending at once");
-                                process::exit(1);
-                            }
-                        }
-                    }
-                },
+            let caught = tokio::select! {
+                caught = next(&mut signals, &mut controls) => caught,
+                outcome = Upgrade::outcome(&mut upgrade) => Caught::Upgraded(outcome),
                 failed = workers.next_end() => {
-                    workers.order(&Order::Drain(drain_timeout));
-                    let _ = workers.join(drain_timeout + STOP_GRACE).await;
+                    // Never half alive: the others are all that is left of it.
+                    systemd::stopping();
+                    drop((upgrade.take(), sockets));
+                    workers.drain(&stop, false);
+                    let _ = workers.join(stop.limit()).await;
                     break Err(failed);
+                }
+            };
+            match caught {
+                Caught::Reload(answer) => {
+                    systemd::reloading();
+                    let reloaded = workers.reload(sources, &mut loaded, (&mut tls, &mut hook), &judge);
+                    let told = reloaded.map(|(text, resolved)| {
+                        stop = resolved.stop;
+                        upgrade_timeout = resolved.upgrade_timeout;
+                        keeper.configure(resolved.log);
+                        state.set_access(resolved.admin.map(|admin| admin.access).unwrap_or_default());
+                        text
+                    });
+                    systemd::ready(&workers.status());
+                    let by = if answer.is_some() { CONTROL_PLANE } else { "SIGHUP" };
+                    match &told {
+                        Ok(text) => info!("{by}: {text}"),
+                        Err(text) => error!("{by}: {text}"),
+                    }
+                    if let Some(answer) = answer {
+                        // Whoever asked may have gone.
+                        let _ = answer.send(told);
+                    }
+                }
+                Caught::Upgrade(answer) => {
+                    let by = if answer.is_some() { CONTROL_PLANE } else { "SIGUSR2" };
+                    if upgrade.is_some() {
+                        if let Some(answer) = answer {
+                            let _ = answer.send(Err("another new process is coming up already".to_owned()));
+                        }
+                        continue;
+                    }
+                    info!("{by}: starting a new process to take over");
+                    let sockets = Arc::clone(&sockets);
+                    let process = tokio::spawn(async move { hand_over(&sockets, upgrade_timeout).await });
+                    upgrade = Some(Upgrade { process, answer });
+                }
+                Caught::Upgraded((answer, Ok(pid))) => {
+                    let text = format!("process {pid} has taken over");
+                    info!("{text}; saying goodbye here, for at most {:?}", stop.time());
+                    systemd::succeeded_by(pid);
+                    if let Some(answer) = answer {
+                        let _ = answer.send(Ok(text));
+                    }
+                    state.set_readiness(Readiness::Draining);
+                    state.close();
+                    drop(sockets);
+                    workers.drain(&stop, true);
+                    let ended = workers.end(&stop, &mut signals, true).await;
+                    if let Some(served) = served.take() {
+                        let _ = tokio::time::timeout(LAST_ANSWERS, served).await;
+                    }
+                    break ended;
+                }
+                Caught::Upgraded((answer, Err(reason))) => {
+                    let text = format!("no new process has taken over, this one goes on: {reason}");
+                    error!("{text}");
+                    if let Some(answer) = answer {
+                        let _ = answer.send(Err(text));
+                    }
+                }
+                Caught::Stop(name, answer) => {
+                    info!(
+                        "{name}: saying goodbye, for at most {:?}; once more ends at once",
+                        stop.time()
+                    );
+                    systemd::stopping();
+                    state.set_readiness(Readiness::Draining);
+                    // A new process that is coming up finds that it is not wanted.
+                    drop((upgrade.take(), sockets));
+                    workers.drain(&stop, false);
+                    if let Some(answer) = answer {
+                        let _ = answer.send(());
+                    }
+                    break workers.end(&stop, &mut signals, false).await;
                 }
             }
         };
@@ -226,6 +296,37 @@ pub fn run(sources: &Sources) -> Result<(), Error> {
         workers.report();
         ended
     })
+}
+
+/// A new process that comes up to take over.
+struct Upgrade {
+    process: JoinHandle<Result<u32, UpgradeError>>,
+    answer: Option<oneshot::Sender<Result<String, String>>>,
+}
+
+/// Whom to tell what came of it, and that: the new process, or why there is none.
+type Upgraded = (Option<oneshot::Sender<Result<String, String>>>, Result<u32, String>);
+
+impl Upgrade {
+    /// What becomes of `upgrade`, if there is one.
+    async fn outcome(upgrade: &mut Option<Upgrade>) -> Upgraded {
+        let Some(under_way) = upgrade else {
+            return std::future::pending().await;
+        };
+        let outcome = match (&mut under_way.process).await {
+            Ok(outcome) => outcome.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        let answer = under_way.answer.take();
+        *upgrade = None;
+        (answer, outcome)
+    }
+}
+
+impl Drop for Upgrade {
+    fn drop(&mut self) {
+        self.process.abort();
+    }
 }
 
 /// Fetches keys from now on, if there is a key set to fetch. If the first ones come in time they are waited for, so that no
@@ -268,17 +369,6 @@ fn say(line: std::fmt::Arguments<'_>) {
     }
 }
 
-/// Listens on `address`, soon: the kernel may still be taking down what a broker before this one had there.
-async fn listen_soon(address: SocketAddr, count: usize) -> Result<Vec<Listener>, ListenError> {
-    let deadline = Instant::now() + TAKE_OVER;
-    loop {
-        match listen(address, BACKLOG, count) {
-            Err(ListenError::InUse(_)) if Instant::now() < deadline => tokio::time::sleep(TAKE_OVER / 20).await,
-            listened => return listened,
-        }
-    }
-}
-
 /// Tells what is odd about the configuration, for whoever watches.
 fn tell_warnings(loaded: &Loaded) {
     for warning in &loaded.warnings {
@@ -289,21 +379,14 @@ fn tell_warnings(loaded: &Loaded) {
 /// Who wants something, if it is an operator by the control plane.
 const CONTROL_PLANE: &str = "control plane";
 
-/// Listens where the control plane is to be.
-fn listen_for_admin(settings: &AdminSettings) -> Result<(TcpListener, SocketAddr), Error> {
-    let refused = |source| Error::Admin {
-        address: settings.address,
-        source,
-    };
-    let listener = TcpListener::bind(settings.address).map_err(refused)?;
-    let address = listener.local_addr().map_err(refused)?;
-    Ok((listener, address))
-}
-
 /// What a signal asks for, or the control plane; that one is to be answered.
 enum Caught {
     /// Read the configuration again.
     Reload(Option<oneshot::Sender<Result<String, String>>>),
+    /// Have a new process take over.
+    Upgrade(Option<oneshot::Sender<Result<String, String>>>),
+    /// One has, or has not.
+    Upgraded(Upgraded),
     /// Stop, for a reason.
     Stop(&'static str, Option<oneshot::Sender<()>>),
 }
@@ -315,6 +398,7 @@ async fn next(signals: &mut Signals, controls: &mut mpsc::Receiver<Control>) -> 
         // Its other end is held by the caller.
         Some(control) = controls.recv() => match control {
             Control::Reload(answer) => Caught::Reload(Some(answer)),
+            Control::Upgrade(answer) => Caught::Upgrade(Some(answer)),
             Control::Drain(answer) => Caught::Stop(CONTROL_PLANE, Some(answer)),
         },
     }
@@ -324,6 +408,7 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    user: Signal,
 }
 
 impl Signals {
@@ -332,12 +417,14 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            user: signal(SignalKind::user_defined2())?,
         })
     }
 
     async fn next(&mut self) -> Caught {
         tokio::select! {
             _ = self.hangup.recv() => Caught::Reload(None),
+            _ = self.user.recv() => Caught::Upgrade(None),
             _ = self.terminate.recv() => Caught::Stop("SIGTERM", None),
             _ = self.interrupt.recv() => Caught::Stop("SIGINT", None),
         }
@@ -372,33 +459,20 @@ struct Workers {
     addresses: Vec<Listen>,
     news: mpsc::UnboundedReceiver<(usize, News)>,
     running: usize,
+    /// They have been told to end.
+    draining: Arc<AtomicBool>,
 }
 
 impl Workers {
-    async fn start(resolved: &Resolved, judge: &Judge) -> Result<Workers, Error> {
+    async fn start(resolved: &Resolved, judge: &Judge, sockets: &Sockets) -> Result<Workers, Error> {
         let count = resolved.cores.len();
         let mesh = Arc::new(Mesh::new(count, resolved.mailbox));
         let shared = Arc::new(Shared::with_strategy(resolved.share_strategy));
         let census = Arc::new(Census::new(count * resolved.worker.max_connections as usize));
         let budget = Arc::new(Budget::new(resolved.memory));
-        let mut addresses = Vec::new();
-        let mut shares: Vec<Vec<Listener>> = (0..count).map(|_| Vec::new()).collect();
-        for Listen { address, tls } in &resolved.listeners {
-            let listeners = listen_soon(*address, count).await?;
-            let patience = resolved.worker.unacknowledged_timeout;
-            listeners
-                .iter()
-                .try_for_each(|listener| listener.set_user_timeout(patience))?;
-            let address = |listener: &Listener| Listen {
-                address: listener.address(),
-                tls: *tls,
-            };
-            addresses.extend(listeners.first().map(address));
-            shares
-                .iter_mut()
-                .zip(listeners)
-                .for_each(|(share, listener)| share.push(listener));
-        }
+        sockets.set_user_timeout(resolved.worker.unacknowledged_timeout)?;
+        let listen = |(listen, address): (&Listen, SocketAddr)| Listen { address, ..*listen };
+        let addresses = resolved.listeners.iter().zip(sockets.addresses()).map(listen).collect();
         let (sender, news) = mpsc::unbounded_channel();
         let mut workers = Workers {
             mesh: Arc::clone(&mesh),
@@ -410,9 +484,11 @@ impl Workers {
             addresses,
             news,
             running: 0,
+            draining: Arc::default(),
         };
         let common = judge.config();
-        for (number, listeners) in shares.into_iter().enumerate() {
+        let mut starts = Vec::new();
+        for (number, listeners) in sockets.shares(count).into_iter().enumerate() {
             let config = tidecast_worker::Config {
                 core: resolved.cores[number],
                 ..tidecast_worker::Config::clone(&common)
@@ -428,6 +504,8 @@ impl Workers {
                 journal: Arc::clone(&workers.journal),
             };
             let sender = sender.clone();
+            let (start, started) = std::sync::mpsc::channel();
+            starts.push(start);
             thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
                 let tell = |news| {
                     // Nobody listens any more once the process is about to end.
@@ -436,6 +514,10 @@ impl Workers {
                 match Worker::new(config, parts) {
                     Ok(worker) => {
                         tell(News::Started);
+                        // Nobody is accepted by a broker that does not come up.
+                        if started.recv().is_err() {
+                            return;
+                        }
                         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.run()));
                         tell(News::Ended(match ended {
                             Ok(Ok(())) => None,
@@ -450,15 +532,16 @@ impl Workers {
         for _ in 0..count {
             match workers.news.recv().await {
                 Some((_, News::Started)) => workers.running += 1,
-                Some((number, News::Failed(source))) => {
-                    workers.order(&Order::Stop);
-                    return Err(Error::Start { number, source });
-                }
+                Some((number, News::Failed(source))) => return Err(Error::Start { number, source }),
                 Some((number, News::Ended(reason))) => return Err(ended(number, reason)),
                 None => unreachable!("a sender is held by this function"),
             }
         }
         judge.attach(&mesh, &common);
+        for start in starts {
+            // It waits for that.
+            let _ = start.send(());
+        }
         Ok(workers)
     }
 
@@ -527,6 +610,61 @@ impl Workers {
             let mesh = Arc::clone(&self.mesh);
             let answer = move |asker, verdict| mesh.answer(asker, verdict);
             tokio::spawn(questions.serve(answer, |text| warn!("{text}")));
+        }
+    }
+
+    /// What they do, in a line.
+    fn status(&self) -> String {
+        let addresses: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
+        format!("serving with {} workers on {}", self.cores.len(), addresses.join(", "))
+    }
+
+    /// Tells systemd from now on that they live, if it wants to hear that, as long as they do. A stop has its own limit, so
+    /// that it is told it as well while they end.
+    fn watch(&self) {
+        let Some(interval) = systemd::heartbeat() else {
+            return;
+        };
+        let mut heart = Heart::new(Arc::clone(&self.mesh), self.counters.clone());
+        let draining = Arc::clone(&self.draining);
+        tokio::spawn(async move {
+            systemd::alive();
+            loop {
+                tokio::time::sleep(interval).await;
+                let silent = heart.beat();
+                if silent.is_empty() || draining.load(Ordering::Relaxed) {
+                    systemd::alive();
+                } else {
+                    error!(
+                        "workers that do nothing for {interval:?}: {silent:?}; systemd is not told that all is well"
+                    );
+                }
+            }
+        });
+    }
+
+    /// Has them say goodbye to everybody.
+    fn drain(&self, stop: &StopSettings, succeeded: bool) {
+        self.draining.store(true, Ordering::Relaxed);
+        let connections = Sample::totals(&self.counters).connections;
+        self.order(&Order::Drain(stop.order(connections, succeeded)));
+    }
+
+    /// Waits until they have ended, or somebody has had enough of that: a signal besides the one that it began with. Where another
+    /// process goes on it began with none, and the first may be meant for both.
+    async fn end(&mut self, stop: &StopSettings, signals: &mut Signals, succeeded: bool) -> Result<(), Error> {
+        let enough = async {
+            if succeeded {
+                signals.next_stop().await;
+            }
+            signals.next_stop().await
+        };
+        tokio::select! {
+            ended = self.join(stop.limit()) => ended,
+            name = enough => {
+                warn!("{name}: ending at once");
+                process::exit(1);
+            }
         }
     }
 
@@ -614,8 +752,7 @@ impl Workers {
 
     /// Says what was done.
     fn report(&self) {
-        let mut totals = Totals::default();
-        self.counters.iter().for_each(|counters| counters.add_to(&mut totals));
+        let totals = Sample::totals(&self.counters);
         let words: Vec<String> = totals
             .values()
             .filter(|(series, value)| *value > 0 && series.name != "busy")

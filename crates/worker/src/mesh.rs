@@ -39,8 +39,6 @@ pub enum Order {
     Configure(Arc<Config>),
     /// Accept no more, say goodbye to every connection, and end when all are closed or the time is up.
     Drain(Drain),
-    /// End at once.
-    Stop,
 }
 
 /// How a worker stops.
@@ -320,9 +318,9 @@ mod tests {
         mesh.awake(1);
         mesh.send(0, 1, message(1)).unwrap();
         assert!(!mesh.prepare_sleep(1, WorkerSet::EMPTY));
-        mesh.order(0, Order::Stop);
+        mesh.order(0, Order::Drain(Drain::default()));
         assert!(!mesh.prepare_sleep(0, WorkerSet::EMPTY));
-        assert!(matches!(mesh.receive_order(0), Some(Order::Stop)));
+        assert!(matches!(mesh.receive_order(0), Some(Order::Drain(_))));
     }
 
     #[test]

@@ -258,7 +258,6 @@ impl Worker {
                 match order {
                     Order::Configure(config) => self.next_config = Some(config),
                     Order::Drain(order) => self.drain(order)?,
-                    Order::Stop => return Ok(()),
                 }
             }
             self.take_settings_over()?;

@@ -873,6 +873,23 @@ pub(crate) async fn reload(Extract(state): Extract<Arc<State>>) -> Result<Json<D
     }
 }
 
+/// Have a new process take over, as at SIGUSR2
+///
+/// It is the same program, at the same path, with the same arguments and environment: another version, or another
+/// configuration. It listens with the same sockets, so nobody is refused in between. When it serves, this one says goodbye to
+/// its clients and ends.
+#[utoipa::path(post, path = "/v1/upgrade", responses(
+    (status = 202, description = "The new process serves; this one says goodbye", body = Done),
+    (status = 422, description = "The new process has not come up; nothing is changed", body = Problem),
+    (status = 503, description = "The broker stops", body = Problem),
+))]
+pub(crate) async fn upgrade(Extract(state): Extract<Arc<State>>) -> Result<(StatusCode, Json<Done>), Failure> {
+    match control(&state, Control::Upgrade).await? {
+        Ok(text) => Ok((StatusCode::ACCEPTED, Json(Done { text }))),
+        Err(text) => Err(Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "not_upgraded", text)),
+    }
+}
+
 /// Say goodbye to all clients and stop, as at SIGTERM
 #[utoipa::path(post, path = "/v1/drain", responses(
     (status = 202, description = "It has begun", body = Done),

@@ -27,6 +27,7 @@ use super::{answer, api, tap};
         api::topics,
         tap::tap,
         api::reload,
+        api::upgrade,
         api::drain,
         api::log_level,
         api::set_log_level,

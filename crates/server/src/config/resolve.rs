@@ -21,6 +21,7 @@ use crate::admin::AdminSettings;
 use crate::hook::HookSettings;
 use crate::jwks::JwksSettings;
 use crate::log::LogSettings;
+use crate::stop::StopSettings;
 use crate::tls::{CertificateFiles, ClientAuth, ClientCertificates, TlsSettings};
 
 /// Connections of one worker when the descriptor limit would allow more; each costs 8 bytes of kernel memory unused.
@@ -53,7 +54,9 @@ pub(crate) struct Resolved {
     pub(crate) share_strategy: Strategy,
     /// The core of each worker.
     pub(crate) cores: Vec<Option<usize>>,
-    pub(crate) drain_timeout: Duration,
+    pub(crate) stop: StopSettings,
+    /// How long a process that is to replace this one may take to come up.
+    pub(crate) upgrade_timeout: Duration,
     pub(crate) mailbox: MailboxLimits,
     /// What may be held for clients, in bytes.
     pub(crate) memory: usize,
@@ -165,7 +168,12 @@ impl Loaded {
             tls,
             share_strategy: server.share_strategy,
             cores: (0..workers).map(core).collect(),
-            drain_timeout: timeouts.drain_timeout,
+            stop: StopSettings {
+                spread: timeouts.drain_spread,
+                patience: timeouts.drain_timeout,
+                return_rate: limits.return_rate,
+            },
+            upgrade_timeout: timeouts.upgrade_timeout,
             mailbox: MailboxLimits {
                 messages: server.mailbox_messages,
                 bytes: server.mailbox_bytes,

@@ -137,6 +137,10 @@ fields! {
         [live] connection_rate: Number<u32> = 100;
         /// Connections that it may open at once after a pause
         [live] connection_burst: Number<u32> = 1000;
+        // A core does some ten thousand handshakes in a second, one to two thousand with TLS.
+        /// How many clients a second are to come back after a stop: the more there are, the longer the time over which
+        /// bye and Retry-After spread them, from one second on to six at least. 0 is any number, in these five seconds
+        [live] return_rate: Number<u32> = 5000;
         /// Bits of an IPv6 address that count as one: as many as all addresses of one customer have in common
         [live] ipv6_prefix: Number<u8> = 64, 16 => 128;
         /// Networks whose addresses are not limited
@@ -201,8 +205,13 @@ fields! {
         [live] unacknowledged_timeout: Time = Duration::from_secs(300), Duration::ZERO => MOST_UNACKNOWLEDGED;
         /// How long a client may stay, give or take a tenth, before it is closed with 1001 and comes back; 0 is for ever
         [live] max_age: Time = Duration::ZERO, Duration::ZERO => EVER;
-        /// How long a stop waits for closing handshakes
+        /// Over how long goodbyes are spread when the broker stops or is replaced, if there are many clients, so that they do not
+        /// all come back at one moment; 0 says all at once
+        [live] drain_spread: Time = Duration::from_secs(2), Duration::ZERO => EVER;
+        /// How long after the last goodbye a stop waits for clients to take what waits for them, and to answer the close
         [live] drain_timeout: Time = Duration::from_secs(5), Duration::ZERO => EVER;
+        /// How long a new process may take to come up, when the broker is replaced by one, before it is given up
+        [live] upgrade_timeout: Time = Duration::from_secs(60), INSTANT => EVER;
     }
 }
 

@@ -13,6 +13,7 @@ use super::field::{Fields, Meta};
 use super::kind::{Shape, Written};
 use super::problem::{ConfigError, Place, Problem};
 use super::settings::{Config, LISTS, SECTIONS, Section};
+use crate::handover;
 
 /// What variables of the environment begin with.
 const PREFIX: &str = "TIDECAST_";
@@ -97,7 +98,7 @@ impl Sources {
             let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else {
                 continue;
             };
-            if name == FILE_VARIABLE || CLIENT_VARIABLES.contains(&name) {
+            if name == FILE_VARIABLE || name == handover::VARIABLE || CLIENT_VARIABLES.contains(&name) {
                 continue;
             }
             let place = Some(Place::Variable(name.to_owned()));

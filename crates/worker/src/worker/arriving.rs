@@ -24,6 +24,7 @@ const ACCEPTS: u32 = 32;
 /// How long a listener that failed is left alone.
 const ACCEPT_RETRY: Millis = Millis(100);
 const ECONNABORTED: i32 = 103;
+const EAGAIN: i32 = 11;
 
 impl Worker {
     /// Keeps accepts in flight on all listeners, if connections are wanted.
@@ -79,8 +80,9 @@ impl Worker {
                     }
                 }
             }
-            // A peer that was gone before it was accepted says nothing about the next.
-            Some(ECANCELED | ECONNABORTED) => {}
+            // A peer that was gone before it was accepted, or that somebody else who shares the socket has accepted every time
+            // that this accept was woken, says nothing about the next.
+            Some(ECANCELED | ECONNABORTED | EAGAIN) => {}
             // Too many descriptors, or no memory: not worth spinning on.
             Some(error) if self.accepting == Accepting::Yes => {
                 self.journal.write(Entry::CannotAccept(error));

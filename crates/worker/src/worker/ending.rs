@@ -2,6 +2,7 @@
 
 use std::io;
 
+use tidecast_broker::auth::UnixSeconds;
 use tidecast_broker::{SessionId, wire};
 use tidecast_driver::Op;
 use tidecast_websocket::{Millis, State, TimedOut, Timing};
@@ -209,8 +210,7 @@ impl Worker {
                 deadline = deadline.min(self.expiry(slot));
                 let grant = self.broker.grant(SessionId(slot));
                 if let Some(expires) = grant.and_then(|grant| grant.expires) {
-                    let left = expires.0.saturating_sub(unix_now().0);
-                    deadline = deadline.min(self.now + Millis::from_secs(left));
+                    deadline = deadline.min(comes_up(expires, unix_now(), self.now));
                 }
             }
             self.arm(slot, deadline);
@@ -380,5 +380,60 @@ impl Worker {
             }
         }
         Ok(())
+    }
+}
+
+/// When to look whether a grant that ends at `expires` has ended: when it would if the clock that tokens count by, which says
+/// `clock` now, went on as that of deadlines does. Somebody may set it, so what ends a session is what it says then.
+fn comes_up(expires: UnixSeconds, clock: UnixSeconds, now: Millis) -> Millis {
+    now + Millis::from_secs(expires.0.saturating_sub(clock.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use tidecast_broker::auth::Grant;
+
+    use super::*;
+
+    const EXPIRES: UnixSeconds = UnixSeconds(1_000_000);
+
+    /// Looks whenever that is due, the clock of tokens being `ahead` of where it was at the beginning, a hundred seconds before the
+    /// end; gives when the session ended.
+    fn ends(ahead: impl Fn(u64) -> i64) -> u64 {
+        let grant = Grant {
+            expires: Some(EXPIRES),
+            ..Grant::everything()
+        };
+        let clock = |now: Millis| {
+            let seconds = now.0 / 1000;
+            UnixSeconds((EXPIRES.0 - 100 + seconds).saturating_add_signed(ahead(seconds)))
+        };
+        let mut now = Millis(0);
+        while !grant.is_expired(clock(now)) {
+            // There is a ping, or something else, at least so often.
+            let usual = now + Millis::from_secs(25);
+            now = comes_up(EXPIRES, clock(now), now).min(usual);
+        }
+        now.0 / 1000
+    }
+
+    #[test]
+    fn a_clock_that_is_set_ends_no_session_before_its_token_says_so_and_keeps_none_alive() {
+        assert_eq!(ends(|_| 0), 100);
+        assert_eq!(ends(|second| if second >= 10 { -3600 } else { 0 }), 3700, "set back by an hour");
+        assert_eq!(ends(|second| if second >= 99 { -86_400 } else { 0 }), 86_500, "just before the end");
+        assert_eq!(ends(|second| if second >= 10 { 3600 } else { 0 }), 25, "set forward: the next look finds it");
+        assert_eq!(
+            ends(|second| if (10..60).contains(&second) { -3600 } else { 0 }),
+            100,
+            "set back, and corrected"
+        );
+    }
+
+    #[test]
+    fn a_clock_that_went_wrong_altogether_is_no_reason_to_look_without_end() {
+        let now = Millis(5);
+        assert_eq!(comes_up(EXPIRES, UnixSeconds(u64::MAX), now), now);
+        assert!(comes_up(UnixSeconds(u64::MAX), UnixSeconds(0), now) > Millis::from_secs(1 << 40));
     }
 }

@@ -1,0 +1,251 @@
+//! How a broker is replaced by a new process without a moment in which nobody listens.
+//!
+//! ```text
+//!   this process                                     the new one: the same program, arguments and environment
+//!     │  starts it, with a socket as its standard input  │
+//!     ├── listening sockets, by what they are for ──────▶│ reads its configuration, starts its workers:
+//!     │                                                  │ both accept now
+//!     │◀──────────────── ready, or what is wrong ────────┤
+//!     ▼                                                  ▼
+//!   stops accepting, drains                            serves
+//! ```
+//!
+//! The listening sockets are the very same, with their queues: none is closed in between. If the new process does not come
+//! up, nothing has changed.
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+use tidecast_driver::Listener;
+use tokio::io::Interest;
+
+use crate::sockets::{Place, Sockets};
+
+/// What tells a process that its standard input is a socket to its predecessor.
+pub(crate) const VARIABLE: &str = "TIDECAST_PREDECESSOR";
+/// Descriptors in one message; the kernel takes 253.
+const DESCRIPTORS: usize = 128;
+/// The longest message.
+const MESSAGE: usize = 8 << 10;
+/// The message behind the last sockets.
+const END: &str = "end";
+/// The answer of a process that serves; any other is what is wrong.
+const READY: &str = "ready";
+/// What systemd has said to this process and would not be true of the next one.
+const PERSONAL: [&str; 4] = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_PID"];
+
+/// Why there is no new process.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UpgradeError {
+    #[error("{program:?} cannot be started: {source}")]
+    Start { program: OsString, source: io::Error },
+    #[error("the sockets cannot be handed over: {0}")]
+    HandOver(io::Error),
+    #[error("{0}")]
+    Refused(String),
+    #[error("the new process ended ({0}) before it was ready; what it wrote to its standard error says why")]
+    Ended(std::process::ExitStatus),
+    #[error("the new process was not ready within {0:?} (upgrade_timeout)")]
+    Late(Duration),
+}
+
+/// Starts the program anew and hands `sockets` over to it; gives its process id once it serves. If this is given up on the way,
+/// the new process finds nobody to tell that it is ready, and ends.
+///
+/// # Errors
+/// It does not come up within `limit`. It has ended then.
+pub(crate) async fn hand_over(sockets: &Sockets, limit: Duration) -> Result<u32, UpgradeError> {
+    let (ours, theirs) = socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    )
+    .map_err(|error| UpgradeError::HandOver(error.into()))?;
+    let mut child = start(theirs)?;
+    let answered = tokio::time::timeout(limit, converse(ours, sockets)).await;
+    let outcome = match answered {
+        Ok(Ok(Some(answer))) if answer == READY => match child.id() {
+            Some(pid) => return Ok(pid),
+            None => Ok(UpgradeError::Refused("the new process has ended already".to_owned())),
+        },
+        Ok(Ok(Some(reason))) => Ok(UpgradeError::Refused(reason)),
+        Ok(Ok(None)) => Err(None),
+        Ok(Err(error)) => Err(Some(error)),
+        Err(_) => Ok(UpgradeError::Late(limit)),
+    };
+    // Whatever it does, it is not wanted any more; one that ends by itself says how.
+    if outcome.is_ok() {
+        let _ = child.start_kill();
+    }
+    let status = tokio::time::timeout(LAST_WORDS, child.wait()).await;
+    let _ = child.start_kill();
+    Err(match (outcome, status) {
+        (Ok(error), _) => error,
+        (Err(_), Ok(Ok(status))) => UpgradeError::Ended(status),
+        (Err(error), _) => UpgradeError::HandOver(error.unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into())),
+    })
+}
+
+/// Starts the program with `socket` as its standard input, and keeps no other copy of it: each side sees by its end that the other
+/// has ended.
+fn start(socket: OwnedFd) -> Result<tokio::process::Child, UpgradeError> {
+    let mut arguments = env::args_os();
+    // As it was called, and not what is running: that may have been replaced, and the name may be a link to a newer one.
+    let program = arguments.next().unwrap_or_default();
+    let mut command = Command::new(&program);
+    command
+        .args(arguments)
+        .env(VARIABLE, "stdin")
+        .stdin(Stdio::from(socket));
+    for name in PERSONAL {
+        command.env_remove(name);
+    }
+    let started = tokio::process::Command::from(command).spawn();
+    started.map_err(|source| UpgradeError::Start { program, source })
+}
+
+/// How long a process that has closed its end may take to end itself.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Hands `sockets` over, and gives the answer, if there is one.
+async fn converse(socket: OwnedFd, sockets: &Sockets) -> io::Result<Option<String>> {
+    let stream = tokio::net::UnixStream::from_std(UnixStream::from(socket))?;
+    let mut messages = Vec::new();
+    for (place, listeners) in sockets.groups() {
+        // Those that do not fit are more of the same.
+        for (number, listeners) in listeners.chunks(DESCRIPTORS).enumerate() {
+            let text = if number == 0 {
+                place.to_string()
+            } else {
+                MORE.to_owned()
+            };
+            messages.push((text, listeners));
+        }
+    }
+    messages.push((END.to_owned(), &[]));
+    for (text, listeners) in messages {
+        let descriptors: Vec<BorrowedFd<'_>> = listeners.iter().map(AsFd::as_fd).collect();
+        let send = || send(stream.as_fd(), text.as_bytes(), &descriptors);
+        stream.async_io(Interest::WRITABLE, send).await?;
+    }
+    let mut answer = vec![0; MESSAGE];
+    let read = || Ok(rustix::io::read(&stream, &mut answer)?);
+    let length = match stream.async_io(Interest::READABLE, read).await {
+        // It has ended without having read all of it.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => 0,
+        read => read?,
+    };
+    answer.truncate(length);
+    Ok((length > 0).then(|| String::from_utf8_lossy(&answer).into_owned()))
+}
+
+/// The message with more sockets of the place before it.
+const MORE: &str = "more";
+
+fn send(socket: BorrowedFd<'_>, text: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() {
+        control.push(SendAncillaryMessage::ScmRights(descriptors));
+    }
+    sendmsg(socket, &[IoSlice::new(text)], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// The broker that has started this one, to follow it.
+#[derive(Debug)]
+pub(crate) struct Predecessor {
+    socket: OwnedFd,
+}
+
+impl Predecessor {
+    /// The predecessor, if there is one.
+    ///
+    /// # Errors
+    /// There is no standard input.
+    pub(crate) fn find() -> io::Result<Option<Predecessor>> {
+        if env::var_os(VARIABLE).is_none() {
+            return Ok(None);
+        }
+        let socket = io::stdin().as_fd().try_clone_to_owned()?;
+        // Shared with the standard input, which nobody reads.
+        rustix::io::ioctl_fionbio(&socket, false)?;
+        Ok(Some(Predecessor { socket }))
+    }
+
+    /// What it hands over, by what that is for.
+    ///
+    /// # Errors
+    /// It has ended, or is of another mind about how this is done.
+    pub(crate) fn receive(&self) -> io::Result<Vec<(Place, Vec<Listener>)>> {
+        let mut groups: Vec<(Place, Vec<Listener>)> = Vec::new();
+        let invalid = |text: &str| io::Error::new(io::ErrorKind::InvalidData, text.to_owned());
+        loop {
+            let (text, descriptors) = receive(self.socket.as_fd())?;
+            let mut listeners = descriptors
+                .into_iter()
+                .map(Listener::adopt)
+                .collect::<io::Result<Vec<_>>>()?;
+            match &*text {
+                "" => return Err(io::ErrorKind::UnexpectedEof.into()),
+                END => return Ok(groups),
+                MORE => {
+                    let last = groups.last_mut().ok_or_else(|| invalid("more of nothing"))?;
+                    last.1.append(&mut listeners);
+                }
+                place if listeners.is_empty() => return Err(invalid(place)),
+                place => groups.push((place.parse()?, listeners)),
+            }
+        }
+    }
+
+    /// Tells it that this process serves.
+    ///
+    /// # Errors
+    /// It does not listen any more: it has ended, or has changed its mind.
+    pub(crate) fn take_over(self) -> io::Result<()> {
+        send(self.socket.as_fd(), READY.as_bytes(), &[])
+    }
+
+    /// Tells it why this process does not come up.
+    pub(crate) fn give_up(self, reason: &str) {
+        let reason = reason.as_bytes();
+        // Whether it hears that or not, this process ends.
+        let _ = send(self.socket.as_fd(), &reason[..reason.len().min(MESSAGE)], &[]);
+    }
+}
+
+fn receive(socket: BorrowedFd<'_>) -> io::Result<(String, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut text = [0; MESSAGE];
+    let received = recvmsg(
+        socket,
+        &mut [IoSliceMut::new(&mut text)],
+        &mut control,
+        RecvFlags::CMSG_CLOEXEC,
+    )?;
+    if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+        let message = "a message was cut: the descriptor limit is too low, or the other side has another version";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+    }
+    let mut descriptors = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            descriptors.extend(rights);
+        }
+    }
+    let text = String::from_utf8_lossy(&text[..received.bytes]).into_owned();
+    Ok((text, descriptors))
+}
