@@ -12,7 +12,10 @@ use std::time::Duration;
 use support::*;
 
 fn kill(signal: &str, pid: u32) {
-    let status = Command::new("kill").args(["-s", signal, &pid.to_string()]).status().unwrap();
+    let status = Command::new("kill")
+        .args(["-s", signal, &pid.to_string()])
+        .status()
+        .unwrap();
     assert!(status.success());
 }
 
@@ -35,7 +38,10 @@ fn a_client_that_is_stopped_holds_nobody_up_and_is_given_up() {
         let tasks = fs::read_to_string(format!("/proc/{}/net/tcp", stopped.id())).unwrap();
         let port = format!(":{:04X} ", broker.address.port());
         // Established, to the broker: those of this test are two.
-        let count = tasks.lines().filter(|line| line.contains(&port) && line.contains(" 01 ")).count();
+        let count = tasks
+            .lines()
+            .filter(|line| line.contains(&port) && line.contains(" 01 "))
+            .count();
         (count >= 6).then_some(())
     });
     kill("STOP", stopped.id());
@@ -50,7 +56,10 @@ fn a_client_that_is_stopped_holds_nobody_up_and_is_given_up() {
     stopped.wait().unwrap();
     drop((other, publisher));
     let totals = broker.stop();
-    assert_eq!(totals.get("slow_consumers") + totals.get("gone") + totals.get("broken"), 1 + totals.get("gone"));
+    assert_eq!(
+        totals.get("slow_consumers") + totals.get("gone") + totals.get("broken"),
+        1 + totals.get("gone")
+    );
 }
 
 #[test]
@@ -83,7 +92,11 @@ fn a_client_that_is_killed_in_the_middle_of_a_frame_leaves_nothing_behind() {
     subscriber.close(1000, "").unwrap();
     drop(subscriber);
     let totals = broker.stop();
-    assert_eq!(totals.get("gone") + totals.get("broken"), 5, "the four, and the publisher that just went");
+    assert_eq!(
+        totals.get("gone") + totals.get("broken"),
+        5,
+        "the four, and the publisher that just went"
+    );
     assert_eq!(totals.get("incomplete"), 0);
 }
 
@@ -152,7 +165,10 @@ fn a_broker_without_descriptors_goes_on_and_accepts_again_when_there_are_some() 
             assert!(status.success());
         };
         let usual = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
-        let usual = usual.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+        let usual = usual
+            .lines()
+            .find_map(|line| line.strip_prefix("Max open files"))
+            .unwrap();
         let usual = usual.split_whitespace().next().unwrap().to_owned();
         limit(&open.to_string());
         let mut late: Vec<_> = (0..4)
@@ -205,7 +221,10 @@ fn a_broker_whose_worker_fails_ends_with_a_message_and_is_never_half_alive() {
         poke.join().unwrap();
         assert_eq!(broker.wait().code(), Some(1), "with {driver}");
         let error = broker.error("worker 1 failed: ");
-        assert!(error.contains("Bad file descriptor") && error.contains("the broker stops"), "{error}");
+        assert!(
+            error.contains("Bad file descriptor") && error.contains("the broker stops"),
+            "{error}"
+        );
         // Whoever was with the other worker has been told, and nobody is left waiting.
         for client in &mut clients {
             let until = std::time::Instant::now() + Duration::from_secs(20);

@@ -160,7 +160,14 @@ fn activated(addresses: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new("python3");
     command
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/activate.py"))
-        .args(["16", addresses, env!("CARGO_BIN_EXE_tidecast"), "serve", "--admin", "none"])
+        .args([
+            "16",
+            addresses,
+            env!("CARGO_BIN_EXE_tidecast"),
+            "serve",
+            "--admin",
+            "none",
+        ])
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -171,7 +178,16 @@ fn activated(addresses: &str, arguments: &[&str]) -> Command {
 #[test]
 fn all_workers_serve_from_the_sockets_that_systemd_has_opened() {
     for driver in ["io_uring", "epoll"] {
-        let arguments = ["--listen", "{0}", "--listen", "{1}", "--workers", "3", "--driver", driver];
+        let arguments = [
+            "--listen",
+            "{0}",
+            "--listen",
+            "{1}",
+            "--workers",
+            "3",
+            "--driver",
+            driver,
+        ];
         let broker = Broker::of(activated("127.0.0.1:0,127.0.0.1:0", &arguments));
         let mut workers = std::collections::HashSet::new();
         let mut clients = Vec::new();
@@ -215,7 +231,11 @@ fn sockets_that_do_not_fit_the_configuration_are_refused_with_what_to_do() {
     for (addresses, arguments, words) in table {
         let output = run(activated(addresses, arguments), None);
         assert!(!output.status.success(), "{}", said(&output));
-        assert!(said(&output).contains(words), "{words:?} is missing in: {}", said(&output));
+        assert!(
+            said(&output).contains(words),
+            "{words:?} is missing in: {}",
+            said(&output)
+        );
     }
     // A descriptor that does not listen at all.
     let mut command = Command::new("sh");
@@ -227,7 +247,11 @@ fn sockets_that_do_not_fit_the_configuration_are_refused_with_what_to_do() {
     let output = run(command, None);
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     for words in ["descriptor 3 (odd)", "ListenStream="] {
-        assert!(said(&output).contains(words), "{words:?} is missing in: {}", said(&output));
+        assert!(
+            said(&output).contains(words),
+            "{words:?} is missing in: {}",
+            said(&output)
+        );
     }
 }
 
@@ -236,13 +260,22 @@ fn sockets_of_systemd_go_on_to_a_new_process() {
     let broker = Broker::of(activated("127.0.0.1:0", &["--listen", "{0}", "--workers", "2"]));
     broker.signal("USR2");
     let line = broker.line(" has taken over; ");
-    let pid = line.split("process ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
+    let pid = line
+        .split("process ")
+        .nth(1)
+        .unwrap()
+        .split(' ')
+        .next()
+        .unwrap()
+        .to_owned();
     for _ in 0..8 {
         client(&broker.ws("/t/a")).send_text("x").unwrap();
     }
     let status = Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap();
     assert!(status.success());
-    eventually("both have ended", || (broker.lines("stopped: ").len() == 2).then_some(()));
+    eventually("both have ended", || {
+        (broker.lines("stopped: ").len() == 2).then_some(())
+    });
     let refused = std::net::TcpStream::connect_timeout(&broker.address, Duration::from_secs(1));
     assert!(refused.is_err(), "nobody listens any more");
 }

@@ -1,6 +1,7 @@
 //! The `tidecast` binary: one subcommand, one file.
 #![forbid(unsafe_code)]
 
+mod admin;
 mod bench;
 mod broker;
 mod config;

@@ -1,7 +1,6 @@
 //! `tidecast top`: what a broker does, live in a terminal.
 
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -18,10 +17,9 @@ use serde_json::Value;
 use tidecast_server::AdminClient;
 use tidecast_server::config::parse_time;
 
+use crate::admin::AdminArgs;
 use crate::exit::Failure;
 
-/// The variable with a token for the control plane.
-const TOKEN: &str = "TIDECAST_ADMIN_TOKEN";
 /// How much of the past is drawn.
 const HISTORY: usize = 200;
 /// What is printed where there is no terminal.
@@ -39,12 +37,8 @@ Examples:
   tidecast top --admin https://broker.example.com:9443 --token-file token
   tidecast top --once")]
 pub(crate) struct TopArgs {
-    /// The address of its control plane
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9091")]
-    admin: String,
-    /// A file with a token for it
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    admin: AdminArgs,
     /// How often to look
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_time)]
     interval: Duration,
@@ -68,14 +62,7 @@ struct Seen {
 
 impl TopArgs {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let token = match &self.token_file {
-            Some(path) => {
-                let text = std::fs::read_to_string(path);
-                Some(text.with_context(|| format!("cannot read {}", path.display()))?)
-            }
-            None => std::env::var(TOKEN).ok(),
-        };
-        let client = AdminClient::new(&self.admin, token.as_deref().map(str::trim)).map_err(Failure::new)?;
+        let client = self.admin.client()?;
         let mut seen = Seen::default();
         // What is wrong at the start is said where it can be read.
         seen.look(&client).map_err(Failure::new)?;

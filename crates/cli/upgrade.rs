@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use clap::Args;
-use tidecast_server::{Target, Url};
+use serde_json::Value;
+use tidecast_server::{AdminClientError, LocalError, upgrade_process};
 
-use crate::broker::TokenFile;
+use crate::admin::AdminArgs;
 use crate::exit::{Failure, NOT_CONNECTED};
 
 /// How long it may take; a broker gives up its own successor before.
@@ -24,40 +25,35 @@ Examples:
   tidecast upgrade --admin http://127.0.0.1:9091 --token-file operator.token
   tidecast upgrade --pid $(systemctl show -P MainPID tidecast)")]
 pub(crate) struct UpgradeArgs {
-    /// Where the control plane of the broker is
-    #[arg(
-        long,
-        value_name = "URL",
-        default_value = "http://127.0.0.1:9091",
-        conflicts_with = "pid"
-    )]
-    admin: Url,
     #[command(flatten)]
-    token: TokenFile,
+    admin: AdminArgs,
     /// The process id of a broker of this machine and user, which need not have a control plane
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["admin", "token_file"])]
     pid: Option<u32>,
 }
 
 impl UpgradeArgs {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let target = match self.pid {
-            Some(pid) => Target::Process(pid),
-            None => Target::Admin(self.admin, self.token.read()?),
+        let text = match self.pid {
+            Some(pid) => upgrade_process(pid, LIMIT)
+                .map_err(|error| with_code(matches!(error, LocalError::Unreachable(..)), error))?,
+            None => {
+                let client = self.admin.client()?.with_limit(LIMIT);
+                let done = client.post("/v1/upgrade", &Value::Null);
+                let done =
+                    done.map_err(|error| with_code(matches!(error, AdminClientError::Unreachable { .. }), error))?;
+                done["text"].as_str().unwrap_or_default().to_owned()
+            }
         };
-        match tidecast_server::upgrade(&target, LIMIT) {
-            Ok(text) => {
-                println!("{text}");
-                Ok(())
-            }
-            Err(error) => {
-                let is_unreachable = matches!(error, tidecast_server::RemoteError::Unreachable { .. });
-                let mut failure = Failure::new(error);
-                if is_unreachable {
-                    failure.code = NOT_CONNECTED;
-                }
-                Err(failure)
-            }
-        }
+        println!("{text}");
+        Ok(())
     }
+}
+
+fn with_code(is_unreachable: bool, error: impl std::fmt::Display) -> Failure {
+    let mut failure = Failure::new(error);
+    if is_unreachable {
+        failure.code = NOT_CONNECTED;
+    }
+    failure
 }

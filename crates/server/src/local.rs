@@ -1,28 +1,41 @@
 //! A socket by which those who may signal this process can also ask something of it and get an answer, whether there is a
 //! control plane or not: an abstract one, named after the process.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::time::Duration;
 
 use tokio::io::Interest;
-use tokio::net::{UnixListener as AsyncListener, UnixStream};
+use tokio::net::{UnixListener as AsyncListener, UnixStream as AsyncStream};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::Control;
 
 /// What is asked; there is nothing else.
-pub(crate) const UPGRADE: &str = "upgrade\n";
+const UPGRADE: &str = "upgrade\n";
 /// What an answer begins with if it has been done; else with [`NO`].
-pub(crate) const YES: &str = "yes: ";
+const YES: &str = "yes: ";
 /// See [`YES`].
-pub(crate) const NO: &str = "no: ";
+const NO: &str = "no: ";
 /// How long a question may take to come in.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The longest answer.
+const MOST_ANSWER: u64 = 64 << 10;
+
+/// Why a process did not do what it was asked to, or is not known to have done it.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    /// There is no such broker, or it does not answer.
+    #[error("process {0} cannot be asked: {1}")]
+    Unreachable(u32, String),
+    /// It has refused, or failed.
+    #[error("{0}")]
+    Refused(String),
+}
 
 /// Where a process listens.
-pub(crate) fn address(pid: u32) -> io::Result<SocketAddr> {
+fn address(pid: u32) -> io::Result<SocketAddr> {
     SocketAddr::from_abstract_name(format!("tidecast-{pid}"))
 }
 
@@ -51,14 +64,14 @@ pub(crate) fn listen(control: mpsc::Sender<Control>) -> io::Result<()> {
 }
 
 /// Whether whoever is at the other end may signal this process.
-fn is_permitted(stream: &UnixStream) -> bool {
+fn is_permitted(stream: &AsyncStream) -> bool {
     let own = rustix::process::geteuid().as_raw();
     stream
         .peer_cred()
         .is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
 }
 
-async fn serve(stream: &UnixStream, control: &mpsc::Sender<Control>) -> io::Result<()> {
+async fn serve(stream: &AsyncStream, control: &mpsc::Sender<Control>) -> io::Result<()> {
     if !is_permitted(stream) {
         return Ok(());
     }
@@ -95,4 +108,36 @@ async fn upgrade(control: &mpsc::Sender<Control>) -> Result<String, String> {
     let stops = || "the broker stops".to_owned();
     control.send(Control::Upgrade(sender)).await.map_err(|_| stops())?;
     answer.await.map_err(|_| stops())?
+}
+
+/// Has the broker that is process `pid` replaced by a new process, and waits for that; gives what it says.
+///
+/// # Errors
+/// It has not been replaced, or that is not known after `limit`.
+pub fn upgrade_process(pid: u32, limit: Duration) -> Result<String, LocalError> {
+    let unreachable = |error: io::Error| {
+        let reason = match error.kind() {
+            io::ErrorKind::ConnectionRefused => "it is no broker, or not in this network namespace".to_owned(),
+            io::ErrorKind::WouldBlock => format!("there was no answer within {limit:?}"),
+            _ => error.to_string(),
+        };
+        LocalError::Unreachable(pid, reason)
+    };
+    let ask = || -> io::Result<String> {
+        let mut stream = UnixStream::connect_addr(&address(pid)?)?;
+        stream.set_read_timeout(Some(limit))?;
+        stream.write_all(UPGRADE.as_bytes())?;
+        let mut answer = String::new();
+        stream.take(MOST_ANSWER).read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = ask().map_err(unreachable)?;
+    let answer = answer.trim_end();
+    if let Some(text) = answer.strip_prefix(YES) {
+        return Ok(text.to_owned());
+    }
+    Err(match answer.strip_prefix(NO) {
+        Some(text) => LocalError::Refused(text.to_owned()),
+        None => LocalError::Unreachable(pid, "it does not say: it is another user's, or has ended".to_owned()),
+    })
 }

@@ -8,11 +8,10 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::http::{Http, HttpSetupError, Limits, Url, UrlError};
 
-/// What a request may take. Workers have five seconds to answer.
-const LIMITS: Limits = Limits {
-    time: Duration::from_secs(10),
-    bytes: 16 << 20,
-};
+/// How long a request may take, unless something else is said. Workers have five seconds to answer.
+const USUAL_LIMIT: Duration = Duration::from_secs(10);
+/// The longest answer, in bytes.
+const MOST_ANSWER: usize = 16 << 20;
 
 /// Why a broker did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +52,7 @@ pub struct AdminClient {
     http: Http,
     base: String,
     authorization: Option<HeaderValue>,
+    limits: Limits,
 }
 
 impl AdminClient {
@@ -83,7 +83,18 @@ impl AdminClient {
             http: Http::new(&parsed, None)?,
             base,
             authorization: authorization.transpose()?,
+            limits: Limits {
+                time: USUAL_LIMIT,
+                bytes: MOST_ANSWER,
+            },
         })
+    }
+
+    /// The same, with so much time for each request.
+    #[must_use]
+    pub fn with_limit(mut self, time: Duration) -> AdminClient {
+        self.limits.time = time;
+        self
     }
 
     /// Asks for what is at `path`, with its query.
@@ -92,7 +103,7 @@ impl AdminClient {
     /// Nobody answers, or the answer is a refusal.
     pub fn get(&self, path: &str) -> Result<Value, AdminClientError> {
         let url = parse(&format!("{}{path}", self.base))?;
-        let asked = self.http.get(&url, self.authorization.as_ref(), LIMITS);
+        let asked = self.http.get(&url, self.authorization.as_ref(), self.limits);
         self.answer(self.runtime.block_on(asked))
     }
 
@@ -103,7 +114,7 @@ impl AdminClient {
     pub fn post(&self, path: &str, body: &Value) -> Result<Value, AdminClientError> {
         let url = parse(&format!("{}{path}", self.base))?;
         let body = body.to_string().into_bytes();
-        let asked = self.http.post(&url, self.authorization.as_ref(), body, LIMITS);
+        let asked = self.http.post(&url, self.authorization.as_ref(), body, self.limits);
         self.answer(self.runtime.block_on(asked))
     }
 

@@ -420,9 +420,21 @@ mod tests {
     #[test]
     fn a_clock_that_is_set_ends_no_session_before_its_token_says_so_and_keeps_none_alive() {
         assert_eq!(ends(|_| 0), 100);
-        assert_eq!(ends(|second| if second >= 10 { -3600 } else { 0 }), 3700, "set back by an hour");
-        assert_eq!(ends(|second| if second >= 99 { -86_400 } else { 0 }), 86_500, "just before the end");
-        assert_eq!(ends(|second| if second >= 10 { 3600 } else { 0 }), 25, "set forward: the next look finds it");
+        assert_eq!(
+            ends(|second| if second >= 10 { -3600 } else { 0 }),
+            3700,
+            "set back by an hour"
+        );
+        assert_eq!(
+            ends(|second| if second >= 99 { -86_400 } else { 0 }),
+            86_500,
+            "just before the end"
+        );
+        assert_eq!(
+            ends(|second| if second >= 10 { 3600 } else { 0 }),
+            25,
+            "set forward: the next look finds it"
+        );
         assert_eq!(
             ends(|second| if (10..60).contains(&second) { -3600 } else { 0 }),
             100,
