@@ -137,3 +137,39 @@ fn a_client_that_says_nothing_is_closed_where_the_operator_wants_that_and_one_th
     talking.send_text("and here").unwrap();
     assert_eq!(broker.stop().get("idle"), 1);
 }
+
+#[test]
+fn a_slow_client_is_given_what_waits_for_it_beyond_the_time_for_a_close() {
+    let arguments = [
+        "--close-timeout",
+        "300ms",
+        "--drain-timeout",
+        "1m",
+        "--max-pending",
+        "64M",
+    ];
+    let mut broker = Broker::start(&arguments);
+    let mut slow = Peer::open(&broker, "/t/a?mode=sub", 13);
+    let mut deaf = Peer::open(&broker, "/t/b?mode=sub", 13);
+    let mut publisher = json_client(&broker);
+    let payload = "x".repeat(500_000);
+    for number in 0..40 {
+        let answer = ask(
+            &mut publisher,
+            &format!(r#"["pub","a","{payload}",{{"ref":{number}}}]"#),
+        );
+        assert_eq!(answer, format!(r#"["ok",{number},{{}}]"#));
+    }
+    drop(publisher);
+    broker.signal("TERM");
+    // It does not answer the close, and is closed when the time for that is over.
+    assert_eq!(deaf.frame().0, 0x88);
+    deaf.rest();
+    for _ in 0..40 {
+        assert_eq!(slow.frame().1.len(), payload.len() + 2);
+    }
+    assert_eq!(slow.frame().0, 0x88);
+    slow.say(&masked(0x88, &1001u16.to_be_bytes()));
+    assert_eq!(slow.rest(), b"");
+    assert!(broker.wait().success());
+}
