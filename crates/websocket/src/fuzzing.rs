@@ -2,7 +2,7 @@
 //!
 //! The first octets choose how the rest is cut into reads, so that every run also tests an arbitrary segmentation.
 
-use crate::http::{Request, percent_decode};
+use crate::http::{Body, Request, percent_decode};
 use crate::{
     Accept, ClientHandshake, ClientWindow, Connection, Deflater, Error, Event, Extension, InflatePool, Input, Limits,
     Millis, Offer, Opcode, Params, PerMessageOffer, State, Upgrade, Url, Version, Versions, encode_compressed_header,
@@ -150,6 +150,58 @@ pub fn request(input: &[u8]) {
         }
         assert!(answer.starts_with(b"HTTP/1.1 "));
     }
+}
+
+/// Requests with their bodies, one after the other, are read as the same however the stream is cut.
+pub fn requests(input: &[u8]) {
+    let Some((&piece, stream)) = input.split_first() else {
+        return;
+    };
+    let whole = read_requests(stream, stream.len().max(1));
+    assert_eq!(read_requests(stream, usize::from(piece % 16) + 1), whole);
+    for body in whole.iter().flatten() {
+        assert!(body.len() <= LIMITS.max_message as usize);
+    }
+}
+
+/// The bodies of the requests in a stream that comes in pieces of so many octets; nothing, where one is refused.
+fn read_requests(stream: &[u8], piece: usize) -> Vec<Option<Vec<u8>>> {
+    let (mut bodies, mut head) = (Vec::new(), Vec::new());
+    let mut coming: Option<(Body, Vec<u8>)> = None;
+    let limit = LIMITS.max_message as usize;
+    for mut input in stream.chunks(piece) {
+        while !input.is_empty() || coming.as_ref().is_some_and(|(body, _)| body.is_done()) {
+            if let Some((body, octets)) = &mut coming {
+                match body.read(input, octets) {
+                    Ok(count) => input = &input[count..],
+                    Err(_) => {
+                        bodies.push(None);
+                        return bodies;
+                    }
+                }
+                if let Some((_, octets)) = coming.take_if(|(body, _)| body.is_done()) {
+                    bodies.push(Some(octets));
+                }
+                continue;
+            }
+            let before = head.len();
+            head.extend_from_slice(input);
+            let begun = match Request::parse(&head, 4096) {
+                Ok(None) => break,
+                Ok(Some((request, length))) => request.body_length().map(|body| (body, length)).ok(),
+                Err(_) => None,
+            };
+            let begun = begun.and_then(|(body, length)| Some((Body::new(body, limit).ok()?, length)));
+            let Some((body, length)) = begun else {
+                bodies.push(None);
+                return bodies;
+            };
+            input = &input[length - before..];
+            coming = Some((body, Vec::new()));
+            head.clear();
+        }
+    }
+    bodies
 }
 
 /// A response head is found where it ends, and only a good one is accepted.
@@ -331,8 +383,29 @@ mod tests {
         b"?",
     ];
 
+    const REQUESTS: &[&[u8]] = &[
+        b"GET / HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"POST /t/a HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello",
+        b"POST /t/a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"POST /t/a HTTP/1.1\r\nContent-Length: 5000\r\n\r\n",
+        b"POST /t/a HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"POST /t/a HTTP/1.1\nContent-Length: 5\r\n\r\n",
+        b"5\r\nhello\r\n",
+        b"0003;x=y\r\nabc\r\n",
+        b"0\r\n\r\n",
+        b"0\r\nA: b\r\n\r\n",
+        b"fff\r\n",
+        b"\r\n",
+        b"\n",
+    ];
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(1000))]
+
+        #[test]
+        fn no_requests_break_a_promise(piece: u8, rest in vec(proptest::sample::select(REQUESTS), 0..12)) {
+            super::requests(&[&[piece], &rest.concat()[..]].concat());
+        }
 
         #[test]
         fn no_stream_breaks_a_promise(server in likely(FRAMES), client in likely(FRAMES)) {

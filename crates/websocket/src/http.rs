@@ -1,10 +1,14 @@
-//! The little HTTP/1.1 that comes before a WebSocket: a request head in, a response out.
+//! The HTTP/1.1 that comes before a WebSocket, or instead of one: a request in, a response out.
+
+mod body;
 
 use std::borrow::Cow;
 use std::fmt::{self, Arguments, Display};
 use std::io::Write;
 
 use thiserror::Error;
+
+pub use body::{Body, BodyError, BodyLength, MAX_OVERHEAD};
 
 /// The most header fields a request may have.
 pub const MAX_HEADERS: usize = 64;
@@ -27,6 +31,23 @@ pub enum HttpError {
     /// A version other than HTTP/1.0 and HTTP/1.1.
     #[error("only HTTP/1.1 is spoken here")]
     Version,
+    /// A line of the head ends with LF alone, which not everybody takes for its end.
+    #[error("malformed request: every line of the head has to end with CR LF")]
+    LineEnd,
+    /// There is a body, and it is not clear how long it is.
+    #[error(
+        "the length of the body has to be said once: by Content-Length, in digits, or by Transfer-Encoding: chunked"
+    )]
+    BodyLength,
+    /// The body is encoded in a way that is not understood.
+    #[error("of all transfer codings only chunked is understood")]
+    Coding,
+    /// An expectation other than `100-continue`.
+    #[error("the only expectation that can be met is 100-continue")]
+    Expectation,
+    /// `Host` must be there once.
+    #[error("there must be exactly one Host header")]
+    Host,
 }
 
 impl HttpError {
@@ -34,7 +55,9 @@ impl HttpError {
     #[must_use]
     pub fn status(&self) -> u16 {
         match self {
-            HttpError::Malformed(_) => 400,
+            HttpError::Malformed(_) | HttpError::LineEnd | HttpError::BodyLength | HttpError::Host => 400,
+            HttpError::Expectation => 417,
+            HttpError::Coding => 501,
             HttpError::TooManyHeaders | HttpError::HeadTooLong { .. } => 431,
             HttpError::Version => 505,
         }
@@ -132,6 +155,10 @@ impl<'b> Request<'b> {
             httparse::Status::Partial if buf.len() >= max_head => return Err(too_long),
             httparse::Status::Partial => return Ok(None),
         };
+        let ends_alone = |at: usize| buf[at] == b'\n' && (at == 0 || buf[at - 1] != b'\r');
+        if (0..length).any(ends_alone) {
+            return Err(HttpError::LineEnd);
+        }
         let (method, target) = (head.method.unwrap_or_default(), head.path.unwrap_or_default());
         let minor_version = head.version.unwrap_or_default();
         let field_count = head.headers.len();
@@ -199,6 +226,49 @@ impl<'b> Request<'b> {
         self.fields().has_token("Upgrade", "websocket")
     }
 
+    /// Whether the client may send another request after this one, and wants to be able to: HTTP/1.0 is not kept open.
+    #[must_use]
+    pub fn keeps_alive(&self) -> bool {
+        self.minor_version > 0 && !self.fields().has_token("Connection", "close")
+    }
+
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    ///
+    /// # Errors
+    /// It expects something else.
+    pub fn expects_continue(&self) -> Result<bool, HttpError> {
+        match self.fields().only("Expect") {
+            Only::Missing => Ok(false),
+            Only::One(expected) if expected.eq_ignore_ascii_case("100-continue") => Ok(self.minor_version > 0),
+            Only::One(_) | Only::Several => Err(HttpError::Expectation),
+        }
+    }
+
+    /// Checks that an HTTP/1.1 request says once which host it is for.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn check_host(&self) -> Result<(), HttpError> {
+        match self.fields().only("Host") {
+            Only::One(_) => Ok(()),
+            Only::Missing if self.minor_version == 0 => Ok(()),
+            Only::Missing | Only::Several => Err(HttpError::Host),
+        }
+    }
+
+    /// Whether `Accept` names this media type; `*/*` does not.
+    #[must_use]
+    pub fn accepts(&self, media_type: &str) -> bool {
+        let is_it = |item: &str| essence(item).eq_ignore_ascii_case(media_type);
+        self.fields().list("Accept").any(is_it)
+    }
+
+    /// The media type of the body, without parameters.
+    #[must_use]
+    pub fn media_type(&self) -> Option<&'b str> {
+        self.header("Content-Type").map(essence)
+    }
+
     pub(crate) fn fields(&self) -> Headers<'b, '_> {
         Headers(&self.fields[..self.field_count])
     }
@@ -228,6 +298,11 @@ impl fmt::Debug for Request<'_> {
     }
 }
 
+/// A media type without its parameters.
+fn essence(media_type: &str) -> &str {
+    media_type.split(';').next().unwrap_or_default().trim()
+}
+
 /// Undoes percent-encoding. None where a `%` is not followed by two hexadecimal digits, or the result is not UTF-8.
 #[must_use]
 pub fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
@@ -251,6 +326,7 @@ pub fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
 #[must_use]
 pub fn reason_phrase(status: u16) -> &'static str {
     match status {
+        100 => "Continue",
         101 => "Switching Protocols",
         200 => "OK",
         202 => "Accepted",
@@ -398,6 +474,25 @@ mod tests {
     }
 
     #[test]
+    fn what_a_request_is_about_to_do_is_told_by_its_fields() {
+        let request = parse(
+            "POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-Continue\r\nContent-Type: Text/Plain; charset=utf-8\r\n\
+             Accept: text/html, text/event-stream;q=0.9\r\nConnection: keep-alive\r\n\r\n",
+        );
+        assert_eq!(request.expects_continue(), Ok(true));
+        assert_eq!(request.media_type(), Some("Text/Plain"));
+        assert!(request.accepts("text/event-stream") && !request.accepts("text/plain"));
+        assert!(request.keeps_alive() && request.check_host().is_ok());
+        let other = parse("POST / HTTP/1.1\r\nExpect: x\r\nConnection: Upgrade, Close\r\n\r\n");
+        assert_eq!(other.expects_continue(), Err(HttpError::Expectation));
+        assert_eq!((other.media_type(), other.keeps_alive()), (None, false));
+        assert_eq!(other.check_host(), Err(HttpError::Host));
+        let old = parse("GET / HTTP/1.0\r\nConnection: keep-alive\r\nExpect: 100-continue\r\n\r\n");
+        assert_eq!((old.keeps_alive(), old.expects_continue()), (false, Ok(false)));
+        assert_eq!(old.check_host(), Ok(()));
+    }
+
+    #[test]
     fn each_bad_head_has_its_status() {
         let many = "a: b\r\n".repeat(MAX_HEADERS + 1);
         let cases = [
@@ -405,6 +500,12 @@ mod tests {
             ("GET /\r\n\r\n".to_owned(), 400),
             ("\x16\x03\x01\x02".to_owned(), 400),
             ("GET / HTTP/1.1\r\nbad header\r\n\r\n".to_owned(), 400),
+            ("GET / HTTP/1.1\r\nfolded: a\r\n b\r\n\r\n".to_owned(), 400),
+            ("GET / HTTP/1.1\r\nspace : a\r\n\r\n".to_owned(), 400),
+            ("GET / HTTP/1.1\nHost: h\r\n\r\n".to_owned(), 400),
+            ("GET / HTTP/1.1\r\nHost: h\n\r\n".to_owned(), 400),
+            ("GET / HTTP/1.1\r\nHost: h\r\n\n".to_owned(), 400),
+            ("\nGET / HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), 400),
             (format!("GET / HTTP/1.1\r\n{many}\r\n"), 431),
             (format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "b".repeat(9000)), 431),
             (format!("GET / HTTP/1.1\r\na: {}", "b".repeat(9000)), 431),
