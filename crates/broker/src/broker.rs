@@ -591,11 +591,41 @@ impl<E: Copy> Broker<E> {
         self.publish(message, Publisher::Operator, out).map(drop)
     }
 
+    /// Publishes the body of an HTTP request of connection `id`, which comes with `grant` and has no session.
+    ///
+    /// # Errors
+    /// It cannot be published: why, and what to do about it.
+    pub fn publish_for_request(
+        &mut self,
+        id: SessionId,
+        grant: &Grant,
+        message: &Message<'_>,
+        out: &mut impl Output<Encoded = E>,
+    ) -> Result<Progress, Refusal> {
+        let is_what_it_says = || match message.kind {
+            Kind::Json if !json::is_valid(message.payload) => {
+                Err("the body has to be one JSON value, in UTF-8, as its Content-Type says")
+            }
+            Kind::Text if std::str::from_utf8(message.payload).is_err() => {
+                Err("the body has to be UTF-8: a text can be published in no other encoding")
+            }
+            _ => Ok(()),
+        };
+        let published = match out.spend(id, message.payload.len()) {
+            Allowance::Within => is_what_it_says()
+                .map_err(|text| Refusal::new(Code::BadMessage, text))
+                .and_then(|()| self.publish(message, Publisher::Request { id, grant }, out)),
+            Allowance::Beyond | Allowance::Spent => Err(Refusal::new(Code::RateLimited, TOO_FAST)),
+        };
+        self.stats.refused += u64::from(published.is_err());
+        published.map(Progress::from)
+    }
+
     /// Publishes to all workers' subscribers.
     fn publish(
         &mut self,
         message: &Message<'_>,
-        by: Publisher,
+        by: Publisher<'_>,
         out: &mut impl Output<Encoded = E>,
     ) -> Result<Step, Refusal> {
         if message.topic.starts_with('$') && is_reserved(message.topic) {
@@ -608,17 +638,19 @@ impl<E: Copy> Broker<E> {
             .resolve(message.topic, topics, rules, &self.shared.router, self.worker)
             .map_err(|error| Refusal::topic(message.topic, error))?;
         let rule = rules.get(route.rule);
-        let session = match by {
+        let client = match by {
             Publisher::Session { id, .. } => {
                 let grant = self.sessions[id.index()].grant.as_deref();
-                let grant = grant.expect("only open sessions command");
-                if !rules.permit_publish(route.rule, message.topic, topics, grant) {
-                    return Err(not_permitted(grant, "publish to", message.topic));
-                }
-                Some((id, grant))
+                Some((id, grant.expect("only open sessions command")))
             }
+            Publisher::Request { id, grant } => Some((id, grant)),
             Publisher::Operator => None,
         };
+        if let Some((_, grant)) = client
+            && !rules.permit_publish(route.rule, message.topic, topics, grant)
+        {
+            return Err(not_permitted(grant, "publish to", message.topic));
+        }
         if let Some(most) = rule.and_then(|rule| rule.max_payload)
             && message.payload.len() > most
         {
@@ -629,7 +661,7 @@ impl<E: Copy> Broker<E> {
             );
             return Err(Refusal::new(Code::TooLarge, text));
         }
-        if let Some((id, grant)) = session
+        if let Some((id, grant)) = client
             && let Err(withheld) = out.permit(id, Event::Publish, message.topic, grant)
         {
             return Step::withheld(withheld, Code::Forbidden);
@@ -714,19 +746,21 @@ impl<E: Copy> Broker<E> {
 
 /// Who publishes.
 #[derive(Clone, Copy, Debug)]
-enum Publisher {
+enum Publisher<'a> {
     /// A session, which gets its own message back only with `echo`.
     Session { id: SessionId, echo: bool },
+    /// An HTTP request of a connection.
+    Request { id: SessionId, grant: &'a Grant },
     /// An operator.
     Operator,
 }
 
-impl Publisher {
+impl Publisher<'_> {
     /// Who does not get the message.
     fn excepts(self) -> Option<SessionId> {
         match self {
             Publisher::Session { id, echo: false } => Some(id),
-            Publisher::Session { .. } | Publisher::Operator => None,
+            Publisher::Session { .. } | Publisher::Request { .. } | Publisher::Operator => None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A message as each kind of client gets it.
 
-use tidecast_wire::{Kind, binary, json};
+use tidecast_wire::{Kind, binary, events, json};
 
 use crate::message::Message;
 
@@ -13,11 +13,13 @@ pub enum Encoding {
     Json,
     /// `tidecast.bin.v1`.
     Binary,
+    /// Server-sent events, each the payload alone as [`Encoding::Raw`] has it.
+    Events,
 }
 
 impl Encoding {
     /// Every encoding, in the order of [`Encoding::index`].
-    pub const ALL: [Encoding; 3] = [Encoding::Raw, Encoding::Json, Encoding::Binary];
+    pub const ALL: [Encoding; 4] = [Encoding::Raw, Encoding::Json, Encoding::Binary, Encoding::Events];
 
     /// A small number for tables.
     pub fn index(self) -> usize {
@@ -41,6 +43,11 @@ pub fn encode<'a>(message: &Message<'a>, encoding: Encoding, scratch: &'a mut Ve
             binary::message(scratch, message.topic, message.kind, message.payload, None);
             (scratch, false)
         }
+        Encoding::Events => {
+            scratch.clear();
+            events::message(scratch, message.kind, message.payload);
+            (scratch, true)
+        }
     }
 }
 
@@ -49,8 +56,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn raw_is_the_payload_itself_and_the_others_name_the_topic() {
-        type Row = (Kind, &'static [u8], bool, &'static str, &'static [u8]);
+    fn raw_and_events_are_the_payload_itself_and_the_others_name_the_topic() {
+        type Row = (Kind, &'static [u8], bool, &'static str, &'static [u8], &'static str);
         let table: [Row; 3] = [
             (
                 Kind::Json,
@@ -58,6 +65,7 @@ mod tests {
                 true,
                 r#"["msg","t",{"a": 1}]"#,
                 b"\x01\x0c\x01t\x00\x00{\"a\": 1}",
+                "data: {\"a\": 1}\n\n",
             ),
             (
                 Kind::Text,
@@ -65,6 +73,7 @@ mod tests {
                 true,
                 r#"["msg","t","say \"hi\""]"#,
                 b"\x01\x0c\x01t\x00\x01say \"hi\"",
+                "data: say \"hi\"\n\n",
             ),
             (
                 Kind::Binary,
@@ -72,9 +81,10 @@ mod tests {
                 false,
                 r#"["msg","t","AAE=",null,"base64"]"#,
                 b"\x01\x06\x01t\x00\x02\x00\x01",
+                "event: binary\ndata: AAE=\n\n",
             ),
         ];
-        for (kind, payload, text, in_json, in_packets) in table {
+        for (kind, payload, text, in_json, in_packets, in_events) in table {
             let message = Message {
                 topic: "t",
                 payload,
@@ -88,6 +98,10 @@ mod tests {
                 (in_json.as_bytes(), true)
             );
             assert_eq!(encode(&message, Encoding::Binary, &mut scratch), (in_packets, false));
+            assert_eq!(
+                encode(&message, Encoding::Events, &mut scratch),
+                (in_events.as_bytes(), true)
+            );
         }
     }
 }

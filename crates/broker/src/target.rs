@@ -48,6 +48,12 @@ pub enum TargetError {
     Unsupported(&'static str),
 }
 
+/// For what was found to be within its limits before.
+const PARSED: Limits = Limits {
+    max_bytes: u16::MAX,
+    max_levels: u8::MAX,
+};
+
 impl Target {
     /// The topic or filter.
     pub fn filter(&self) -> &Filter {
@@ -64,10 +70,7 @@ impl Target {
     /// # Errors
     /// It is not, for this reason.
     pub fn check(&self, rules: &Rules, grant: &Grant) -> Result<(), &'static str> {
-        let limits = &Limits {
-            max_bytes: u16::MAX,
-            max_levels: u8::MAX,
-        };
+        let limits = &PARSED;
         let name = self.filter.as_str();
         let may_subscribe = || rules.permit_subscribe(&self.filter, grant);
         let may_publish = || {
@@ -83,6 +86,35 @@ impl Target {
             Mode::Both if !may_subscribe() => Err("these credentials do not permit this subscription"),
             _ => Ok(()),
         }
+    }
+
+    /// The topic of a publication by itself.
+    ///
+    /// # Errors
+    /// What is wrong with the topic.
+    pub fn publication(topic: &str, limits: &Limits) -> Result<Target, TargetError> {
+        Target::new(topic, [("mode", "pub")], limits)
+    }
+
+    /// A subscription by itself: of the parameters only those count that are about receiving.
+    ///
+    /// # Errors
+    /// What is wrong with the filter or with a parameter.
+    pub fn subscription<'a>(
+        filter: &str,
+        parameters: impl IntoIterator<Item = (&'a str, &'a str)>,
+        limits: &Limits,
+    ) -> Result<Target, TargetError> {
+        let receiving = parameters
+            .into_iter()
+            .filter(|(parameter, _)| ["slow", "since"].contains(parameter));
+        Target::new(filter, receiving.chain([("mode", "sub")]), limits)
+    }
+
+    /// The largest payload that may be published to it by `rules`, in bytes, if they say so.
+    pub fn max_payload(&self, rules: &Rules) -> Option<usize> {
+        let topic = Topic::parse(self.filter.as_str(), &PARSED).ok()?;
+        rules.get(rules.of_topic(topic))?.max_payload
     }
 
     /// Reads the decoded `topic` of the path and the decoded parameters of the query. Parameters that are not the

@@ -10,7 +10,8 @@
 //! text ──► json::parse_reply ──► Reply
 //! ```
 //!
-//! [`binary`] has the same functions for packets, of which a message may hold several.
+//! [`binary`] has the same functions for packets, of which a message may hold several; [`events`] has what a server-sent event
+//! is made of.
 //!
 //! This crate knows the grammar and nothing else: no I/O, no sessions, no rights. Topics and filters are passed on as the
 //! strings they are; the router judges them. Start reading at [`Command`], then [`json`]; the protocol itself is described
@@ -21,6 +22,7 @@ pub mod binary;
 pub mod close;
 mod command;
 mod error;
+pub mod events;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod json;

@@ -20,6 +20,7 @@ use crate::meter::{MessageRates, Meter};
 use crate::outbox::{Outbox, Range};
 use crate::rendition::{Form, RENDITIONS};
 use lane::{Lane, Pace, Refused};
+pub(crate) use output::chunk;
 
 /// Logs of the outbox: one per rendition, then what is for one connection, then what was gathered from several logs.
 const PRIVATE: usize = RENDITIONS;
@@ -334,6 +335,13 @@ impl Fanout {
         self.lanes[slot as usize].sealed = true;
     }
 
+    /// More may be queued, after all of it was sent.
+    pub(crate) fn unseal(&mut self, slot: u32) {
+        let lane = &mut self.lanes[slot as usize];
+        debug_assert!(lane.is_empty(), "it was sent");
+        lane.sealed = false;
+    }
+
     /// The socket may be written to again.
     pub(crate) fn unblock(&mut self, slot: u32) {
         let lane = &mut self.lanes[slot as usize];
@@ -356,9 +364,9 @@ impl Fanout {
         self.lanes[slot as usize].form = form;
     }
 
-    /// Queues an HTTP response. With `alone`, what follows it is not sent before [`Fanout::unblock`].
+    /// Queues an HTTP response, behind others if there are any. With `alone`, what follows it is not sent before [`Fanout::unblock`].
     pub(crate) fn send_response(&mut self, slot: u32, bytes: &[u8], alone: bool) {
-        let range = self.outbox.append(PRIVATE, &[bytes]);
+        let range = self.append(PRIVATE, &[bytes]);
         let lane = &mut self.lanes[slot as usize];
         lane.queue.push_opaque(range, &mut self.outbox);
         lane.alone = if alone { bytes.len() as u32 } else { 0 };
@@ -569,7 +577,7 @@ impl Fanout {
             return;
         }
         if is_part {
-            lane.queue.sent_part(count, lane.is_framed(), &mut self.outbox);
+            lane.queue.sent_part(count, lane.framing(), &mut self.outbox);
         } else {
             lane.queue.sent_front(&mut self.outbox);
         }
@@ -599,7 +607,7 @@ impl Fanout {
                 None if lane.alone > 0 => {
                     let count = std::mem::take(&mut lane.alone) as usize;
                     if count < lane.queue.front().len() {
-                        lane.queue.sent_part(count, lane.is_framed(), &mut self.outbox);
+                        lane.queue.sent_part(count, lane.framing(), &mut self.outbox);
                     } else {
                         lane.queue.sent_front(&mut self.outbox);
                     }
@@ -615,8 +623,7 @@ impl Fanout {
                 // Not even a greeting fits into a fresh socket: nobody is there.
                 Some(result) if lane.alone > 0 => (Outcome::Broken(result), 0),
                 Some(result) if result >= 0 => {
-                    lane.queue
-                        .sent_part(result as usize, lane.is_framed(), &mut self.outbox);
+                    lane.queue.sent_part(result as usize, lane.framing(), &mut self.outbox);
                     (Outcome::Blocked, result as usize)
                 }
                 Some(error) if error == -EAGAIN => (Outcome::Blocked, 0),

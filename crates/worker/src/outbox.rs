@@ -326,6 +326,28 @@ impl Outbox {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentId(u32);
 
+/// How what a connection is sent is divided into what has to be sent whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// Into frames of WebSocket.
+    Frames,
+    /// Into chunks of HTTP.
+    Chunks,
+    /// Not at all.
+    None,
+}
+
+impl Framing {
+    /// The length of what `bytes` begin with.
+    fn first_len(self, bytes: &[u8]) -> usize {
+        match self {
+            Framing::Frames => frame_len(bytes),
+            Framing::Chunks => chunk_len(bytes),
+            Framing::None => bytes.len(),
+        }
+    }
+}
+
 /// What one connection has yet to be sent: ranges in order.
 ///
 /// Invariants: `bytes` is the sum of all ranges; `first` is empty only if all is; `partial` bytes at the front complete
@@ -398,11 +420,11 @@ impl Queue {
         }
     }
 
-    /// Appends `range`, which is no frame, to an empty queue: an HTTP response before the first frame.
+    /// Appends `range`, which is no frame, where there are none yet: an HTTP response.
     pub(crate) fn push_opaque(&mut self, range: Range, outbox: &mut Outbox) {
-        debug_assert!(self.is_empty(), "only frames follow a frame");
+        debug_assert_eq!(self.partial, self.bytes, "only frames follow a frame");
         self.push(range, outbox);
-        self.partial = range.end - range.start;
+        self.partial = self.bytes;
     }
 
     /// Copies small ranges at the front together, so that they go out in one send.
@@ -473,19 +495,15 @@ impl Queue {
         self.next();
     }
 
-    /// The first `count` bytes of the front have been sent, fewer than all. Where they are no frames but deflated ones,
-    /// which is told by `framed`, what was queued so far has to be sent to its end.
-    pub(crate) fn sent_part(&mut self, count: usize, framed: bool, outbox: &mut Outbox) {
+    /// The first `count` bytes of the front have been sent, fewer than all. Where they are not divided, as deflated frames are
+    /// not, what was queued so far has to be sent to its end.
+    pub(crate) fn sent_part(&mut self, count: usize, framing: Framing, outbox: &mut Outbox) {
         debug_assert!(count < self.first.len(), "a whole send is not reported");
         // Where in the stream of frames does the socket stand now?
         let bytes = outbox.bytes(self.first);
         let mut boundary = self.partial as usize;
         while boundary < count {
-            boundary += if framed {
-                frame_len(&bytes[boundary..])
-            } else {
-                bytes.len() - boundary
-            };
+            boundary += framing.first_len(&bytes[boundary..]);
         }
         self.partial = (boundary - count) as u32;
         self.first.start += count as u32;
@@ -507,13 +525,21 @@ impl Queue {
         if keep == 0 {
             return self.clear(outbox);
         }
-        debug_assert!(keep as usize <= self.first.len(), "a frame lies in one range");
-        if let Some(rest) = self.rest.take() {
-            for range in *rest {
-                outbox.unpin(range.segment);
-            }
+        // A frame lies in one range, but HTTP responses before it can lie in several.
+        let mut left = keep.saturating_sub(self.first.end - self.first.start);
+        self.first.end = self.first.end.min(self.first.start + keep);
+        if let Some(rest) = &mut self.rest {
+            rest.retain_mut(|range| {
+                let kept = left.min(range.end - range.start);
+                left -= kept;
+                range.end = range.start + kept;
+                if kept == 0 {
+                    outbox.unpin(range.segment);
+                }
+                kept > 0
+            });
+            self.drop_empty_rest();
         }
-        self.first.end = self.first.start + keep;
         self.bytes = keep;
     }
 
@@ -577,6 +603,13 @@ fn frame_len(bytes: &[u8]) -> usize {
         127 => 10 + u64::from_be_bytes(bytes[2..10].try_into().expect("eight bytes")) as usize,
         short => 2 + usize::from(short),
     }
+}
+
+/// The length of the chunk, with its size and the ends of both lines, that `bytes` begins with.
+fn chunk_len(bytes: &[u8]) -> usize {
+    let digits = bytes.iter().take_while(|octet| octet.is_ascii_hexdigit()).count();
+    let add = |size, digit: &u8| size * 16 + char::from(*digit).to_digit(16).unwrap_or_default() as usize;
+    digits + 2 + bytes[..digits].iter().fold(0, add) + 2
 }
 
 #[cfg(test)]

@@ -98,21 +98,31 @@ fn small_ranges_go_out_together_and_large_ones_alone() {
     assert!(outbox.segments.iter().all(|segment| segment.pins == 0));
 }
 
+fn chunk(fill: u8, payload: usize) -> Vec<u8> {
+    let mut bytes = format!("{payload:x}\r\n").into_bytes();
+    bytes.resize(bytes.len() + payload, fill);
+    bytes.extend(b"\r\n");
+    bytes
+}
+
+const PAYLOADS: [usize; 6] = [0, 125, 126, 5000, 70_000, 3];
+
 #[test]
 fn a_cut_queue_ends_with_the_frame_in_transit() {
-    let frames = [
-        frame(1, 0),
-        frame(2, 125),
-        frame(3, 126),
-        frame(4, 5000),
-        frame(5, 70_000),
-        frame(6, 3),
-    ];
+    ends_with_what_is_in_transit(Framing::Frames, &PAYLOADS.map(|payload| frame(1, payload)));
+}
+
+#[test]
+fn a_cut_queue_ends_with_the_chunk_in_transit() {
+    ends_with_what_is_in_transit(Framing::Chunks, &PAYLOADS.map(|payload| chunk(b'1', payload)));
+}
+
+fn ends_with_what_is_in_transit(framing: Framing, frames: &[Vec<u8>]) {
     let total: usize = frames.iter().map(Vec::len).sum();
     for sent in 1..total {
         let mut outbox = Outbox::new(3);
         let mut queue = Queue::default();
-        for message in &frames {
+        for message in frames {
             let range = outbox.append(LOG, &[message]);
             queue.push(range, &mut outbox);
         }
@@ -125,15 +135,15 @@ fn a_cut_queue_ends_with_the_frame_in_transit() {
             } else {
                 // In two steps, so that a second short send starts inside a frame.
                 let first = left.div_ceil(2);
-                queue.sent_part(first, true, &mut outbox);
+                queue.sent_part(first, framing, &mut outbox);
                 if left > first {
-                    queue.sent_part(left - first, true, &mut outbox);
+                    queue.sent_part(left - first, framing, &mut outbox);
                 }
                 left = 0;
             }
         }
         let mut boundary = 0;
-        for message in &frames {
+        for message in frames {
             if boundary >= sent {
                 break;
             }
@@ -143,6 +153,38 @@ fn a_cut_queue_ends_with_the_frame_in_transit() {
         assert_eq!(queue.len(), boundary - sent, "after {sent} bytes");
         let stream: Vec<u8> = frames.concat();
         assert_eq!(contents(&queue, &outbox), stream[sent..boundary]);
+    }
+}
+
+#[test]
+fn a_cut_queue_keeps_all_responses_that_came_before_the_first_frame() {
+    for sent in 0..40 {
+        let mut outbox = Outbox::new(3);
+        let mut queue = Queue::default();
+        for log in [LOG, PRIVATE, LOG] {
+            let range = outbox.append(log, &[&[b'0' + log as u8; 10]]);
+            queue.push_opaque(range, &mut outbox);
+        }
+        let range = outbox.append(LOG, &[&frame(7, 8)]);
+        queue.push(range, &mut outbox);
+        let before = contents(&queue, &outbox);
+        let mut left = sent;
+        while left > 0 {
+            let front = queue.front().len();
+            if left >= front {
+                queue.sent_front(&mut outbox);
+            } else {
+                queue.sent_part(left, Framing::Frames, &mut outbox);
+            }
+            left = left.saturating_sub(front);
+        }
+        queue.cut(&mut outbox);
+        let kept = if sent <= 30 { 30 } else { 40 };
+        assert_eq!(contents(&queue, &outbox), before[sent..kept], "after {sent} bytes");
+        assert_eq!(queue.len(), kept - sent);
+        queue.clear(&mut outbox);
+        outbox.reclaim();
+        assert!(outbox.segments.iter().all(|segment| segment.pins == 0));
     }
 }
 
@@ -182,10 +224,10 @@ fn a_cut_queue_of_deflated_frames_ends_where_it_ended_when_a_send_was_short() {
         let range = outbox.append(LOG, &[block]);
         queue.push(range, &mut outbox);
     }
-    queue.sent_part(30, false, &mut outbox);
+    queue.sent_part(30, Framing::None, &mut outbox);
     let range = outbox.append(LOG, &[&blocks[2]]);
     queue.push(range, &mut outbox);
-    queue.sent_part(10, false, &mut outbox);
+    queue.sent_part(10, Framing::None, &mut outbox);
     queue.cut(&mut outbox);
     assert_eq!(contents(&queue, &outbox), [&blocks[0][40..], &blocks[1][..]].concat());
 }
@@ -261,7 +303,7 @@ proptest! {
                 Step::SendPart { queue, share } if queues[queue].front().len() > 1 => {
                     let front = queues[queue].front().len();
                     let count = (front * usize::from(share) / 256).clamp(1, front - 1);
-                    queues[queue].sent_part(count, true, &mut outbox);
+                    queues[queue].sent_part(count, Framing::Frames, &mut outbox);
                     begun[queue] = !plain[queue].1.contains(&count) && (begun[queue] || count > 0);
                     take(&mut plain[queue], count);
                 }

@@ -4,7 +4,7 @@
 use tidecast_broker::Encoding;
 use tidecast_websocket::{Extension, Version};
 
-/// How frames are written for a connection.
+/// How what is said to a connection is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     /// As this version frames them. Versions 7, 8 and 13 frame what a server sends alike.
@@ -13,12 +13,14 @@ pub(crate) enum Form {
     PerMessage(u8),
     /// Frames of this version, deflated.
     Stream(Version),
+    /// No frames but the chunks of an HTTP response, each of one event or more.
+    Chunks,
 }
 
 /// What stands for versions 7, 8 and 13.
-const MODERN: Version = Version::V13;
+pub(crate) const MODERN: Version = Version::V13;
 
-/// Every form. Windows for permessage-deflate come in three sizes: each serves the clients that asked for it or for up
+/// Every form of frames. Windows for permessage-deflate come in three sizes: each serves the clients that asked for it or for up
 /// to two bits more.
 const FORMS: [Form; 7] = [
     Form::Plain(MODERN),
@@ -30,8 +32,12 @@ const FORMS: [Form; 7] = [
     Form::Stream(Version::V6),
 ];
 
-/// How many renditions there are; each has a log of the outbox.
-pub(crate) const RENDITIONS: usize = FORMS.len() * Encoding::ALL.len();
+/// What is put into frames.
+const FRAMED: [Encoding; 3] = [Encoding::Raw, Encoding::Json, Encoding::Binary];
+
+/// How many renditions there are; each has a log of the outbox. Events are the last one.
+pub(crate) const RENDITIONS: usize = FORMS.len() * FRAMED.len() + 1;
+const EVENTS: u8 = (RENDITIONS - 1) as u8;
 const _: () = assert!(
     RENDITIONS <= tidecast_broker::RENDITIONS,
     "more than a broker can number"
@@ -52,30 +58,30 @@ impl Form {
         }
     }
 
-    /// The version that frames it.
-    pub(crate) fn version(self) -> Version {
-        match self {
-            Form::Plain(version) | Form::Stream(version) => version,
-            Form::PerMessage(_) => MODERN,
-        }
-    }
-
-    /// The rendition of sessions that are spoken to in `encoding`, also the number of its log.
+    /// The rendition of sessions that are spoken to in `encoding`, also the number of its log. Events are what chunks are for, and
+    /// frames are for the others.
     pub(crate) fn rendition(self, encoding: Encoding) -> u8 {
+        debug_assert_eq!(self == Form::Chunks, encoding == Encoding::Events, "{self:?}");
+        if encoding == Encoding::Events {
+            return EVENTS;
+        }
         let form = FORMS
             .iter()
             .position(|form| *form == self)
             .expect("every form is listed");
-        (form * Encoding::ALL.len() + encoding.index()) as u8
+        (form * FRAMED.len() + encoding.index()) as u8
     }
 
     /// What a rendition stands for.
     pub(crate) fn of_rendition(rendition: u8) -> (Form, Encoding) {
+        if rendition == EVENTS {
+            return (Form::Chunks, Encoding::Events);
+        }
         let (form, encoding) = (
-            usize::from(rendition) / Encoding::ALL.len(),
-            usize::from(rendition) % Encoding::ALL.len(),
+            usize::from(rendition) / FRAMED.len(),
+            usize::from(rendition) % FRAMED.len(),
         );
-        (FORMS[form], Encoding::ALL[encoding])
+        (FORMS[form], FRAMED[encoding])
     }
 }
 
@@ -87,7 +93,9 @@ mod tests {
     fn every_form_and_encoding_has_a_number_of_its_own() {
         let mut numbers: Vec<_> = FORMS
             .iter()
-            .flat_map(|form| Encoding::ALL.map(|encoding| (form.rendition(encoding), *form, encoding)))
+            .flat_map(|form| FRAMED.map(|encoding| (*form, encoding)))
+            .chain([(Form::Chunks, Encoding::Events)])
+            .map(|(form, encoding)| (form.rendition(encoding), form, encoding))
             .collect();
         for (number, form, encoding) in &numbers {
             assert_eq!(Form::of_rendition(*number), (*form, *encoding));

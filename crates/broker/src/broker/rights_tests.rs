@@ -1,12 +1,14 @@
 use tidecast_auth::{Grant, Patterns};
 use tidecast_router::{Filter, Limits as TopicLimits};
-use tidecast_wire::SlowPolicy;
+use tidecast_wire::{Kind, SlowPolicy};
 
 use super::super::tests::{House, limits};
 use super::*;
+use crate::message::Message;
 use crate::permit::{Progress, Withheld};
 use crate::rules::{Access, Rule, Rules};
 use crate::slow::Slow;
+use crate::target::Target;
 
 pub(in crate::broker) fn filter(text: &str) -> Filter {
     Filter::parse(text, &TopicLimits::default()).expect(text)
@@ -307,4 +309,80 @@ fn a_raw_session_is_closed_when_its_subscription_ends_and_only_then() {
         assert_eq!(house.outs[0].closed[&session.1].0, close::FORBIDDEN);
     }
     assert!(!house.outs[0].closed.contains_key(&publisher.1));
+}
+
+#[test]
+fn a_request_publishes_what_its_own_credentials_permit_and_its_body_has_to_be_what_it_says() {
+    let mut house = House::new(1);
+    let listener = house.json_for(0, 0, Grant::everything());
+    house.says(listener, r##"["sub","#"]"##);
+    let mut request = |topic, kind, payload: &[u8], grant: &Grant| {
+        let message = Message {
+            topic,
+            payload,
+            kind,
+            key: None,
+        };
+        let (broker, out) = (&mut house.brokers[0], &mut house.outs[0]);
+        let published = broker.publish_for_request(SessionId(9), grant, &message, out);
+        published.map_err(|refusal| refusal.code)
+    };
+    let all = Grant::everything();
+    for (topic, kind, payload, grant, expected) in [
+        ("a", Kind::Json, &b"[1]"[..], &all, Ok(Progress::Done)),
+        ("a", Kind::Json, b"[1", &all, Err(Code::BadMessage)),
+        ("a", Kind::Json, b"", &all, Err(Code::BadMessage)),
+        ("a", Kind::Text, b"\xff", &all, Err(Code::BadMessage)),
+        ("a", Kind::Binary, b"\xff", &all, Ok(Progress::Done)),
+        ("a/#", Kind::Binary, b"", &all, Err(Code::BadTopic)),
+        ("$SYS/a", Kind::Binary, b"", &all, Err(Code::Forbidden)),
+        ("a", Kind::Binary, b"", &Grant::nothing(), Err(Code::Unauthorized)),
+    ] {
+        assert_eq!(request(topic, kind, payload, grant), expected, "{topic} {payload:?}");
+    }
+    assert_eq!(house.brokers[0].stats().refused, 6);
+    house.outs[0].withheld.insert("publish a".to_owned(), Withheld::Unknown);
+    let message = Message {
+        topic: "a",
+        payload: b"later",
+        kind: Kind::Text,
+        key: None,
+    };
+    let (broker, out) = (&mut house.brokers[0], &mut house.outs[0]);
+    let waits = broker.publish_for_request(SessionId(9), &all, &message, out);
+    assert_eq!(waits, Ok(Progress::WaitsAt(0)));
+    house.outs[0].withheld.clear();
+    let (broker, out) = (&mut house.brokers[0], &mut house.outs[0]);
+    let done = broker.publish_for_request(SessionId(9), &all, &message, out);
+    assert_eq!(done, Ok(Progress::Done));
+    assert_eq!(
+        house.heard(listener),
+        [
+            r#"["msg","a",[1]]"#,
+            r#"["msg","a","/w==",null,"base64"]"#,
+            r#"["msg","a","later"]"#
+        ]
+    );
+}
+
+#[test]
+fn a_request_is_about_publishing_or_about_receiving() {
+    let limits = TopicLimits::default();
+    let parameters = [("mode", "pub"), ("kind", "wrong"), ("slow", "latest"), ("token", "x")];
+    let stream = Target::subscription("a/#", parameters, &limits).unwrap();
+    assert!(stream.receives());
+    assert_eq!(stream.slow, Some(SlowPolicy::Latest));
+    assert!(Target::subscription("a", [("slow", "never")], &limits).is_err());
+    assert!(Target::subscription("a", [("since", "all")], &limits).is_err());
+    let message = Target::publication("a/b", &limits).unwrap();
+    assert!(!message.receives());
+    assert!(Target::publication("a/#", &limits).is_err());
+    let rule = |pattern, max_payload| Rule {
+        max_payload,
+        ..Rule::new(Filter::parse(pattern, &limits).unwrap())
+    };
+    let rules = Rules::new(vec![rule("a/+", Some(7)), rule("#", None)]);
+    assert_eq!(message.max_payload(&rules), Some(7));
+    let other = Target::publication("c", &limits).unwrap();
+    assert_eq!(other.max_payload(&rules), None);
 }

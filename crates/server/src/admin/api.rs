@@ -456,6 +456,7 @@ impl Connection {
                 Encoding::Raw => "raw",
                 Encoding::Json => "json",
                 Encoding::Binary => "binary",
+                Encoding::Events => "events",
             }),
             websocket_version: summary.version.map(|version| version.number()),
             compression: Some(summary.compression).filter(|name| !name.is_empty()),

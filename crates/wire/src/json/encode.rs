@@ -106,6 +106,32 @@ pub fn bye(out: &mut Vec<u8>, code: u16, text: &str, retry_ms: u64) {
     out.push(b']');
 }
 
+/// What `bye` tells, with names.
+pub(crate) fn bye_object(out: &mut Vec<u8>, code: u16, text: &str, retry_ms: u64) {
+    let mut members = Members::open(out);
+    number(members.name("code"), code.into());
+    string(members.name("text"), text);
+    number(members.name("retry_ms"), retry_ms);
+    members.close();
+}
+
+/// Appends what is answered to an HTTP request that published to `topic`.
+pub fn published(out: &mut Vec<u8>, topic: &str) {
+    let mut members = Members::open(out);
+    string(members.name("topic"), topic);
+    members.close();
+}
+
+/// Appends what is answered to an HTTP request that is refused.
+pub fn request_error(out: &mut Vec<u8>, code: Code, text: &str) {
+    let mut members = Members::open(out);
+    let mut error = Members::open(members.name("error"));
+    string(error.name("code"), code.as_str());
+    string(error.name("text"), text);
+    error.close();
+    members.close();
+}
+
 /// Appends the notice that `dropped` messages of the subscription `filter` were dropped.
 pub fn lag(out: &mut Vec<u8>, filter: &str, dropped: u64) {
     out.extend_from_slice(b"[\"lag\",");
@@ -277,6 +303,15 @@ mod tests {
         let mut out = Vec::new();
         write(&mut out);
         String::from_utf8(out).expect("JSON is UTF-8")
+    }
+
+    #[test]
+    fn http_requests_are_answered_with_objects() {
+        assert_eq!(written(|out| published(out, "a/\"b")), r#"{"topic":"a/\"b"}"#);
+        assert_eq!(
+            written(|out| request_error(out, Code::TooLarge, "too \"large\"")),
+            r#"{"error":{"code":"too_large","text":"too \"large\""}}"#
+        );
     }
 
     #[test]

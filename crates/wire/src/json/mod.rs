@@ -11,8 +11,8 @@ mod parse;
 mod reply;
 mod scan;
 
-pub use encode::{bye, command, err, hello, lag, message, ok, pong};
-pub(crate) use encode::{details_object, hello_object};
+pub use encode::{bye, command, err, hello, lag, message, ok, pong, published, request_error};
+pub(crate) use encode::{bye_object, details_object, hello_object};
 pub use parse::parse;
 pub(crate) use parse::since;
 pub use reply::parse_reply;
@@ -33,7 +33,7 @@ pub const SUBPROTOCOL: &str = "tidecast.json.v1";
 pub const MAX_DEPTH: u32 = 120;
 
 /// The standard alphabet; padding is written, and not insisted upon when reading.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
+pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );

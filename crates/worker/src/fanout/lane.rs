@@ -4,7 +4,7 @@ use tidecast_websocket::Version;
 
 use super::{EAGAIN, Outcome};
 use crate::backlog::Backlog;
-use crate::outbox::{Outbox, Queue, SegmentId};
+use crate::outbox::{Framing, Outbox, Queue, SegmentId};
 use crate::rendition::Form;
 
 /// What may be done with a queue.
@@ -156,8 +156,17 @@ impl Lane {
         }
     }
 
-    /// Whether what is queued after the handshake is frames as they are.
-    pub(super) fn is_framed(&self) -> bool {
-        !matches!(self.form, Form::Stream(_))
+    /// Whether what is queued after the response head is events.
+    pub(crate) fn is_events(&self) -> bool {
+        self.form == Form::Chunks
+    }
+
+    /// How what is queued after the handshake is divided.
+    pub(super) fn framing(&self) -> Framing {
+        match self.form {
+            Form::Plain(_) | Form::PerMessage(_) => Framing::Frames,
+            Form::Chunks => Framing::Chunks,
+            Form::Stream(_) => Framing::None,
+        }
     }
 }

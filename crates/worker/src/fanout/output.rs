@@ -1,6 +1,7 @@
 //! The face that a [`Fanout`] shows to the broker.
 
 use std::collections::VecDeque;
+use std::io::Write;
 use std::sync::Arc;
 
 use tidecast_broker::auth::{Event, Grant};
@@ -14,7 +15,7 @@ use super::{Closing, Fanout, PRIVATE, Stalled};
 use crate::asking::Asking;
 use crate::authentication::unix_now;
 use crate::outbox::Range;
-use crate::rendition::Form;
+use crate::rendition::{Form, MODERN};
 
 impl Output for Fanout {
     type Encoded = Range;
@@ -33,14 +34,20 @@ impl Output for Fanout {
         // For one connection only, so deflating it would cost more than it saves.
         let form = self.lanes[session.0 as usize].form;
         let opcode = if text { Opcode::Text } else { Opcode::Binary };
-        let header = encode_header(form.version(), opcode, true, payload.len(), None);
-        let range = if let Form::Stream(_) = form {
-            join(&mut self.frame, &header, payload);
-            self.deflated.clear();
-            stored_blocks(&self.frame, &mut self.deflated);
-            self.outbox.append(PRIVATE, &[&self.deflated])
-        } else {
-            self.outbox.append(PRIVATE, &[&header, payload])
+        let header = |version| encode_header(version, opcode, true, payload.len(), None);
+        let range = match form {
+            Form::Stream(version) => {
+                join(&mut self.frame, &header(version), payload);
+                self.deflated.clear();
+                stored_blocks(&self.frame, &mut self.deflated);
+                self.outbox.append(PRIVATE, &[&self.deflated])
+            }
+            Form::Plain(version) => self.outbox.append(PRIVATE, &[&header(version), payload]),
+            Form::PerMessage(_) => self.outbox.append(PRIVATE, &[&header(MODERN), payload]),
+            Form::Chunks => {
+                chunk(&mut self.frame, payload);
+                self.outbox.append(PRIVATE, &[&self.frame])
+            }
         };
         self.appended += range.len();
         self.push(session.0, range, Slow::Close, self.usual);
@@ -55,18 +62,23 @@ impl Output for Fanout {
         }
         let (payload, text) = encode(message, encoding, &mut self.scratch);
         let opcode = if text { Opcode::Text } else { Opcode::Binary };
-        let header = encode_header(form.version(), opcode, true, payload.len(), None);
+        let header = |version| encode_header(version, opcode, true, payload.len(), None);
         self.deflated.clear();
         let range = match form {
             Form::PerMessage(bits) if compress && self.deflater.message(payload, bits, &mut self.deflated) => {
-                let header = encode_compressed_header(form.version(), opcode, true, self.deflated.len(), None);
+                let header = encode_compressed_header(MODERN, opcode, true, self.deflated.len(), None);
                 self.deflated_bytes.0 += payload.len() as u64;
                 self.deflated_bytes.1 += self.deflated.len() as u64;
                 self.outbox.append(log, &[&header, &self.deflated])
             }
-            Form::Plain(_) | Form::PerMessage(_) => self.outbox.append(log, &[&header, payload]),
-            Form::Stream(_) => {
-                join(&mut self.frame, &header, payload);
+            Form::Plain(version) => self.outbox.append(log, &[&header(version), payload]),
+            Form::PerMessage(_) => self.outbox.append(log, &[&header(MODERN), payload]),
+            Form::Chunks => {
+                chunk(&mut self.frame, payload);
+                self.outbox.append(log, &[&self.frame])
+            }
+            Form::Stream(version) => {
+                join(&mut self.frame, &header(version), payload);
                 if compress {
                     self.deflater.stream(&self.frame, &mut self.deflated);
                     self.deflated_bytes.0 += self.frame.len() as u64;
@@ -161,6 +173,14 @@ impl Output for Fanout {
             reason: reason.to_owned(),
         });
     }
+}
+
+/// Makes `chunk` one of the chunks of an HTTP response.
+pub(crate) fn chunk(chunk: &mut Vec<u8>, payload: &[u8]) {
+    chunk.clear();
+    write!(chunk, "{:x}\r\n", payload.len()).expect("writing to memory cannot fail");
+    chunk.extend_from_slice(payload);
+    chunk.extend_from_slice(b"\r\n");
 }
 
 /// Makes `frame` a whole one, as it has to be to be deflated.
