@@ -256,7 +256,7 @@ fn what_is_counted_is_what_happened() {
     assert!(sum(&metrics, "tidecast_delivery_seconds_sum", "") > 0.0);
     assert!(sum(&metrics, "tidecast_busy_seconds_total", "") > 0.0);
     assert!(metrics["process_resident_memory_bytes"] > 1e6);
-    let left = |metrics: &BTreeMap<String, f64>| sum(metrics, "tidecast_websockets_closed_total", "cause=\"client\"");
+    let left = |metrics: &BTreeMap<String, f64>| sum(metrics, "tidecast_sessions_closed_total", "cause=\"client\"");
     assert_eq!(left(&metrics), 0.0);
     publisher.close(1000, "").unwrap();
     eventually("it has left", || (left(&scrape(admin)) == 1.0).then_some(()));

@@ -18,7 +18,7 @@ fn a_signal_says_bye_closes_with_1001_and_exits_with_0() {
         half.say(b"GET /ws HTTP/1.1\r\n");
         // It is known to the broker once a later request has been answered.
         let mut page = Peer::connect(&broker);
-        page.say(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+        page.say(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
         page.rest();
         broker.signal(signal);
         for client in &mut json {

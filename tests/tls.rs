@@ -37,7 +37,7 @@ fn handshakes(totals: &Totals) -> u64 {
 fn the_page_and_websockets_are_served_over_tls_beside_plain_ones() {
     let tls = TlsBroker::start("beside", &[]);
     let mut page = tls.connect();
-    page.say(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    page.say(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     let answer = String::from_utf8(page.rest()).unwrap();
     assert!(
         answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("</html>\n"),
@@ -542,7 +542,7 @@ fn openssl(tls: &TlsBroker, arguments: &[&str]) -> String {
         ])
         .args(["-verify_return_error", "-ign_eof"])
         .args(arguments);
-    let output = run(command, Some(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    let output = run(command, Some(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
     said(&output)
 }
 

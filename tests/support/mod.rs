@@ -191,12 +191,12 @@ impl Broker {
         let totals = Totals(self.line("stopped: "));
         if totals.get("connections") == 0 {
             let causes = tidecast_worker::Totals::SERIES.iter();
-            let causes = causes.filter(|series| series.family.name == "websockets_closed");
+            let causes = causes.filter(|series| series.family.name == "sessions_closed");
             let closed: u64 = causes.map(|series| totals.get(series.name)).sum();
             assert_eq!(
                 closed,
-                totals.get("opened"),
-                "every WebSocket ends for one cause: {}",
+                totals.get("opened") + totals.get("events_opened"),
+                "every WebSocket and every stream of events ends for one cause: {}",
                 totals.0
             );
         }

@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Text(String),
     /// What is left of a binary message.
     Binary(Vec<u8>),
+    /// The body of a request, which the connection keeps.
+    Body,
 }
 
 /// One worker's questions.
@@ -291,7 +293,7 @@ impl Waiting {
     /// Octets that it holds.
     pub(crate) fn memory(&self) -> usize {
         let command = match &self.command {
-            Command::Head => 0,
+            Command::Head | Command::Body => 0,
             Command::Text(text) => text.capacity(),
             Command::Binary(bytes) => bytes.capacity(),
         };

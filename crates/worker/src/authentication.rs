@@ -112,7 +112,7 @@ impl Authentication {
         visitor: Visitor<'_>,
         asking: Option<&mut Asking>,
     ) -> Result<Arc<Grant>, Held> {
-        let grant = self.judge(request, upgrade, visitor)?.unwrap_or_else(|| {
+        let grant = self.judge(request, Some(upgrade), visitor)?.unwrap_or_else(|| {
             // The present second has begun already.
             let until = || visitor.now.plus(self.auth_timeout.as_secs() + 1);
             visitor.newcomer((!self.rules.permit_anyone()).then(until))
@@ -120,12 +120,13 @@ impl Authentication {
         consult(asking, visitor, Event::Connect, "", grant)
     }
 
-    /// What a visitor may do on a connection for one topic or filter, if it may use that.
+    /// What a visitor may do on a connection for one topic or filter, or with a plain request, which is no upgrade; if it may use
+    /// that.
     pub(crate) fn admit_to(
         &self,
         target: &Target,
         request: &Request<'_>,
-        upgrade: &Upgrade<'_, '_>,
+        upgrade: Option<&Upgrade<'_, '_>>,
         visitor: Visitor<'_>,
         mut asking: Option<&mut Asking>,
     ) -> Result<Arc<Grant>, Held> {
@@ -143,8 +144,12 @@ impl Authentication {
             })),
             Err(_) => Err(Held::Denied(Denial {
                 code: close::UNAUTHORIZED,
-                text: "credentials are needed: send Authorization: Bearer, or offer the subprotocol bearer.<token>"
-                    .to_owned(),
+                text: if upgrade.is_some() {
+                    "credentials are needed: send Authorization: Bearer, or offer the subprotocol bearer.<token>"
+                } else {
+                    "credentials are needed: send Authorization: Bearer"
+                }
+                .to_owned(),
             })),
         }
     }
@@ -153,7 +158,7 @@ impl Authentication {
     fn judge(
         &self,
         request: &Request<'_>,
-        upgrade: &Upgrade<'_, '_>,
+        upgrade: Option<&Upgrade<'_, '_>>,
         visitor: Visitor<'_>,
     ) -> Result<Option<Arc<Grant>>, Denial> {
         let denial = |denied: Denied| Denial {
@@ -181,6 +186,11 @@ impl Authentication {
             }
         }
         Ok(visitor.door.anonymous.clone())
+    }
+
+    /// What holds for some topics.
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.rules
     }
 
     /// What the grant of a connection has become, now that these settings hold: what it would be given if it came now. What
@@ -220,7 +230,7 @@ impl Authentication {
     }
 
     /// The token that a request carries.
-    fn token<'r>(&self, request: &'r Request<'_>, upgrade: &Upgrade<'r, '_>) -> Option<Cow<'r, str>> {
+    fn token<'r>(&self, request: &'r Request<'_>, upgrade: Option<&Upgrade<'r, '_>>) -> Option<Cow<'r, str>> {
         let header = || {
             let (scheme, token) = request.header("Authorization")?.split_once(' ')?;
             scheme
@@ -228,7 +238,7 @@ impl Authentication {
                 .then_some(Cow::Borrowed(token.trim()))
         };
         let subprotocol = || {
-            upgrade
+            upgrade?
                 .protocols()
                 .find_map(|item| item.strip_prefix(BEARER))
                 .map(Cow::Borrowed)

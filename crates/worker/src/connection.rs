@@ -5,9 +5,12 @@
 //!     │
 //!     ▼      head complete                 both Closes exchanged, all sent
 //!   Head ──────┬──────────▶ Open ─────────────────────────────┐
-//!              │ a page or a refusal                          ▼
-//!              └──────────▶ Finishing ────────────────────▶ Lingering     FIN sent: the peer's last bytes are read
-//!                                          all sent           │           and dropped, so that it sees no reset
+//!    ▲ ▲       ├──────────▶ Events                            │
+//!    │ │       ├─▶ Body ─┐    │ it ends                       │
+//!    │ │       │         ▼    ▼                               ▼
+//!    │ │       └────▶ an answer ─▶ Finishing ───────────▶ Lingering       FIN sent: the peer's last bytes are read
+//!    │ └───────────────┘ │                  all sent          │           and dropped, so that it sees no reset
+//!    └─── Answering ◀────┘ more requests came than answers may wait
 //!   any phase ── broken, silent, or the peer closed ──▶ Dying ◀┘
 //!                                                         │ nothing is in flight any more
 //!                                                         ▼
@@ -20,6 +23,7 @@ use tidecast_websocket::{Connection, Millis};
 
 use crate::asking::{Command, Waiting};
 use crate::fanout::Stalled;
+use crate::posting::Posting;
 use crate::timers::Due;
 
 /// Where a connection stands.
@@ -43,6 +47,22 @@ pub(crate) enum Phase {
         listener: u16,
         /// Who it is from; a proxy that is trusted may name another one in it.
         peer: IpAddr,
+        /// Others were answered before.
+        again: bool,
+    },
+    /// The body of a request is coming in, which is to be published.
+    Body(Box<Posting>),
+    /// Answers go out; what came behind their requests waits for that.
+    Answering {
+        bytes: Vec<u8>,
+        deadline: Millis,
+        listener: u16,
+        peer: IpAddr,
+    },
+    /// A stream of server-sent events.
+    Events {
+        /// When to say something, so that nobody takes it for dead.
+        ping: Millis,
     },
     /// A WebSocket.
     Open(Connection),
@@ -119,15 +139,22 @@ impl Slot {
     /// Octets that it holds of what has come in part.
     pub(crate) fn memory(&self) -> usize {
         let coming = match &self.phase {
-            Phase::Proxy { bytes, .. } | Phase::Head { bytes, .. } => bytes.capacity(),
+            Phase::Proxy { bytes, .. } | Phase::Head { bytes, .. } | Phase::Answering { bytes, .. } => bytes.capacity(),
+            Phase::Body(posting) => posting.memory(),
             Phase::Open(connection) => connection.memory(),
-            Phase::Free | Phase::Finishing { .. } | Phase::Lingering { .. } | Phase::Dying => 0,
+            Phase::Free | Phase::Events { .. } | Phase::Finishing { .. } | Phase::Lingering { .. } | Phase::Dying => 0,
         };
         coming + self.paused.as_deref().map_or(0, Paused::memory)
     }
 
     /// Whether the peer's bytes are wanted.
     pub(crate) fn reads(&self) -> bool {
-        self.paused.is_none() && !self.ended && !matches!(self.phase, Phase::Free | Phase::Dying)
+        let is_wanted = !matches!(self.phase, Phase::Free | Phase::Answering { .. } | Phase::Dying);
+        self.paused.is_none() && !self.ended && is_wanted
+    }
+
+    /// Whether it has a session.
+    pub(crate) fn has_session(&self) -> bool {
+        matches!(self.phase, Phase::Open(_) | Phase::Events { .. })
     }
 }

@@ -120,8 +120,19 @@ counters! {
         /// Memory was short.
         refused_memory = "memory",
     }
-    /// HTTP requests that were answered with a page.
-    counter pages { pages, }
+    /// Streams of server-sent events that are open.
+    gauge event_streams { event_streams, }
+    /// HTTP requests that were served.
+    counter requests by kind {
+        /// With the page, or with a head alone.
+        pages = "page",
+        /// What they brought was published.
+        posts = "publish",
+        /// With a stream of server-sent events.
+        events_opened = "events",
+        /// With what may be requested.
+        options = "options",
+    }
     /// Requests that led to nothing.
     counter handshakes_failed by cause {
         /// Not HTTP, not found, a handshake that breaks the rules, a head too large.
@@ -146,11 +157,11 @@ counters! {
         /// An earlier session was resumed.
         tls_resumed = "resumed",
     }
-    /// WebSockets that ended, by what ended them.
-    counter websockets_closed by cause {
+    /// WebSockets and streams of events that ended, by what ended them.
+    counter sessions_closed by cause {
         /// The client sent a Close.
         left = "client",
-        /// The client closed the connection without a Close.
+        /// The client closed the connection without a Close, which is how a stream of events is left.
         gone = "gone",
         /// The connection broke: it was reset.
         broken = "broken",

@@ -9,7 +9,7 @@ use crate::counters::{Counter, Counters};
 
 macro_rules! ends {
     ($($(#[doc = $doc:literal])+ $name:ident => $counter:ident, $word:literal;)+) => {
-        /// What ended a WebSocket.
+        /// What ended a session: a WebSocket, or a stream of events.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum End {
@@ -116,7 +116,7 @@ pub(crate) struct Account {
     pub(crate) messages_out: u64,
     /// The client's port, unless a proxy has it.
     port: u16,
-    is_websocket: bool,
+    has_session: bool,
     pub(crate) end: Option<End>,
 }
 
@@ -147,7 +147,7 @@ impl Ledger {
             messages_in: 0,
             messages_out: 0,
             port: peer.port(),
-            is_websocket: false,
+            has_session: false,
             end: None,
         };
         let slot = slot as usize;
@@ -175,15 +175,15 @@ impl Ledger {
         }
     }
 
-    /// The connection in `slot` is a WebSocket.
+    /// The connection in `slot` is a WebSocket, or a stream of events.
     pub(crate) fn upgrade(&mut self, slot: u32) {
-        self.get_mut(slot).is_websocket = true;
+        self.get_mut(slot).has_session = true;
     }
 
-    /// The WebSocket in `slot` ends because of this, if nothing ended it before.
+    /// The session in `slot` ends because of this, if nothing ended it before.
     pub(crate) fn blame(&mut self, slot: u32, end: End, counters: &Counters) {
         let account = self.get_mut(slot);
-        if account.is_websocket && account.end.is_none() {
+        if account.has_session && account.end.is_none() {
             account.end = Some(end);
             end.counter(counters).add(1);
         }
@@ -246,7 +246,7 @@ mod tests {
             let mut counted = totals.values().filter(|(_, value)| *value > 0);
             counted
                 .next()
-                .is_some_and(|(series, _)| series.family.name == "websockets_closed" && series.value == end.as_str())
+                .is_some_and(|(series, _)| series.family.name == "sessions_closed" && series.value == end.as_str())
         };
         assert!(End::ALL.iter().all(is_counted));
     }

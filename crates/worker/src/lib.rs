@@ -18,6 +18,8 @@
 //! | connections: slot, lane, session | `max_connections`, of all and of one worker |
 //! | request heads and PROXY headers that are incomplete | `max_head` and 4 KiB each, `handshake_timeout`; [`Budget`] in all |
 //! | messages that are incomplete, inflated as far as they came | `max_message` each, as long as they go on; [`Budget`] in all |
+//! | bodies that are incomplete, or whose publication waits | `max_message` each, as long as they go on; [`Budget`] in all |
+//! | answers to requests that follow each other | 64 KiB and one more answer each; the next request waits |
 //! | what a deflated stream was inflated to and not read | 16 KiB each; [`Budget`] in all |
 //! | inflaters | `inflate_memory` of each worker |
 //! | a publisher that waits for other workers: its last message, and what it had sent before it was stopped | `max_message` and the receive buffers; counts in [`Budget`] |
@@ -43,6 +45,7 @@ mod budget;
 mod census;
 mod config;
 mod connection;
+mod cors;
 mod counters;
 mod fanout;
 mod forwarded;
@@ -57,6 +60,7 @@ mod mesh;
 mod meter;
 mod origin;
 mod outbox;
+mod posting;
 mod proxy;
 mod rate;
 mod rendition;

@@ -1,17 +1,22 @@
-//! What is answered to an HTTP request: a page, a refusal, or the switch to WebSocket.
+//! What is answered to an HTTP request: a page, a refusal, the switch to WebSocket; or what has to happen before it is answered.
+
+mod topics;
 
 use std::sync::Arc;
 
 use tidecast_broker::auth::Grant;
 use tidecast_broker::wire::{binary, close, json};
 use tidecast_broker::{Encoding, Target, TopicLimits};
-use tidecast_websocket::http::{Request, Response, percent_decode};
+use tidecast_websocket::http::{BodyLength, Request, Response};
 use tidecast_websocket::{Accept, Extension, Upgrade, Version, Versions};
 
 use crate::asking::Asking;
 use crate::authentication::{Authentication, Denial, Held, Visitor, is_credentials};
 use crate::config::Config;
+use crate::cors;
 use crate::origin::Origin;
+use crate::posting::Envelope;
+use topics::Address;
 
 /// The subprotocols of multiplexed connections.
 const MULTIPLEXED: [(&str, Encoding); 2] = [
@@ -22,9 +27,6 @@ const MULTIPLEXED: [(&str, Encoding); 2] = [
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
      img-src data:; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Octets of an origin that are repeated to whoever is refused.
-const SHOWN_ORIGIN: usize = 200;
-
 /// What is served.
 #[derive(Clone, Debug)]
 pub(crate) struct Site {
@@ -33,14 +35,23 @@ pub(crate) struct Site {
     pub(crate) versions: Versions,
     pub(crate) extensions: Accept,
     pub(crate) topics: TopicLimits,
+    /// The longest body of a request, in octets.
+    pub(crate) max_body: usize,
     pub(crate) authentication: Authentication,
 }
 
-/// What a request was answered with. The answer itself is in the output.
+/// What a request was answered with. The answer itself is in the output, if there is one yet. Where it `stays`, the connection
+/// may be used for another request.
 #[derive(Debug)]
 pub(crate) enum Answer {
     /// A page.
-    Page,
+    Page { stays: bool },
+    /// What may be requested.
+    Options { stays: bool },
+    /// None yet: its body is a message that is to be published.
+    Publish(Box<Envelope>),
+    /// The head of a stream of events, for one topic or filter.
+    Events(Target, Arc<Grant>),
     /// A refusal.
     Refused,
     /// A refusal because of the page that asks.
@@ -55,6 +66,18 @@ pub(crate) enum Answer {
     Multiplexed(Switch, Encoding, Arc<Grant>),
     /// The switch to a WebSocket on one topic or filter.
     Raw(Switch, Target, Arc<Grant>),
+}
+
+impl Answer {
+    /// Whether it is a 101 that has to be read by itself, neither behind other answers nor before frames.
+    pub(crate) fn goes_alone(&self) -> bool {
+        match self {
+            Answer::Closed(switch, _) | Answer::Multiplexed(switch, ..) | Answer::Raw(switch, ..) => {
+                !switch.version.frames_may_follow_101()
+            }
+            _ => false,
+        }
+    }
 }
 
 /// What was agreed on.
@@ -74,6 +97,7 @@ impl Site {
                 ..Accept::default()
             }),
             topics: config.topics,
+            max_body: config.max_message as usize,
             authentication: Authentication::new(config),
         }
     }
@@ -86,12 +110,32 @@ impl Site {
         asking: Option<&mut Asking>,
         out: &mut Vec<u8>,
     ) -> Answer {
+        let answer = self.answer_whole(request, visitor, asking, out);
+        if request.method() == "HEAD"
+            && let Some(end) = out.windows(4).position(|octets| octets == b"\r\n\r\n")
+        {
+            out.truncate(end + 4);
+        }
+        answer
+    }
+
+    /// The same with a body, even if none is asked for.
+    fn answer_whole(
+        &self,
+        request: &Request<'_>,
+        visitor: Visitor<'_>,
+        asking: Option<&mut Asking>,
+        out: &mut Vec<u8>,
+    ) -> Answer {
         let path = request.path();
         if path == "/" {
             self.root(request, out)
         } else if path == "/ws" {
             self.multiplexed(request, visitor, asking, out)
         } else if let Some(topic) = path.strip_prefix("/t/") {
+            if Site::is_plain(request) {
+                return self.plain(request, topic, visitor, asking, out);
+            }
             self.raw(request, topic, visitor, asking, out)
         } else {
             let hint = "Nothing is here. The page is at /, WebSockets are at /ws and /t/<topic>.";
@@ -116,21 +160,18 @@ impl Site {
                 return Answer::Refused;
             }
         };
+        let stays = request.keeps_alive() && request.body_length() == Ok(BodyLength::NONE);
+        let response = if stays {
+            response
+        } else {
+            response.header("Connection", "close")
+        };
         let response = response
-            .header("Connection", "close")
             .header("Cache-Control", "no-cache")
             .header("Content-Security-Policy", PAGE_POLICY)
             .header("X-Content-Type-Options", "nosniff");
-        let content_type = "text/html; charset=utf-8";
-        if request.method() == "HEAD" {
-            response
-                .header("Content-Type", content_type)
-                .header("Content-Length", self.page.len())
-                .end();
-        } else {
-            response.body(content_type, self.page.as_bytes());
-        }
-        Answer::Page
+        response.body("text/html; charset=utf-8", self.page.as_bytes());
+        Answer::Page { stays }
     }
 
     fn multiplexed(
@@ -174,6 +215,9 @@ impl Site {
         origins: &[Origin],
         out: &mut Vec<u8>,
     ) -> Result<(Upgrade<'b, 'r>, Switch), Answer> {
+        if request.wants_websocket() && request.body_length() != Ok(BodyLength::NONE) {
+            return Err(refuse(400, "A handshake has no body: what follows it is frames.", out));
+        }
         let agreed = Upgrade::from_request(request, self.versions)
             .and_then(|upgrade| Ok((upgrade.negotiate(&self.extensions)?, upgrade)));
         let (extension, upgrade) = match agreed {
@@ -191,10 +235,7 @@ impl Site {
                 .iter()
                 .any(|pages| pages.permits(origin, request.header("Host")))
         {
-            let origin: String = origin.chars().take(SHOWN_ORIGIN).collect();
-            let hint =
-                format!("Pages of {origin} may not connect here. The broker's operator can add them to `origins`.");
-            refuse(403, &hint, out);
+            refuse(403, &cors::not_permitted(origin), out);
             return Err(Answer::Foreign);
         }
         // libwebsockets of 2011 offers deflate-stream always, and without a subprotocol does not switch it on when it
@@ -215,39 +256,15 @@ impl Site {
         asking: Option<&mut Asking>,
         out: &mut Vec<u8>,
     ) -> Answer {
-        let upgrading = request.wants_websocket();
-        if !upgrading && request.method() == "POST" {
-            let hint =
-                "Publishing by POST is not available in this version of tidecast: open a WebSocket on this address.";
-            return refuse(501, hint, out);
-        }
-        let events = |accept: &str| accept.to_ascii_lowercase().contains("text/event-stream");
-        if !upgrading && request.header("Accept").is_some_and(events) {
-            let hint =
-                "Server-sent events are not available in this version of tidecast: open a WebSocket on this address.";
-            return refuse(501, hint, out);
-        }
         let (upgrade, switch) = match self.switch(request, &visitor.door.origins, out) {
             Ok(agreed) => agreed,
             Err(refused) => return refused,
         };
-        let decoded = || {
-            let topic = percent_decode(topic)?;
-            let query: Option<Vec<_>> = request
-                .query()
-                .map(|(name, value)| Some((percent_decode(name)?, percent_decode(value)?)))
-                .collect();
-            Some((topic, query?))
+        let address = match Address::decode(request, topic) {
+            Ok(address) => address,
+            Err(hint) => return refuse(400, hint, out),
         };
-        let Some((topic, query)) = decoded() else {
-            return refuse(
-                400,
-                "The address has a % that is not followed by two hexadecimal digits, or is not UTF-8.",
-                out,
-            );
-        };
-        let parameters = query.iter().map(|(name, value)| (&**name, &**value));
-        let target = match Target::new(&topic, parameters, &self.topics) {
+        let target = match Target::new(&address.topic, address.parameters(), &self.topics) {
             Ok(target) => target,
             Err(error) => return refuse(400, &error.to_string(), out),
         };
@@ -256,7 +273,7 @@ impl Site {
         let protocol = upgrade.protocols().find(|item| !is_credentials(item));
         match self
             .authentication
-            .admit_to(&target, request, &upgrade, visitor, asking)
+            .admit_to(&target, request, Some(&upgrade), visitor, asking)
         {
             Ok(grant) => {
                 upgrade.write_response_with(protocol, switch.extension, out);
@@ -342,6 +359,7 @@ mod tests {
             versions: Versions::ALL,
             extensions: Accept::default(),
             topics: TopicLimits::default(),
+            max_body: 1000,
         };
         let bytes = format!("{line} HTTP/1.1\r\n{headers}\r\n");
         let (request, _) = Request::parse(bytes.as_bytes(), 8192).unwrap().expect("a whole head");
@@ -483,12 +501,34 @@ mod tests {
             ("GET /favicon.ico", "Host: h\r\n", "404 ", "/t/<topic>"),
             ("GET /ws", "Host: h\r\n", "426 ", "Sec-WebSocket-Version: 13, 8, 7, 6"),
             ("GET /t/a", "Host: h\r\n", "426 ", "Upgrade: websocket"),
-            ("POST /t/a", "Host: h\r\n", "501 ", "POST"),
+            ("PUT /t/a", "Host: h\r\n", "405 ", "Allow: GET, HEAD, POST, OPTIONS"),
+            ("HEAD /t/a", "Host: h\r\n", "405 ", "Allow: GET, HEAD"),
+            ("POST /t/%2B", "Host: h\r\n", "400 ", "bad_topic"),
+            ("POST /t/a", "", "400 ", "Host"),
+            ("POST /t/a", "Host: h\r\nExpect: x\r\n", "417 ", "100-continue"),
+            (
+                "POST /t/a",
+                "Host: h\r\nContent-Length: 1001\r\n",
+                "413 ",
+                "1000 octets",
+            ),
+            (
+                "GET /t/%23%2Fa",
+                "Host: h\r\nAccept: text/event-stream\r\n",
+                "400 ",
+                "bad_topic",
+            ),
+            (
+                "GET /t/a?slow=x",
+                "Host: h\r\nAccept: text/event-stream\r\n",
+                "400 ",
+                "slow=drop-new",
+            ),
             (
                 "GET /t/a",
-                "Host: h\r\nAccept: text/event-stream\r\n",
-                "501 ",
-                "Server-sent",
+                "Host: h\r\nAccept: text/event-stream\r\nContent-Length: 1\r\n",
+                "400 ",
+                "no body",
             ),
             ("GET /", UPGRADE, "404 ", "/ws"),
             ("GET /t/", UPGRADE, "400 ", "topic"),
@@ -501,11 +541,10 @@ mod tests {
             let (answer, text) = answer(line, headers);
             assert!(text.starts_with(&format!("HTTP/1.1 {status}")), "{line}: {text}");
             assert!(text.contains(content), "{line}: {text}");
-            assert!(
-                text.contains("Connection: close") || text.contains("Connection: Upgrade, close"),
-                "{line}: {text}"
-            );
-            assert_eq!(matches!(answer, Answer::Page), status == "200 OK", "{line}");
+            let is_page = matches!(answer, Answer::Page { stays: true });
+            assert_eq!(is_page, status == "200 OK", "{line}");
+            let closes = text.contains("Connection: close") || text.contains("Connection: Upgrade, close");
+            assert_eq!(closes, !is_page, "{line}: {text}");
             if line.starts_with("HEAD") {
                 assert!(text.ends_with("\r\n\r\n"), "HEAD has no body: {text}");
             }

@@ -157,9 +157,9 @@ impl Wanted {
 /// Where a connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// It is being opened: TLS, or the request.
+    /// It is being opened: TLS, or a request; or it may ask for more.
     Opening,
-    /// A WebSocket.
+    /// A WebSocket, or a stream of events.
     Open,
     /// It is being closed, or sent a page.
     Closing,

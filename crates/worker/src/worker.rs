@@ -13,6 +13,8 @@ mod changing;
 mod draining;
 mod ending;
 mod error;
+mod events;
+mod requests;
 mod secure;
 mod tasks;
 mod waiting;
@@ -24,14 +26,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidecast_broker::auth::Verdict;
-use tidecast_broker::{Broker, Encoding, Language, Progress, SessionId, WorkerSet};
+use tidecast_broker::{Broker, Progress, SessionId, WorkerSet};
 use tidecast_driver::{Completion, Driver, Listener, Op, Token, Wait, pin_to_core};
-use tidecast_websocket::http::Request;
-use tidecast_websocket::{Connection, Deflater, Error, Event, InflatePool, Input, Limits, Millis};
+use tidecast_websocket::{Deflater, Error, Event, InflatePool, Input, Limits, Millis};
 
-use crate::admission::{Cause, Gate};
-use crate::asking::{Asking, Command, Waiting};
-use crate::authentication::{Visitor, unix_now};
+use crate::admission::Gate;
+use crate::asking::{Asking, Command};
 use crate::budget::Share;
 use crate::config::{Config, Parts};
 use crate::connection::{Phase, Slot};
@@ -43,10 +43,9 @@ use crate::journal::Journal;
 use crate::ledger::{End, Ledger};
 use crate::mesh::{Mesh, Order};
 use crate::outbox::Range;
-use crate::rendition::Form;
-use crate::site::{Answer, Site, ends_head};
+use crate::site::Site;
 use crate::timers::{Due, Timers};
-use crate::tls::{Stage, TLS_HANDSHAKE};
+use crate::tls::Stage;
 use draining::Draining;
 pub use error::WorkerError;
 
@@ -113,6 +112,8 @@ pub struct Worker {
     expired: Vec<(u32, Due)>,
     /// Slots of publishers that wait for other workers.
     paused: Vec<u32>,
+    /// Slots whose answers have gone out, and that may have asked for more.
+    answered: Vec<u32>,
     /// What an operator published, while it is on its way.
     unforwarded: Option<tasks::Unforwarded>,
     /// Answers that nobody else gave.
@@ -229,6 +230,7 @@ impl Worker {
             notable: Vec::new(),
             expired: Vec::new(),
             paused: Vec::new(),
+            answered: Vec::new(),
             unforwarded: None,
             verdicts: VecDeque::new(),
             names: RandomState::new(),
@@ -422,7 +424,8 @@ impl Worker {
 
     /// Whether something is left to be done that nobody will wake this worker for.
     fn has_work(&self) -> bool {
-        !self.inbox.is_empty() || !self.verdicts.is_empty() || self.is_changing() || self.has_goodbyes()
+        let waits = !self.inbox.is_empty() || !self.answered.is_empty() || !self.verdicts.is_empty();
+        waits || self.is_changing() || self.has_goodbyes()
     }
 
     /// Tells subscribers what they missed: before what is left, if that is younger, else behind it.
@@ -494,6 +497,7 @@ impl Worker {
             self.handle_mail();
         }
         self.resume_paused()?;
+        self.resume_answered()?;
         self.handle_verdicts()
     }
 
@@ -587,162 +591,16 @@ impl Worker {
         }
         match &state.phase {
             Phase::Proxy { .. } => self.proxy_header(slot, bytes),
-            Phase::Head { .. } => {
-                self.begin_asking(slot);
-                self.head(slot, bytes, None)
+            Phase::Head { .. } | Phase::Body(_) => self.requests(slot, bytes, None),
+            Phase::Answering { .. } => {
+                self.keep_for_later(slot, bytes);
+                Ok(())
             }
             Phase::Open(_) => self.frames(slot, bytes),
-            Phase::Free | Phase::Finishing { .. } | Phase::Lingering { .. } | Phase::Dying => Ok(()),
+            Phase::Free | Phase::Events { .. } | Phase::Finishing { .. } | Phase::Lingering { .. } | Phase::Dying => {
+                Ok(())
+            }
         }
-    }
-
-    /// Bytes of a request head, perhaps of frames after it. `before` is what it has waited for.
-    fn head(&mut self, slot: u32, bytes: &mut [u8], before: Option<Waiting>) -> io::Result<()> {
-        let Phase::Head {
-            bytes: kept,
-            listener,
-            peer,
-            ..
-        } = &mut self.slots[slot as usize].phase
-        else {
-            return Ok(());
-        };
-        let (mut kept, listener, peer) = (std::mem::take(kept), *listener, *peer);
-        // A head that drips in is not parsed again for every drop. The first bytes are, to refuse what is not HTTP.
-        let fresh = kept.len().saturating_sub(3);
-        let first = kept.is_empty();
-        let whole = if first {
-            bytes
-        } else {
-            kept.extend_from_slice(bytes);
-            &mut kept[..]
-        };
-        if first && whole.first() == Some(&TLS_HANDSHAKE) {
-            return self.refuse_tls(slot);
-        }
-        let worth_parsing = fresh == 0 || whole.len() >= self.config.max_head || ends_head(&whole[fresh..]);
-        self.scratch.clear();
-        let parsed = if worth_parsing {
-            Request::parse(whole, self.config.max_head)
-        } else {
-            Ok(None)
-        };
-        let answered = match parsed {
-            Ok(None) => None,
-            Ok(Some((request, length))) => {
-                // Whoever has waited has been counted already.
-                if before.is_none()
-                    && let Err(cause) = self.admit_client(slot, peer, &request)
-                {
-                    return self.refuse(slot, cause);
-                }
-                if self.config.authenticator.takes_tokens() {
-                    self.fanout.count_proof();
-                }
-                let visitor = Visitor {
-                    door: &self.config.listeners[usize::from(listener)],
-                    number: listener,
-                    slot,
-                    certificate: self.tls.session(slot).and_then(|session| session.identity()),
-                    now: unix_now(),
-                };
-                let asking = self.fanout.asking.as_mut();
-                Some((self.site.answer(&request, visitor, asking, &mut self.scratch), length))
-            }
-            Err(error) => {
-                error.write_response(&mut self.scratch);
-                Some((Answer::Refused, whole.len()))
-            }
-        };
-        let id = SessionId(slot);
-        let (switch, length) = match &answered {
-            None => {
-                let kept = if first { whole.to_vec() } else { kept };
-                if let Phase::Head { bytes, .. } = &mut self.slots[slot as usize].phase {
-                    *bytes = kept;
-                }
-                return Ok(());
-            }
-            Some((Answer::Waiting, _)) => {
-                let rest = if first { whole.to_vec() } else { kept };
-                self.has_to_wait(slot, Some(Command::Head), before)?;
-                if let Some(paused) = &mut self.slots[slot as usize].paused {
-                    paused.rest = rest;
-                }
-                return self.pause_receiving(slot);
-            }
-            Some((Answer::Page, _)) => {
-                self.counters.pages.add(1);
-                return self.respond(slot);
-            }
-            Some((Answer::Refused, _)) => {
-                self.counters.requests_refused.add(1);
-                return self.respond(slot);
-            }
-            Some((Answer::Foreign, _)) => {
-                self.counters.origins_refused.add(1);
-                return self.respond(slot);
-            }
-            Some((Answer::Denied, _)) => {
-                self.counters.denied.add(1);
-                return self.respond(slot);
-            }
-            Some((Answer::Multiplexed(switch, ..) | Answer::Raw(switch, ..) | Answer::Closed(switch, _), length)) => {
-                (*switch, *length)
-            }
-        };
-        if let Some((Answer::Multiplexed(.., grant) | Answer::Raw(.., grant), _)) = &answered
-            && !self.fanout.identify(slot, grant.identity.as_deref())
-        {
-            return self.refuse(slot, Cause::Identity);
-        }
-        self.fanout
-            .send_response(slot, &self.scratch, !switch.version.frames_may_follow_101());
-        let form = Form::of(switch.version, switch.extension);
-        self.fanout.set_form(slot, form);
-        let connection = Connection::server(switch.version, self.limits, self.now).with_extension(switch.extension);
-        self.slots[slot as usize].phase = Phase::Open(connection);
-        self.note_late(slot);
-        self.counters.opened.add(1);
-        self.ledger.upgrade(slot);
-        self.set_expiry(slot);
-        match answered {
-            Some((Answer::Closed(_, denial), _)) => {
-                self.counters.denied.add(1);
-                self.blame(slot, End::Forbidden);
-                return self.abandon(slot, denial.code, &denial.text);
-            }
-            Some((Answer::Raw(_, target, grant), _)) => {
-                let rendition = form.rendition(Encoding::Raw);
-                self.broker
-                    .handle_open_raw(id, rendition, grant, &target, &mut self.fanout);
-            }
-            Some((Answer::Multiplexed(_, encoding, grant), _)) => {
-                let name = self.name(slot);
-                let rendition = form.rendition(encoding);
-                let language = if encoding == Encoding::Binary {
-                    Language::Packets
-                } else {
-                    Language::Json
-                };
-                self.broker
-                    .handle_open(id, language, rendition, grant, &name, &mut self.fanout);
-            }
-            _ => {}
-        }
-        self.arm_by_state(slot);
-        self.frames(slot, &mut whole[length..])
-    }
-
-    /// Sends the response in `scratch`, and closes the connection after it.
-    fn respond(&mut self, slot: u32) -> io::Result<()> {
-        let deadline = self.now + self.config.handshake_timeout.into();
-        self.fanout.send_response(slot, &self.scratch, false);
-        self.fanout.seal(slot);
-        self.slots[slot as usize].phase = Phase::Finishing { deadline };
-        self.close_tls(slot);
-        self.arm(slot, deadline);
-        Ok(())
     }
 
     /// Bytes of frames.

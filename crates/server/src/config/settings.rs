@@ -184,7 +184,7 @@ fields! {
 fields! {
     /// `[timeouts]`: how long things may take.
     pub struct Timeouts {
-        /// How long a request head may take to arrive
+        /// How long a request head may take to arrive, from when its connection was opened, or the request before was answered
         [live] handshake_timeout: Time = Duration::from_secs(10), INSTANT => EVER;
         /// Silence of a client after which it is pinged; 0 never pings
         [live] ping_interval: Time = Duration::from_secs(25), Duration::ZERO => EVER;

@@ -136,6 +136,7 @@ impl Worker {
                 deadline,
                 listener,
                 peer,
+                again: false,
             }
         };
         let terms = self.config.listeners[usize::from(listener)].tls.as_ref();
@@ -178,6 +179,7 @@ impl Worker {
                             deadline,
                             listener,
                             peer: client,
+                            again: false,
                         };
                         let rest = &mut bytes[header.length - before..];
                         return if rest.is_empty() {
@@ -206,11 +208,13 @@ impl Worker {
     pub(super) fn admit_client(&mut self, slot: u32, peer: IpAddr, request: &Request<'_>) -> Result<(), Cause> {
         let admission = &self.config.admission;
         let named = forwarded::client(request, admission.forwarded, peer, &admission.trusted);
+        let before = self.ledger.get(slot).peer().ip();
         if let Ok(client) = named {
             self.ledger.locate(slot, client);
         }
         match named {
-            Ok(client) if client == peer => Ok(()),
+            // As of an earlier request, perhaps.
+            Ok(client) if client == peer || client == before => Ok(()),
             Ok(client) => self.gate.locate(slot, client, admission, self.now),
             // Together they may be as many as one address: who forges what a proxy says gains nothing by it.
             Err(forwarded::Unreadable) => self.gate.locate_anyway(slot, peer, admission, self.now),
@@ -257,7 +261,7 @@ impl Worker {
     /// There is no memory for what comes from `slot`.
     fn overload(&mut self, slot: u32) -> io::Result<()> {
         match &self.slots[slot as usize].phase {
-            Phase::Head { .. } => self.refuse(slot, Cause::Memory),
+            Phase::Head { .. } | Phase::Body(_) => self.refuse(slot, Cause::Memory),
             Phase::Proxy { .. } => {
                 self.count_refused(Cause::Memory, self.ledger.get(slot).peer());
                 self.kill(slot)

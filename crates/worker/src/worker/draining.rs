@@ -174,18 +174,9 @@ impl Worker {
         }
         self.stop_waiting(slot)?;
         match &self.slots[slot as usize].phase {
-            Phase::Head { .. } if !self.can_respond(slot) => self.kill(slot)?,
-            Phase::Head { .. } => {
-                self.scratch.clear();
-                let retry = self.retry_ms().div_ceil(1000);
-                tidecast_websocket::http::Response::new(&mut self.scratch, 503)
-                    .header("Connection", "close")
-                    .header("Retry-After", retry)
-                    .text("The broker is stopping.");
-                self.respond(slot)?;
-            }
+            Phase::Head { .. } | Phase::Body(_) | Phase::Answering { .. } => self.stop_requests(slot)?,
             Phase::Proxy { .. } => self.kill(slot)?,
-            Phase::Open(_) if !self.fanout.lane(slot).is_sealed() => {
+            Phase::Open(_) | Phase::Events { .. } if !self.fanout.lane(slot).is_sealed() => {
                 self.blame(slot, End::Stop);
                 self.say_goodbye(slot, if succeeded { MOVING } else { GOING_AWAY });
             }
@@ -194,12 +185,13 @@ impl Worker {
         Ok(())
     }
 
-    /// Whether the connection in `slot` is on its way to be a WebSocket.
+    /// Whether the connection in `slot` is on its way to be a WebSocket, or has asked for something that is not answered.
     fn is_entering(&self, slot: u32) -> bool {
-        matches!(
-            self.slots[slot as usize].phase,
-            Phase::Proxy { .. } | Phase::Head { .. }
-        )
+        match &self.slots[slot as usize].phase {
+            Phase::Proxy { .. } | Phase::Body(_) | Phase::Answering { .. } => true,
+            Phase::Head { bytes, again, .. } => !again || !bytes.is_empty(),
+            _ => false,
+        }
     }
 }
 

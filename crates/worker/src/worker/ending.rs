@@ -30,6 +30,9 @@ impl Worker {
 
     /// Starts the closing handshake.
     pub(super) fn close(&mut self, slot: u32, code: u16, reason: &str) {
+        if let Phase::Events { .. } = self.slots[slot as usize].phase {
+            return self.end_events(slot, code, reason);
+        }
         if let Phase::Open(connection) = &mut self.slots[slot as usize].phase {
             self.broker.settle(&mut self.fanout);
             self.scratch.clear();
@@ -60,6 +63,10 @@ impl Worker {
     /// Ends a connection that may not go on with `code`, one of ours: what it says is not listened to any more, and nothing of it is
     /// kept.
     pub(super) fn abandon(&mut self, slot: u32, code: u16, reason: &str) -> io::Result<()> {
+        if let Phase::Events { .. } = self.slots[slot as usize].phase {
+            self.end_events(slot, code, reason);
+            return Ok(());
+        }
         let retry = self.retry_ms();
         self.broker
             .say_bye(SessionId(slot), code, reason, retry, &mut self.fanout);
@@ -83,6 +90,10 @@ impl Worker {
 
     /// Sends FIN once everything is said and sent; if the peer has done so, that is the end.
     pub(super) fn finish(&mut self, slot: u32) -> io::Result<()> {
+        if let Phase::Answering { .. } = self.slots[slot as usize].phase {
+            self.answered.push(slot);
+            return Ok(());
+        }
         if self.is_said(slot) && !self.close_tls(slot) && self.fanout.lane(slot).is_empty() {
             if self.slots[slot as usize].ended {
                 return self.kill(slot);
@@ -113,12 +124,19 @@ impl Worker {
         let answered = self.is_said(slot) && !self.fanout.lane(slot).is_empty();
         let state = &mut self.slots[slot as usize];
         state.ended = true;
+        if let Phase::Answering { .. } = state.phase {
+            return Ok(());
+        }
         if state.paused.as_ref().is_some_and(|paused| paused.asks_to_come_in()) {
             return self.kill(slot);
         }
         // Not before what it said last was heard, and the last answer is sent: it may still read.
         if state.paused.is_some() || answered {
             return Ok(());
+        }
+        if matches!(state.phase, Phase::Head { .. } | Phase::Body(_)) && !self.fanout.lane(slot).is_empty() {
+            self.fanout.seal(slot);
+            return self.wind_up(slot);
         }
         self.kill(slot)
     }
@@ -183,7 +201,7 @@ impl Worker {
     /// Says goodbye to those who have to come again for new keys.
     pub(super) fn close_spent(&mut self) {
         while let Some(slot) = self.tls.take_ending() {
-            if matches!(self.slots[slot as usize].phase, Phase::Open(_)) && !self.fanout.lane(slot).is_sealed() {
+            if self.slots[slot as usize].has_session() && !self.fanout.lane(slot).is_sealed() {
                 self.blame(slot, End::Aged);
                 self.say_goodbye(slot, KEYS_SPENT);
             }
@@ -204,17 +222,22 @@ impl Worker {
 
     /// Arms the deadline that an open connection's own state has now.
     pub(super) fn arm_by_state(&mut self, slot: u32) {
-        if let Phase::Open(connection) = &self.slots[slot as usize].phase {
-            let mut deadline = connection.poll_timeout(&self.timing(slot));
-            if connection.state() == State::Open {
-                deadline = deadline.min(self.expiry(slot));
-                let grant = self.broker.grant(SessionId(slot));
-                if let Some(expires) = grant.and_then(|grant| grant.expires) {
-                    deadline = deadline.min(comes_up(expires, unix_now(), self.now));
-                }
+        let (mut deadline, is_open) = match &self.slots[slot as usize].phase {
+            Phase::Open(connection) => (
+                connection.poll_timeout(&self.timing(slot)),
+                connection.state() == State::Open,
+            ),
+            Phase::Events { ping } => (*ping, true),
+            _ => return,
+        };
+        if is_open {
+            deadline = deadline.min(self.expiry(slot));
+            let grant = self.broker.grant(SessionId(slot));
+            if let Some(expires) = grant.and_then(|grant| grant.expires) {
+                deadline = deadline.min(comes_up(expires, unix_now(), self.now));
             }
-            self.arm(slot, deadline);
         }
+        self.arm(slot, deadline);
     }
 
     /// The pings and the patience of the connection in `slot`.
@@ -298,7 +321,7 @@ impl Worker {
             self.arm(slot, now + Millis::from_secs(1));
             return Ok(());
         }
-        if matches!(state.phase, Phase::Open(_)) && self.end_expired(slot)? {
+        if state.has_session() && self.end_expired(slot)? {
             return Ok(());
         }
         match &mut self.slots[slot as usize].phase {
@@ -307,24 +330,27 @@ impl Worker {
                 self.counters.requests_timed_out.add(1);
                 self.kill(slot)?;
             }
-            Phase::Head { deadline, .. } if now >= *deadline => {
-                self.counters.requests_timed_out.add(1);
-                if !self.can_respond(slot) {
-                    return self.fail_tls(slot);
-                }
-                self.scratch.clear();
-                tidecast_websocket::http::Response::new(&mut self.scratch, 408)
-                    .header("Connection", "close")
-                    .text("The request did not arrive in time.");
-                self.respond(slot)?;
+            Phase::Head { deadline, .. } | Phase::Answering { deadline, .. } if now >= *deadline => {
+                self.give_up_request(slot)?;
+            }
+            Phase::Body(posting) if now >= posting.deadline => self.give_up_request(slot)?,
+            Phase::Body(posting) => {
+                let deadline = posting.deadline;
+                self.arm(slot, deadline);
             }
             Phase::Finishing { deadline } | Phase::Lingering { deadline } if now >= *deadline => self.kill(slot)?,
             Phase::Proxy { deadline, .. }
             | Phase::Head { deadline, .. }
+            | Phase::Answering { deadline, .. }
             | Phase::Finishing { deadline }
             | Phase::Lingering { deadline } => {
                 let deadline = *deadline;
                 self.arm(slot, deadline);
+            }
+            Phase::Events { .. } if now < expiry => self.keep_events_alive(slot),
+            Phase::Events { .. } => {
+                self.blame(slot, End::Aged);
+                self.say_goodbye(slot, TOO_OLD);
             }
             Phase::Open(connection) if connection.state() == State::Open && now >= expiry => {
                 self.blame(slot, End::Aged);

@@ -81,7 +81,11 @@ impl Worker {
     /// Whether what comes from `slot` matters.
     fn listens(&self, slot: u32) -> bool {
         let state = &self.slots[slot as usize];
-        !state.ended && matches!(state.phase, Phase::Head { .. } | Phase::Open(_))
+        let is_heard = matches!(
+            state.phase,
+            Phase::Head { .. } | Phase::Body(_) | Phase::Answering { .. } | Phase::Open(_) | Phase::Events { .. }
+        );
+        !state.ended && is_heard
     }
 
     /// Whether HTTP can be spoken to `slot`: not while TLS is not there yet.
@@ -102,6 +106,9 @@ impl Worker {
         self.blame(slot, End::Gone);
         let state = &mut self.slots[slot as usize];
         state.ended = true;
+        if let Phase::Answering { .. } = state.phase {
+            return Ok(());
+        }
         // Not before what it said last was heard.
         if let Some(paused) = &state.paused {
             return if paused.asks_to_come_in() {
@@ -115,7 +122,7 @@ impl Worker {
     }
 
     /// Nothing is taken in or said any more, except for what is queued.
-    fn wind_up(&mut self, slot: u32) -> io::Result<()> {
+    pub(super) fn wind_up(&mut self, slot: u32) -> io::Result<()> {
         self.end_session(slot);
         let deadline = self.now + self.config.timing.close_timeout;
         self.slots[slot as usize].phase = Phase::Finishing { deadline };

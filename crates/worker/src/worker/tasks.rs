@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidecast_broker::auth::Patterns;
 use tidecast_broker::wire::Code;
-use tidecast_broker::{Message, Refusal, SessionId, WorkerSet};
+use tidecast_broker::{Encoding, Message, Refusal, SessionId, WorkerSet};
 use tidecast_websocket::Extension;
 
 use super::Worker;
@@ -132,7 +132,7 @@ impl Worker {
         self.blame(slot, End::Operator);
         match &self.slots[slot as usize].phase {
             Phase::Open(_) if self.fanout.lane(slot).is_sealed() => Ok(()),
-            Phase::Open(_) => self.abandon(slot, code, reason),
+            Phase::Open(_) | Phase::Events { .. } => self.abandon(slot, code, reason),
             _ => self.kill(slot),
         }
     }
@@ -168,7 +168,10 @@ impl Worker {
         let account = self.ledger.get(slot);
         let session = self.broker.summary(SessionId(slot));
         let (stage, connection) = match &state.phase {
-            Phase::Proxy { .. } | Phase::Head { .. } => (Stage::Opening, None),
+            Phase::Proxy { .. } | Phase::Head { .. } | Phase::Body(_) | Phase::Answering { .. } => {
+                (Stage::Opening, None)
+            }
+            Phase::Events { .. } if session.is_some() => (Stage::Open, None),
             Phase::Open(connection) if session.is_some() => (Stage::Open, Some(connection)),
             _ => (Stage::Closing, None),
         };
@@ -178,7 +181,10 @@ impl Worker {
             peer: account.peer(),
             identity: session.as_ref().and_then(|session| session.identity.clone()),
             stage,
-            encoding: session.as_ref().map(|session| session.encoding),
+            encoding: session.as_ref().map(|session| match state.phase {
+                Phase::Events { .. } => Encoding::Events,
+                _ => session.encoding,
+            }),
             version: connection.map(|connection| connection.version()),
             compression: match connection.and_then(|connection| connection.extension()) {
                 None => "",

@@ -182,7 +182,13 @@ impl Worker {
             let id = SessionId(slot);
             let again = match std::mem::replace(&mut waiting.command, Command::Head) {
                 Command::Head => {
-                    self.head(slot, &mut rest, Some(waiting))?;
+                    self.requests(slot, &mut rest, Some(waiting))?;
+                    return self.listen_again(slot);
+                }
+                Command::Body => {
+                    self.publish_body(slot)?;
+                    // It may wait for something else now.
+                    self.input(slot, &mut rest)?;
                     return self.listen_again(slot);
                 }
                 Command::Text(text) => match self.broker.handle_text(id, &text, &mut self.fanout) {
@@ -205,7 +211,7 @@ impl Worker {
         self.listen_again(slot)
     }
 
-    fn listen_again(&mut self, slot: u32) -> io::Result<()> {
+    pub(super) fn listen_again(&mut self, slot: u32) -> io::Result<()> {
         self.account(slot)?;
         if self.slots[slot as usize].ended {
             self.end(slot)
@@ -226,6 +232,9 @@ impl Worker {
     pub(super) fn end_session(&mut self, slot: u32) {
         let id = SessionId(slot);
         if let Some(grant) = self.broker.grant(id) {
+            if self.fanout.lane(slot).is_events() {
+                self.counters.event_streams.subtract(1);
+            }
             if let Some(asking) = &self.fanout.asking {
                 let connection = || (self.name(slot), self.ledger.get(slot).peer().ip());
                 asking.tell_gone(slot, connection, grant.identity.as_ref());
