@@ -5,8 +5,9 @@
 mod secure;
 mod support;
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use secure::*;
 use support::*;
@@ -68,6 +69,82 @@ fn in_chromium_an_operator_sees_and_does_all_that_there_is() {
         "node",
         &["console_page.mjs", &admin, &url, token, screenshots.to_str().unwrap()],
     );
+}
+
+#[test]
+fn python_posts_and_listens_to_events() {
+    let broker = Broker::start(&[]);
+    interop(
+        ".venv/bin/python",
+        &["http_client.py", &format!("http://{}", broker.address)],
+    );
+    let totals = broker.stop();
+    assert_eq!((totals.get("posts"), totals.get("accepted")), (51, 4));
+}
+
+#[test]
+fn python_posts_and_listens_to_events_over_tls() {
+    let tls = TlsBroker::start("python-http", &[]);
+    let authority = tls.papers.path("ca.pem");
+    let url = format!("https://{}", tls.address);
+    interop_with(
+        ".venv/bin/python",
+        &["http_client.py", &url],
+        Some(("SSL_CERT_FILE", &authority)),
+    );
+}
+
+#[test]
+fn in_chromium_pages_that_may_post_and_listen_to_events() {
+    let broker = Broker::start(&["--origins", "http://listed.example:*"]);
+    interop("node", &["http_page.mjs", &format!("http://{}", broker.address)]);
+    assert_eq!(broker.stop().get("origins_refused"), 3);
+}
+
+#[test]
+fn curl_posts_and_listens_as_the_reference_shows() {
+    let broker = Broker::start(&[]);
+    let url = format!("http://{}/t/news%2Fsport", broker.address);
+    let curl = |arguments: &[&str]| {
+        let mut command = Command::new("curl");
+        command
+            .args(["--silent", "--show-error", "--max-time", "20"])
+            .args(arguments)
+            .arg(&url);
+        command
+    };
+    let mut listener = curl(&["--no-buffer", "-H", "Accept: text/event-stream"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(listener.stdout.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
+    assert!(lines.next().unwrap().starts_with("retry: "));
+    let posted = run(
+        curl(&["-H", "Content-Type: application/json", "-d", r#"{"goal":"1:0"}"#]),
+        None,
+    );
+    assert_eq!(String::from_utf8(posted.stdout).unwrap(), r#"{"topic":"news/sport"}"#);
+    assert_eq!(lines.nth(1).as_deref(), Some(r#"data: {"goal":"1:0"}"#));
+    // More than it sends without having been told to go on.
+    let large = "x".repeat(1 << 20);
+    let expecting = [
+        "-H",
+        "Expect: 100-continue",
+        "-H",
+        "Content-Type: text/plain",
+        "--data-binary",
+        "@-",
+    ];
+    let posted = run(curl(&expecting), Some(large.as_bytes()));
+    assert_eq!(String::from_utf8(posted.stdout).unwrap(), r#"{"topic":"news/sport"}"#);
+    assert_eq!(lines.nth(1).map(|line| line.len()), Some("data: ".len() + large.len()));
+    let refused = run(curl(&expecting), Some(format!("{large}x").as_bytes()));
+    assert!(String::from_utf8(refused.stdout).unwrap().contains("too_large"));
+    listener.kill().unwrap();
+    listener.wait().unwrap();
+    broker.stop();
 }
 
 #[test]

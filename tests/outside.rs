@@ -1,5 +1,7 @@
 //! Other servers have a say: a hook decides who may do what, and keys are fetched.
 
+#[path = "http/mod.rs"]
+mod http;
 #[path = "tls/mod.rs"]
 mod secure;
 mod support;
@@ -248,6 +250,63 @@ fn a_hook_says_who_somebody_is_and_is_told_when_they_have_gone() {
     assert!(page.head().starts_with("HTTP/1.1 101 "));
     let (first, payload) = page.frame();
     assert_eq!((first, &payload[..2]), (0x88, &4101u16.to_be_bytes()[..]));
+}
+
+#[test]
+fn requests_wait_for_the_hook_and_are_answered_in_their_order() {
+    let hook = Service::start(not_no);
+    let events = "connect,subscribe,publish,disconnect";
+    let broker = Broker::start(&["--hook-url", &hook.url(), "--hook-events", events]);
+    let mut subscriber = client(&broker.ws("/t/yes?mode=sub"));
+    let posts: Vec<String> = (0..20)
+        .map(|number| {
+            let topic = if number % 3 == 0 { "no" } else { "yes" };
+            let body = number.to_string();
+            http::post(topic, http::TEXT, &body)
+        })
+        .collect();
+    let mut peer = Peer::connect(&broker);
+    peer.say(posts.concat().as_bytes());
+    let mut refused = 0;
+    for number in 0..20 {
+        let answer = peer.answer();
+        if number % 3 != 0 {
+            assert_eq!(answer.status, 202, "{number}: {answer:?}");
+            assert_eq!(text(&mut subscriber), number.to_string());
+            continue;
+        }
+        assert_eq!(
+            (answer.status, answer.code()),
+            (403, "forbidden"),
+            "{number}: {answer:?}"
+        );
+        assert!(answer.body.contains("not that one"), "{answer:?}");
+        refused += 1;
+        // Refused before its body was looked at, it ends the connection; the rest comes by another one.
+        assert_eq!(peer.rest(), b"");
+        peer = Peer::connect(&broker);
+        peer.say(posts[number + 1..].concat().as_bytes());
+    }
+    assert_eq!(refused, 7);
+    let stream = "Accept: text/event-stream\r\n";
+    let answer = http::asked(&broker, &http::request("GET /t/no", stream, ""));
+    assert_eq!((answer.status, answer.code()), (403, "forbidden"), "{answer:?}");
+    let mut events = http::Events::open(&broker, "/t/yes", "");
+    // Permission to publish is asked for when all of it has come.
+    hook.answers(|body| Some(json!({"allow": body["event"] != "publish", "reason": "too late"})));
+    let mut peer = Peer::connect(&broker);
+    for word in ["one", "two"] {
+        let answer = peer.asks(&http::post("yes", http::TEXT, word));
+        assert_eq!((answer.status, answer.code()), (403, "forbidden"), "{answer:?}");
+    }
+    hook.answers(yes);
+    assert_eq!(peer.asks(&http::post("yes", http::TEXT, "three")).status, 202);
+    assert_eq!(events.event(), "data: three");
+    drop((events, subscriber));
+    eventually("the hook is told who has gone", || {
+        (hook.asked("disconnect").len() == 2).then_some(())
+    });
+    broker.stop();
 }
 
 #[test]

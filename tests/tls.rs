@@ -542,7 +542,10 @@ fn openssl(tls: &TlsBroker, arguments: &[&str]) -> String {
         ])
         .args(["-verify_return_error", "-ign_eof"])
         .args(arguments);
-    let output = run(command, Some(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
+    let output = run(
+        command,
+        Some(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
+    );
     said(&output)
 }
 
