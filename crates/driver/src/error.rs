@@ -145,7 +145,7 @@ fn seccomp_remedy(filtered: bool) -> String {
     format!(
         "{cause}: allow the system calls io_uring_setup, io_uring_enter and io_uring_register (Docker: \
          `--security-opt seccomp=profile.json` with those three added; Kubernetes: a Localhost seccompProfile; systemd: \
-         `SystemCallFilter=@io-uring`)"
+         `SystemCallFilter=@aio`)"
     )
 }
 
