@@ -10,6 +10,7 @@ mod docs;
 #[cfg(test)]
 mod double;
 mod exit;
+mod health;
 mod r#pub;
 mod serve;
 mod sub;
@@ -38,6 +39,7 @@ enum Task {
     Config(config::ConfigArgs),
     DevCert(dev_cert::DevCertArgs),
     Docs(docs::DocsArgs),
+    Health(health::HealthArgs),
     Token(token::TokenArgs),
     Top(top::TopArgs),
     Upgrade(upgrade::UpgradeArgs),
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Task::Config(args) => (args.run(), false),
         Task::DevCert(args) => (args.run(), false),
         Task::Docs(args) => (args.run(), false),
+        Task::Health(args) => (args.run(), false),
         Task::Token(args) => (args.run(), false),
         Task::Top(args) => (args.run(), false),
         Task::Upgrade(args) => (args.run(), false),

@@ -107,6 +107,23 @@ impl AdminClient {
         self.answer(self.runtime.block_on(asked))
     }
 
+    /// Asks whether clients may be sent to the broker, and gives what it says (`/readyz`).
+    ///
+    /// # Errors
+    /// Nobody answers, or clients may not: [`AdminClientError::Refused`] has the reason.
+    pub fn ready(&self) -> Result<String, AdminClientError> {
+        let url = parse(&format!("{}/readyz", self.base))?;
+        let asked = self.http.get(&url, self.authorization.as_ref(), self.limits);
+        let answer = self.runtime.block_on(asked).map_err(|error| self.unreachable(&error))?;
+        let body = String::from_utf8_lossy(&answer.body);
+        let text = body.lines().next().unwrap_or_default().to_owned();
+        if answer.status.is_success() {
+            return Ok(text);
+        }
+        let status = answer.status.as_u16();
+        Err(AdminClientError::Refused { status, text })
+    }
+
     /// Sends `body` to `path`.
     ///
     /// # Errors
@@ -119,20 +136,23 @@ impl AdminClient {
     }
 
     fn answer(&self, answer: Result<crate::http::Answer, crate::http::HttpError>) -> Result<Value, AdminClientError> {
-        let unreachable = |reason: String| AdminClientError::Unreachable {
-            url: self.base.clone(),
-            reason,
-        };
-        let answer = answer.map_err(|error| unreachable(error.to_string()))?;
+        let answer = answer.map_err(|error| self.unreachable(&error))?;
         let value: Option<Value> = serde_json::from_slice(&answer.body).ok();
         if answer.status.is_success() {
-            return value.ok_or_else(|| unreachable("what answers there is none".to_owned()));
+            return value.ok_or_else(|| self.unreachable(&"what answers there is none"));
         }
         let text = value.as_ref().and_then(|value| value["error"]["text"].as_str());
         Err(AdminClientError::Refused {
             status: answer.status.as_u16(),
             text: text.map_or_else(|| answer.status.to_string(), str::to_owned),
         })
+    }
+
+    fn unreachable(&self, reason: &dyn std::fmt::Display) -> AdminClientError {
+        AdminClientError::Unreachable {
+            url: self.base.clone(),
+            reason: reason.to_string(),
+        }
     }
 }
 
