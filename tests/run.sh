@@ -33,6 +33,7 @@ step 'tests with epoll' env TIDECAST_DRIVER=epoll cargo test --locked -p tidecas
     --test admin --test auth --test bad_input --test binary --test conformance --test deflate_stream --test delivery \
     --test draft07 --test flood --test interop --test limits --test logs --test outside --test reload --test slow \
     --test start --test stop --test tls
+step deployment tests/deploy.sh
 step 'tests of the asynchronous client' cargo test --locked -p tidecast-client --features tokio
 step 'loom, router' "${LOOM[@]}" -p tidecast-router --test loom --test hub_loom
 step 'loom, worker' "${LOOM[@]}" -p tidecast-worker --lib -- sleep:: tally::
