@@ -11,18 +11,22 @@
 //! Workers are asked for little at a time and never wait for it.
 
 mod answer;
-mod api;
 mod client;
+mod connections;
 mod console;
+mod control;
 mod crew;
 mod guard;
 mod health;
 mod metrics;
 mod openapi;
 mod process;
+mod publish;
 mod sampler;
 mod search;
+mod stats;
 mod tap;
+mod topics;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -187,17 +191,20 @@ fn routes(state: Arc<State>) -> Router {
         .route("/readyz", get(health::ready))
         .route("/metrics", get(metrics::scrape))
         .route("/v1/openapi.json", get(openapi::serve))
-        .route("/v1/stats", get(api::stats))
-        .route("/v1/publish", post(api::publish))
-        .route("/v1/connections", get(api::connections))
-        .route("/v1/connections/{name}", get(api::connection).delete(api::disconnect))
-        .route("/v1/connections/{name}/subscriptions", delete(api::unsubscribe))
-        .route("/v1/topics", get(api::topics))
+        .route("/v1/stats", get(stats::stats))
+        .route("/v1/publish", post(publish::publish))
+        .route("/v1/connections", get(connections::connections))
+        .route(
+            "/v1/connections/{name}",
+            get(connections::connection).delete(connections::disconnect),
+        )
+        .route("/v1/connections/{name}/subscriptions", delete(connections::unsubscribe))
+        .route("/v1/topics", get(topics::topics))
         .route("/v1/tap", get(tap::tap))
-        .route("/v1/reload", post(api::reload))
-        .route("/v1/upgrade", post(api::upgrade))
-        .route("/v1/drain", post(api::drain))
-        .route("/v1/log-level", get(api::log_level).put(api::set_log_level))
+        .route("/v1/reload", post(control::reload))
+        .route("/v1/upgrade", post(control::upgrade))
+        .route("/v1/drain", post(control::drain))
+        .route("/v1/log-level", get(control::log_level).put(control::set_log_level))
         .fallback(answer::not_found)
         .method_not_allowed_fallback(answer::method_not_allowed)
         .layer(DefaultBodyLimit::max(most_body))

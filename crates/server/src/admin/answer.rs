@@ -98,6 +98,19 @@ pub(crate) struct Body<T>(pub(crate) T);
 #[from_request(via(axum::extract::Query), rejection(Failure))]
 pub(crate) struct Query<T>(pub(crate) T);
 
+/// How many are told of, if nobody says.
+pub(crate) fn hundred() -> usize {
+    100
+}
+
+/// Whether so many may be asked for.
+pub(crate) fn check_limit(limit: usize) -> Result<(), Failure> {
+    if (1..=1000).contains(&limit) {
+        return Ok(());
+    }
+    Err(Failure::bad_request(format!("limit is 1 to 1000, not {limit}")))
+}
+
 /// There is nothing at this path.
 pub(crate) async fn not_found(uri: Uri) -> Failure {
     Failure::not_found(format!(

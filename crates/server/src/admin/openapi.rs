@@ -5,7 +5,7 @@ use axum::http::header::CONTENT_TYPE;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 
-use super::{answer, api, tap};
+use super::{answer, connections, control, publish, stats, tap, topics};
 
 /// The control plane of a tidecast broker.
 #[derive(OpenApi)]
@@ -18,19 +18,19 @@ use super::{answer, api, tap};
         license(name = "Apache-2.0 OR MIT", identifier = "Apache-2.0 OR MIT"),
     ),
     paths(
-        api::stats,
-        api::publish,
-        api::connections,
-        api::connection,
-        api::disconnect,
-        api::unsubscribe,
-        api::topics,
+        stats::stats,
+        publish::publish,
+        connections::connections,
+        connections::connection,
+        connections::disconnect,
+        connections::unsubscribe,
+        topics::topics,
         tap::tap,
-        api::reload,
-        api::upgrade,
-        api::drain,
-        api::log_level,
-        api::set_log_level,
+        control::reload,
+        control::upgrade,
+        control::drain,
+        control::log_level,
+        control::set_log_level,
     ),
     components(schemas(answer::Problem, tap::TapLine)),
     security(("token" = []), ()),
