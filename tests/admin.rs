@@ -580,6 +580,26 @@ fn a_drain_by_the_api_is_a_stop() {
 }
 
 #[test]
+fn a_health_check_ends_with_what_the_broker_says_of_itself() {
+    let (mut broker, admin) = start(&[]);
+    let check = || run(tidecast(&["health", "--admin", &admin.to_string()]), None);
+    let output = check();
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(output.stdout, b"ready\n");
+    // A client that does not answer the goodbye keeps the broker draining.
+    let silent = Peer::open(&broker, "/t/a", 13);
+    assert_eq!(post(admin, "/v1/drain", "").status, 202);
+    let output = eventually("the broker drains", || {
+        let output = check();
+        (output.status.code() == Some(1)).then_some(output)
+    });
+    assert!(said(&output).contains("draining"), "{}", said(&output));
+    drop(silent);
+    assert!(broker.wait().success());
+    assert_eq!(check().status.code(), Some(3));
+}
+
+#[test]
 fn top_shows_what_a_broker_does_and_says_why_it_cannot() {
     let (token, hash) = token_and_hash();
     let (broker, admin) = start(&["--admin-tokens", &hash]);
