@@ -90,7 +90,7 @@ const steps = {
     await page.fill("#search", alice.name);
     await page.keyboard.press("Enter");
     await page.locator("#connections tr", { hasText: alice.name }).waitFor();
-    assert.equal(await page.locator("#connections tr").count(), 1);
+    await page.waitForFunction(() => document.querySelectorAll("#connections tr").length === 1);
     await page.fill("#prefix", "rooms/");
     await page.keyboard.press("Enter");
     await page.locator("#topics tr", { hasText: "rooms/#" }).waitFor();
