@@ -31,7 +31,6 @@ mod topics;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -53,7 +52,6 @@ use guard::Guard;
 use metrics::Metrics;
 pub use metrics::metrics_table;
 pub use openapi::document as openapi;
-pub(crate) use sampler::Sample;
 use sampler::Sampler;
 
 /// Requests to whoever runs the broker that may wait.
@@ -90,7 +88,6 @@ pub(crate) enum Control {
 
 /// How far the broker is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub(crate) enum Readiness {
     /// It starts.
     Starting,
@@ -98,6 +95,17 @@ pub(crate) enum Readiness {
     Ready,
     /// It says goodbye to everybody.
     Draining,
+}
+
+impl Readiness {
+    /// The same in a word.
+    fn as_str(self) -> &'static str {
+        match self {
+            Readiness::Starting => "starting",
+            Readiness::Ready => "ready",
+            Readiness::Draining => "draining",
+        }
+    }
 }
 
 /// What the control plane sees of the broker.
@@ -112,7 +120,7 @@ pub(crate) struct State {
     sampler: Mutex<Sampler>,
     metrics: Metrics,
     control: mpsc::Sender<Control>,
-    readiness: AtomicU8,
+    readiness: Mutex<Readiness>,
     /// Another process listens where the control plane does.
     closed: Notify,
     started: Instant,
@@ -145,7 +153,7 @@ impl State {
             sampler: Mutex::new(Sampler::new(workers)),
             metrics: Metrics::new(),
             control,
-            readiness: AtomicU8::new(Readiness::Starting as u8),
+            readiness: Mutex::new(Readiness::Starting),
             closed: Notify::new(),
             started: Instant::now(),
         };
@@ -154,7 +162,7 @@ impl State {
 
     /// Says how far the broker is.
     pub(crate) fn set_readiness(&self, readiness: Readiness) {
-        self.readiness.store(readiness as u8, Ordering::Relaxed);
+        *self.readiness.lock() = readiness;
     }
 
     /// Takes what is wanted of whoever runs the broker.
@@ -168,11 +176,7 @@ impl State {
     }
 
     fn readiness(&self) -> Readiness {
-        match self.readiness.load(Ordering::Relaxed) {
-            0 => Readiness::Starting,
-            1 => Readiness::Ready,
-            _ => Readiness::Draining,
-        }
+        *self.readiness.lock()
     }
 
     /// From now on these may come.

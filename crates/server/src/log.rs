@@ -9,10 +9,11 @@
 
 use std::collections::HashMap;
 use std::io::{self, IsTerminal};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tidecast_worker::{Ended, Entry, Journal};
 use tracing::level_filters::LevelFilter;
 use tracing::{error, info, warn};
@@ -33,7 +34,7 @@ static LOG: OnceLock<Log> = OnceLock::new();
 
 struct Log {
     filter: reload::Handle<Targets, Registry>,
-    level: AtomicU8,
+    level: Mutex<LogLevel>,
     format: LogFormat,
 }
 
@@ -73,7 +74,7 @@ pub(crate) fn begin(settings: LogSettings) {
     let (filter, handle) = reload::Layer::new(level.targets());
     let log = Log {
         filter: handle,
-        level: AtomicU8::new(level as u8),
+        level: Mutex::new(level),
         format,
     };
     if LOG.set(log).is_err() {
@@ -93,7 +94,7 @@ pub(crate) fn begin(settings: LogSettings) {
 /// From now on what is at least so important is written.
 pub(crate) fn set_level(level: LogLevel) {
     if let Some(log) = LOG.get() {
-        log.level.store(level as u8, Ordering::Relaxed);
+        *log.level.lock() = level;
         // It fails only when nothing writes logs.
         let _ = log.filter.reload(level.targets());
     }
@@ -101,13 +102,7 @@ pub(crate) fn set_level(level: LogLevel) {
 
 /// What is written now.
 pub(crate) fn level() -> LogLevel {
-    let level = LOG
-        .get()
-        .map_or(LogLevel::Info as u8, |log| log.level.load(Ordering::Relaxed));
-    let all = [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug];
-    all.into_iter()
-        .find(|one| *one as u8 == level)
-        .unwrap_or(LogLevel::Info)
+    LOG.get().map_or(LogLevel::Info, |log| *log.level.lock())
 }
 
 /// Whether lines are for people.

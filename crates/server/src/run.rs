@@ -10,14 +10,14 @@ use std::time::{Duration, SystemTime};
 
 use tidecast_broker::Shared;
 use tidecast_driver::{Kind, SetupError, allowed_cores, descriptor_limit};
-use tidecast_worker::{Budget, Census, Counters, Journal, Mesh, Order, Parts, Worker, WorkerError};
+use tidecast_worker::{Budget, Census, Counters, Journal, Mesh, Order, Parts, Totals, Worker, WorkerError};
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-use crate::admin::{self, Control, Readiness, Sample, State};
+use crate::admin::{self, Control, Readiness, State};
 use crate::config::{ConfigError, Listen, Loaded, Machine, Problem, Resolved, Sources};
 use crate::handover::{Predecessor, UpgradeError, hand_over};
 use crate::heart::Heart;
@@ -646,7 +646,7 @@ impl Workers {
     /// Has them say goodbye to everybody.
     fn drain(&self, stop: &StopSettings, succeeded: bool) {
         self.draining.store(true, Ordering::Relaxed);
-        let connections = Sample::totals(&self.counters).connections;
+        let connections = self.totals().connections;
         self.order(&Order::Drain(stop.order(connections, succeeded)));
     }
 
@@ -750,10 +750,15 @@ impl Workers {
         }
     }
 
+    /// What they have counted together.
+    fn totals(&self) -> Totals {
+        self.counters.iter().map(|counters| counters.totals()).sum()
+    }
+
     /// Says what was done.
     fn report(&self) {
-        let totals = Sample::totals(&self.counters);
-        let words: Vec<String> = totals
+        let words: Vec<String> = self
+            .totals()
             .values()
             .filter(|(series, value)| *value > 0 && series.name != "busy")
             .map(|(series, value)| format!("{} {value}", series.name))

@@ -85,29 +85,18 @@ pub(crate) enum Cause {
 }
 
 impl Cause {
-    /// One word for it, as in the label of the metric.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Cause::Full => "full",
-            Cause::Address => "address",
-            Cause::Rate(_) => "rate",
-            Cause::Proxy => "proxy",
-            Cause::Memory => "memory",
-            Cause::Identity => "identity",
-        }
-    }
-
-    /// Counts it.
-    pub(crate) fn count(self, counters: &Counters) {
-        let counter = match self {
-            Cause::Full => &counters.refused_full,
-            Cause::Address => &counters.refused_address,
-            Cause::Rate(_) => &counters.refused_rate,
-            Cause::Proxy => &counters.refused_proxy,
-            Cause::Memory => &counters.refused_memory,
-            Cause::Identity => &counters.refused_identity,
+    /// Counts it, and gives one word for it, as in the label of the metric.
+    pub(crate) fn count(self, counters: &Counters) -> &'static str {
+        let (counter, word) = match self {
+            Cause::Full => (&counters.refused_full, "full"),
+            Cause::Address => (&counters.refused_address, "address"),
+            Cause::Rate(_) => (&counters.refused_rate, "rate"),
+            Cause::Proxy => (&counters.refused_proxy, "proxy"),
+            Cause::Memory => (&counters.refused_memory, "memory"),
+            Cause::Identity => (&counters.refused_identity, "identity"),
         };
         counter.add(1);
+        word
     }
 
     /// Answers a request with it; `retry` is when to come back if nothing better is known.

@@ -1,5 +1,6 @@
 //! What a worker counts, readable by other threads.
 
+use std::iter::Sum;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::histogram::Histogram;
@@ -73,9 +74,19 @@ macro_rules! counters {
         }
 
         impl Counters {
-            /// Adds the present values to `totals`.
-            pub fn add_to(&self, totals: &mut Totals) {
-                $($(totals.$name += self.$name.get();)+)+
+            /// The present values.
+            pub fn totals(&self) -> Totals {
+                Totals {
+                    $($($name: self.$name.get(),)+)+
+                }
+            }
+        }
+
+        impl Sum for Totals {
+            fn sum<I: Iterator<Item = Totals>>(all: I) -> Totals {
+                all.fold(Totals::default(), |sum, more| Totals {
+                    $($($name: sum.$name + more.$name,)+)+
+                })
             }
         }
 
@@ -300,8 +311,7 @@ mod tests {
         workers[1].accepted.add(4);
         workers[1].connections.add(2);
         workers[1].connections.subtract(1);
-        let mut totals = Totals::default();
-        workers.iter().for_each(|counters| counters.add_to(&mut totals));
+        let totals: Totals = workers.iter().map(Counters::totals).sum();
         let found: Vec<_> = totals.values().filter(|(_, value)| *value > 0).collect();
         assert_eq!(
             found

@@ -200,7 +200,6 @@ fn mapped(address: IpAddr) -> Ipv6Addr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::counters::Totals;
 
     fn opened(peer: &str) -> Ledger {
         let mut ledger = Ledger::default();
@@ -241,8 +240,7 @@ mod tests {
         let is_counted = |end: &End| {
             let counters = Counters::default();
             end.counter(&counters).add(1);
-            let mut totals = Totals::default();
-            counters.add_to(&mut totals);
+            let totals = counters.totals();
             let mut counted = totals.values().filter(|(_, value)| *value > 0);
             counted
                 .next()

@@ -7,7 +7,7 @@ use axum::extract::{Path, State as Extract};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tidecast_broker::wire::{Code, close};
-use tidecast_broker::{Encoding, Refusal, SlowPolicy};
+use tidecast_broker::{Encoding, Refusal};
 use tidecast_worker::{ConnectionDetails, ConnectionSummary, Stage, Task};
 use utoipa::{IntoParams, ToSchema};
 
@@ -236,12 +236,7 @@ pub(crate) async fn connection(
             .into_iter()
             .map(|subscription| Subscribed {
                 filter: subscription.filter.as_str().to_owned(),
-                slow: match subscription.slow {
-                    SlowPolicy::Close => "close",
-                    SlowPolicy::DropNew => "drop-new",
-                    SlowPolicy::DropOld => "drop-old",
-                    SlowPolicy::Latest => "latest",
-                },
+                slow: subscription.slow.as_str(),
             })
             .collect(),
         may_publish,

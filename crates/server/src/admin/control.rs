@@ -82,33 +82,13 @@ pub(crate) async fn drain(Extract(state): Extract<Arc<State>>) -> Result<(Status
 #[serde(deny_unknown_fields)]
 pub(crate) struct LogLevelBody {
     /// The level.
-    level: Level,
-}
-
-/// How important something is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Level {
-    /// Something failed.
-    Error,
-    /// Something may be wrong.
-    Warn,
-    /// Something happened.
-    Info,
-    /// More than most want to know.
-    Debug,
+    level: LogLevel,
 }
 
 /// What is logged
 #[utoipa::path(get, path = "/v1/log-level", responses((status = 200, body = LogLevelBody)))]
 pub(crate) async fn log_level() -> Json<LogLevelBody> {
-    let level = match log::level() {
-        LogLevel::Error => Level::Error,
-        LogLevel::Warn => Level::Warn,
-        LogLevel::Info => Level::Info,
-        LogLevel::Debug => Level::Debug,
-    };
-    Json(LogLevelBody { level })
+    Json(LogLevelBody { level: log::level() })
 }
 
 /// Change what is logged, until the configuration is read again
@@ -118,12 +98,7 @@ pub(crate) async fn log_level() -> Json<LogLevelBody> {
     (status = 422, description = "That is no level", body = Problem),
 ))]
 pub(crate) async fn set_log_level(Body(body): Body<LogLevelBody>) -> Json<LogLevelBody> {
-    log::set_level(match body.level {
-        Level::Error => LogLevel::Error,
-        Level::Warn => LogLevel::Warn,
-        Level::Info => LogLevel::Info,
-        Level::Debug => LogLevel::Debug,
-    });
+    log::set_level(body.level);
     tracing::info!(level = ?body.level, "an operator has changed what is logged");
     Json(body)
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidecast_worker::{Mesh, Reply, Task};
+use tidecast_worker::{Mesh, Reply, Task, place_of};
 use tokio::sync::mpsc;
 
 use super::PATIENCE;
@@ -41,9 +41,8 @@ impl Crew {
 
     /// The worker that a connection's name says it belongs to.
     pub(crate) fn of_connection(&self, name: &str) -> Option<usize> {
-        let (worker, _) = name.split_once('-')?;
-        let worker = usize::from_str_radix(worker, 16).ok()?;
-        (worker < self.len()).then_some(worker)
+        let (worker, _) = place_of(name)?;
+        Some(worker.into()).filter(|worker| *worker < self.len())
     }
 
     /// Has a worker do a task, and waits for the answer.

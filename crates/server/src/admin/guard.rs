@@ -13,10 +13,11 @@ use axum::http::header::{AUTHORIZATION, HOST, ORIGIN, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use tidecast_auth::{Authenticator, UnixSeconds};
+use tidecast_auth::Authenticator;
 
 use super::answer::Failure;
 use super::{AdminAccess, State};
+use crate::hook::now;
 
 /// What a request may take, with its body, until it is answered; an answer without an end may take longer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -79,9 +80,7 @@ impl Guard {
         let Some((_, token)) = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) else {
             return refused("Authorization has to be Bearer TOKEN");
         };
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let now = UnixSeconds(now.map_or(0, |now| now.as_secs()));
-        match tokens.authenticate(token.trim(), now) {
+        match tokens.authenticate(token.trim(), now()) {
             Ok(_) => Ok(()),
             Err(_) => refused("this is none of the tokens in admin_tokens"),
         }

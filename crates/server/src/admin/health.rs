@@ -23,10 +23,11 @@ pub(crate) async fn alive(Extract(state): Extract<Arc<State>>) -> (StatusCode, S
 }
 
 /// Says whether connections are accepted.
-pub(crate) async fn ready(Extract(state): Extract<Arc<State>>) -> (StatusCode, &'static str) {
-    match state.readiness() {
-        Readiness::Ready => (StatusCode::OK, "ready\n"),
-        Readiness::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
-        Readiness::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
-    }
+pub(crate) async fn ready(Extract(state): Extract<Arc<State>>) -> (StatusCode, String) {
+    let readiness = state.readiness();
+    let status = match readiness {
+        Readiness::Ready => StatusCode::OK,
+        Readiness::Starting | Readiness::Draining => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (status, format!("{}\n", readiness.as_str()))
 }

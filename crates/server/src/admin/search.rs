@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use tidecast_broker::Refusal;
-use tidecast_worker::{ConnectionPage, ConnectionSummary, Publication, Task, Wanted};
+use tidecast_worker::{ConnectionPage, ConnectionSummary, Publication, Task, Wanted, place_of};
 
 use super::answer::Failure;
 use super::crew::{Crew, Unavailable};
@@ -66,7 +66,7 @@ pub(crate) async fn connections(
             let ConnectionPage { connections, next } = page(crew, worker, slot, wanted).await?;
             for summary in connections {
                 if found.len() == limit {
-                    let slot = slot_of(&summary.name);
+                    let (_, slot) = place_of(&summary.name).unwrap_or_default();
                     return Ok((found, Some(Cursor { worker, slot })));
                 }
                 found.push((worker, summary));
@@ -79,15 +79,6 @@ pub(crate) async fn connections(
         slot = 0;
     }
     Ok((found, None))
-}
-
-/// The slot in the name of a connection.
-fn slot_of(name: &str) -> u32 {
-    let slot = name
-        .split('-')
-        .nth(1)
-        .and_then(|slot| u32::from_str_radix(slot, 16).ok());
-    slot.unwrap_or_default()
 }
 
 /// The connections for which most waits, of those that are wanted.

@@ -9,9 +9,9 @@ use serde::Serialize;
 use tidecast_worker::{Times, Totals};
 use utoipa::ToSchema;
 
+use super::State;
 use super::process::Process;
 use super::sampler::Sample;
-use super::{Readiness, State};
 
 /// The topics that are told with the statistics.
 const TOP_TOPICS: usize = 20;
@@ -136,7 +136,7 @@ pub(crate) async fn stats(Extract(state): Extract<Arc<State>>) -> Json<Stats> {
         let sampler = state.sampler.lock();
         (sampler.change(), sampler.top_topics(TOP_TOPICS))
     };
-    let totals = Sample::totals(&state.counters);
+    let totals = sample.totals();
     let rate = |counter: fn(&Totals) -> u64| change.as_ref().map_or(0.0, |change| change.rate(counter));
     let rate_of =
         |worker, counter: fn(&Totals) -> u64| change.as_ref().map_or(0.0, |change| change.rate_of(worker, counter));
@@ -157,11 +157,7 @@ pub(crate) async fn stats(Extract(state): Extract<Arc<State>>) -> Json<Stats> {
     let times = change.as_ref().map(|change| &change.times);
     Json(Stats {
         version: env!("CARGO_PKG_VERSION"),
-        state: match state.readiness() {
-            Readiness::Starting => "starting",
-            Readiness::Ready => "ready",
-            Readiness::Draining => "draining",
-        },
+        state: state.readiness().as_str(),
         uptime_seconds: state.started.elapsed().as_secs_f64(),
         totals: totals.values().map(|(series, value)| (series.name, value)).collect(),
         rates: Rates {

@@ -10,9 +10,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tidecast_broker::auth::Event;
 use tidecast_broker::{Access, SlowPolicy, Strategy};
 use tidecast_worker::ForwardedHeader;
+use utoipa::ToSchema;
 
 use super::field::{Fields, Meta, fields};
 use super::kind::{Bytes, Choice, Choose, File, List, Maybe, Number, Parsed, Secret, Switch, Text, Time};
@@ -418,8 +420,8 @@ impl Choose for OnFailure {
 }
 
 /// How important something is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum LogLevel {
     /// Something failed.
     Error,

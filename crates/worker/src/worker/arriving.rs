@@ -199,8 +199,7 @@ impl Worker {
 
     /// Counts a connection or request that a limit refuses, and writes it down.
     fn count_refused(&mut self, cause: Cause, peer: SocketAddr) {
-        cause.count(&self.counters);
-        let reason = cause.as_str();
+        let reason = cause.count(&self.counters);
         self.journal.write(Entry::Refused { reason, peer });
     }
 

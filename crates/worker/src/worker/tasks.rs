@@ -12,6 +12,7 @@ use super::Worker;
 use crate::connection::Phase;
 use crate::fanout::Stalled;
 use crate::ledger::End;
+use crate::name::place_of;
 use crate::task::{ConnectionDetails, ConnectionPage, ConnectionSummary, Publication, Reply, Stage, Task, Wanted};
 
 /// Tasks done in one turn.
@@ -139,7 +140,7 @@ impl Worker {
 
     /// The slot of the connection of that name.
     fn slot_of(&self, name: &str) -> Option<u32> {
-        let slot = u32::from_str_radix(name.split('-').nth(1)?, 16).ok()?;
+        let (_, slot) = place_of(name)?;
         let state = self.slots.get(slot as usize)?;
         let is_there = !matches!(state.phase, Phase::Free | Phase::Dying);
         (is_there && self.name(slot) == name).then_some(slot)

@@ -15,6 +15,7 @@ use crate::fanout::Stalled;
 use crate::hook::Asker;
 use crate::journal::{Ended, Entry};
 use crate::ledger::End;
+use crate::name::name_of;
 
 impl Worker {
     /// What follows is about the connection in `slot`.
@@ -225,7 +226,7 @@ impl Worker {
         use std::hash::BuildHasher;
         let generation = self.slots[slot as usize].generation;
         let unique = self.names.hash_one((slot, generation)) as u32;
-        format!("{:x}-{slot:x}-{unique:08x}", self.number)
+        name_of(self.number, slot, unique)
     }
 
     /// Ends the session of `slot`, if it still has one.
