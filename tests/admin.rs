@@ -1,19 +1,19 @@
 //! The control plane of the real binary, as an operator and as Prometheus use it.
 
-#[path = "admin/http.rs"]
+#[path = "http/mod.rs"]
 mod http;
 mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::BufRead;
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use boon::{Compiler, SchemaIndex, Schemas};
-use http::{get, head, open, post, send};
+use http::{get, open, send, send_json};
 use serde_json::{Value, json};
 use support::*;
 
@@ -305,9 +305,9 @@ fn an_operator_publishes_to_clients_of_every_worker() {
     let messages: Vec<Value> = (0..50)
         .map(|number| json!({ "topic": "orders/1", "payload": number }))
         .collect();
-    let answer = post(admin, "/v1/publish", &json!({ "messages": messages }).to_string());
+    let answer = send_json(admin, "/v1/publish", &json!({ "messages": messages }).to_string());
     assert_eq!((answer.status, answer.json()["published"].as_u64()), (200, Some(50)));
-    let answer = post(
+    let answer = send_json(
         admin,
         "/v1/publish",
         r#"{"topic":"orders/1","payload":{"as": "it",  "was":1.0}}"#,
@@ -418,13 +418,11 @@ fn a_connection_says_what_it_is_and_subscriptions_end_when_an_operator_says_so()
 #[test]
 fn what_is_published_can_be_looked_at_and_costs_nothing_once_nobody_looks() {
     let (broker, admin) = start(&[]);
-    let mut reader = open(admin, "GET", "/v1/tap?filter=a/%23", &[], None);
-    let (status, headers) = head(&mut reader);
-    assert_eq!(status, 200);
-    assert!(
-        headers.iter().any(|(_, value)| value == "application/x-ndjson"),
-        "{headers:?}"
-    );
+    let mut peer = open(admin, "GET", "/v1/tap?filter=a/%23", &[], None);
+    let answer = peer.answer_head();
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("content-type"), Some("application/x-ndjson"));
+    let mut reader = BufReader::new(peer.0);
     let mut publisher = json_client(&broker);
     let mut shown = || {
         eventually("a message is shown", || {
@@ -457,8 +455,8 @@ fn what_is_published_can_be_looked_at_and_costs_nothing_once_nobody_looks() {
     // As many as may look again, one after the other: none of those that are gone counts.
     for _ in 0..40 {
         eventually("there is room for another", || {
-            let mut reader = open(admin, "GET", "/v1/tap?filter=%23", &[], None);
-            (head(&mut reader).0 == 200).then_some(())
+            let mut peer = open(admin, "GET", "/v1/tap?filter=%23", &[], None);
+            (peer.answer_head().status == 200).then_some(())
         });
     }
 }
@@ -485,15 +483,6 @@ fn where_tokens_are_configured_one_is_needed_for_everything_but_health() {
     for path in ["/healthz", "/readyz", "/"] {
         assert_eq!(send(admin, "GET", path, &[], None).status, 200, "{path}");
     }
-}
-
-/// A token and its hash, as the binary makes them.
-fn token_and_hash() -> (String, String) {
-    let output = run(tidecast(&["token", "random"]), None);
-    let text = String::from_utf8(output.stdout).unwrap();
-    let (token, hash) = text.split_once('\n').unwrap();
-    let hash = hash.trim().trim_start_matches("hash = ").trim_matches('"');
-    (token.to_owned(), hash.to_owned())
 }
 
 #[test]
@@ -547,7 +536,7 @@ fn a_reload_by_the_api_says_what_was_done_or_what_is_wrong() {
     fs::write(&file, "[limits]\nmax_subscriptions = 1\n").unwrap();
     let (broker, admin) = start(&["--config", file.to_str().unwrap()]);
     fs::write(&file, "[limits]\nmax_subscriptions = 2\nmax_topic = 100\n").unwrap();
-    let answer = post(admin, "/v1/reload", "");
+    let answer = send_json(admin, "/v1/reload", "");
     assert_eq!(answer.status, 200);
     assert_eq!(
         answer.json()["text"],
@@ -561,7 +550,7 @@ fn a_reload_by_the_api_says_what_was_done_or_what_is_wrong() {
         );
     }
     fs::write(&file, "[limits]\nmax_subscription = 2\n").unwrap();
-    let answer = post(admin, "/v1/reload", "");
+    let answer = send_json(admin, "/v1/reload", "");
     assert_eq!(answer.status, 422);
     let text = answer.json()["error"]["text"].as_str().unwrap().to_owned();
     assert!(text.contains("max_subscriptions") && text.contains(":2:"), "{text}");
@@ -573,7 +562,7 @@ fn a_drain_by_the_api_is_a_stop() {
     let (mut broker, admin) = start(&[]);
     let mut client = json_client(&broker);
     assert_eq!(send(admin, "GET", "/readyz", &[], None).body, "ready\n");
-    assert_eq!(post(admin, "/v1/drain", "").status, 202);
+    assert_eq!(send_json(admin, "/v1/drain", "").status, 202);
     assert!(text(&mut client).starts_with(r#"["bye",1001,"#));
     drop(client);
     assert!(broker.wait().success());
@@ -588,7 +577,7 @@ fn a_health_check_ends_with_what_the_broker_says_of_itself() {
     assert_eq!(output.stdout, b"ready\n");
     // A client that does not answer the goodbye keeps the broker draining.
     let silent = Peer::open(&broker, "/t/a", 13);
-    assert_eq!(post(admin, "/v1/drain", "").status, 202);
+    assert_eq!(send_json(admin, "/v1/drain", "").status, 202);
     let output = eventually("the broker drains", || {
         let output = check();
         (output.status.code() == Some(1)).then_some(output)
@@ -637,5 +626,5 @@ fn whoever_comes_when_all_places_are_taken_is_served_once_one_is_free() {
     let silent: Vec<_> = (0..128).map(|_| std::net::TcpStream::connect(admin).unwrap()).collect();
     let mut late = open(admin, "GET", "/readyz", &[], None);
     drop(silent);
-    assert_eq!(head(&mut late).0, 200);
+    assert_eq!(late.answer().status, 200);
 }

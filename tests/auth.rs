@@ -186,17 +186,14 @@ fn whoever_comes_without_credentials_has_a_moment_to_send_them() {
 #[test]
 fn tokens_and_rules_are_taken_over_while_clients_stay() {
     let directory = Directory::new("reload");
-    let output = run(tidecast(&["token", "random"]), None);
-    let printed = String::from_utf8(output.stdout).unwrap();
-    let mut lines = printed.lines();
-    let (secret, hash) = (lines.next().unwrap(), lines.next().unwrap());
+    let (secret, hash) = handed_out();
     assert!(hash.starts_with("hash = \"sha256:"), "it is to be pasted: {hash}");
     let broker = broker(&directory, "");
     let admin = token(&directory, &["--sub", "admin", "--publish", "#", "--subscribe", "#"]);
     let mut stays = json_with(&broker, &admin);
     assert_eq!(ask(&mut stays, r#"["sub","news/1",{"ref":1}]"#), r#"["ok",1,{}]"#);
     assert_eq!(ask(&mut stays, r#"["sub","staff/1",{"ref":2}]"#), r#"["ok",2,{}]"#);
-    assert!(connect(&broker, "/ws", secret).is_err());
+    assert!(connect(&broker, "/ws", &secret).is_err());
 
     let path = directory.0.join("secret");
     let more = format!(
@@ -210,7 +207,7 @@ fn tokens_and_rules_are_taken_over_while_clients_stay() {
         ended.contains(r#"the subscription to \"staff/1\" has ended"#),
         "{ended}"
     );
-    let mut device = json_with(&broker, secret);
+    let mut device = json_with(&broker, &secret);
     assert_eq!(ask(&mut device, r#"["sub","news/1",{"ref":1}]"#), r#"["ok",1,{}]"#);
     stays.send_text(r#"["pub","news/1",7]"#).unwrap();
     for subscriber in [&mut stays, &mut device] {

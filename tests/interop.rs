@@ -57,17 +57,14 @@ fn in_chromium_one_tab_publishes_and_another_shows_it() {
 
 #[test]
 fn in_chromium_an_operator_sees_and_does_all_that_there_is() {
-    let token = run(tidecast(&["token", "random"]), None);
-    let text = String::from_utf8(token.stdout).unwrap();
-    let (token, hash) = text.split_once('\n').unwrap();
-    let hash = hash.trim().trim_start_matches("hash = ").trim_matches('"');
-    let broker = Broker::start(&["--admin", "127.0.0.1:0", "--admin-tokens", hash]);
+    let (token, hash) = token_and_hash();
+    let broker = Broker::start(&["--admin", "127.0.0.1:0", "--admin-tokens", &hash]);
     let screenshots = Path::new(env!("CARGO_TARGET_TMPDIR")).join("console");
     std::fs::create_dir_all(&screenshots).unwrap();
     let (admin, url) = (format!("http://{}", broker.admin()), broker.ws(""));
     interop(
         "node",
-        &["console_page.mjs", &admin, &url, token, screenshots.to_str().unwrap()],
+        &["console_page.mjs", &admin, &url, &token, screenshots.to_str().unwrap()],
     );
 }
 

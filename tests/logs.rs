@@ -1,6 +1,6 @@
 //! What the broker tells of what happens.
 
-#[path = "admin/http.rs"]
+#[path = "http/mod.rs"]
 mod http;
 mod support;
 

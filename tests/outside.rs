@@ -490,8 +490,7 @@ fn another_hook_is_asked_after_a_reload_and_what_one_gave_goes_when_there_is_non
 #[test]
 fn whoever_is_waited_about_is_closed_at_once_if_its_token_is_withdrawn() {
     let hook = Service::start(|body| if body["event"] == "subscribe" { None } else { yes(body) });
-    let random = String::from_utf8(run(tidecast(&["token", "random"]), None).stdout).unwrap();
-    let (token, hash) = random.trim().split_once('\n').unwrap();
+    let (token, hash) = handed_out();
     let settings = format!("[hook]\nhook_url = \"{}\"\nhook_timeout = \"60s\"\n", hook.url());
     let directory = Papers::make("waiting", &[]);
     let file = directory.write(

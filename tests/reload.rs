@@ -12,14 +12,6 @@ use credentials::*;
 use support::*;
 use tidecast_client::{Client, Error, Options};
 
-/// A token to hand out, and the line that stands for it in a file.
-fn handed_out() -> (String, String) {
-    let output = run(tidecast(&["token", "random"]), None);
-    let printed = String::from_utf8(output.stdout).unwrap();
-    let (token, hash) = printed.trim().split_once('\n').unwrap();
-    (token.to_owned(), hash.to_owned())
-}
-
 /// The file says this from now on, and the broker has read it.
 fn reload(broker: &Broker, directory: &Directory, text: &str) {
     let before = broker.lines("configuration reloaded").len();

@@ -1,6 +1,6 @@
 //! A broker is replaced by a new process, and nobody who connects notices.
 
-#[path = "admin/http.rs"]
+#[path = "http/mod.rs"]
 mod http;
 mod support;
 
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use http::{get, post, send};
+use http::{get, send, send_json};
 use support::*;
 use tidecast_client::{Client, Error, Options};
 
@@ -191,7 +191,7 @@ fn where_the_new_process_does_not_come_up_the_old_one_goes_on_and_says_why() {
     let admin = line.first.admin();
     let mut client = json_client(&line.first);
     fs::write(&file, "[limits]\nmax_subscription = 2\n").unwrap();
-    let answer = post(admin, "/v1/upgrade", "");
+    let answer = send_json(admin, "/v1/upgrade", "");
     assert_eq!(answer.status, 422, "{}", answer.body);
     let text = answer.json()["error"]["text"].as_str().unwrap().to_owned();
     for words in ["this one goes on", "max_subscriptions", ":2:"] {
@@ -199,7 +199,7 @@ fn where_the_new_process_does_not_come_up_the_old_one_goes_on_and_says_why() {
     }
     assert!(ask(&mut client, r#"["sub","a",{"ref":1}]"#).starts_with(r#"["ok",1"#));
     fs::write(&file, "[limits]\nmax_subscriptions = 2\n").unwrap();
-    let answer = post(admin, "/v1/upgrade", "");
+    let answer = send_json(admin, "/v1/upgrade", "");
     assert_eq!(answer.status, 202, "{}", answer.body);
     let pid = line.next();
     assert_eq!(

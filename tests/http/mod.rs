@@ -1,7 +1,11 @@
-//! HTTP spoken to the broker's own port, octet by octet: requests on a connection that stays, and streams of events.
+//! HTTP spoken to the broker's own port, octet by octet: requests on a connection that stays, and streams of events; and to its
+//! control plane, one request on each connection.
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 
 use std::io::Read;
+use std::net::SocketAddr;
+
+use serde_json::Value;
 
 use super::support::*;
 
@@ -19,6 +23,10 @@ impl Answer {
         let mut fields = self.head.lines().filter_map(|line| line.split_once(": "));
         let (_, value) = fields.find(|(field, _)| field.eq_ignore_ascii_case(name))?;
         Some(value)
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 
     /// The code of a refusal.
@@ -45,6 +53,58 @@ pub(crate) fn post(topic: &str, headers: &str, body: &str) -> String {
 
 pub(crate) const TEXT: &str = "Content-Type: text/plain\r\n";
 
+/// Sends a request on a connection of its own, with headers besides Host, and a body.
+pub(crate) fn open(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Option<&str>,
+) -> Peer {
+    let mut request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
+    if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        request.push_str(&format!("Host: {address}\r\n"));
+    }
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if let Some(body) = body {
+        request.push_str(&format!("Content-Length: {}\r\n", body.len()));
+    }
+    let mut peer = Peer::to(address);
+    peer.say(format!("{request}\r\n{}", body.unwrap_or_default()).as_bytes());
+    peer
+}
+
+/// The same, and what it is answered with.
+pub(crate) fn send(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Option<&str>,
+) -> Answer {
+    open(address, method, path, headers, body).answer()
+}
+
+/// Asks for something in JSON.
+pub(crate) fn get(address: SocketAddr, path: &str) -> Value {
+    let answer = send(address, "GET", path, &[], None);
+    assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+    answer.json()
+}
+
+/// Sends JSON.
+pub(crate) fn send_json(address: SocketAddr, path: &str, body: &str) -> Answer {
+    send(
+        address,
+        "POST",
+        path,
+        &[("Content-Type", "application/json")],
+        Some(body),
+    )
+}
+
 /// What a request on a connection of its own is answered with.
 pub(crate) fn asked(broker: &Broker, request: &str) -> Answer {
     let mut peer = Peer::connect(broker);
@@ -53,14 +113,19 @@ pub(crate) fn asked(broker: &Broker, request: &str) -> Answer {
 }
 
 impl Peer {
-    /// Reads a response whose length is said, and not a byte more.
-    pub(crate) fn answer(&mut self) -> Answer {
+    /// Reads the head of a response, and not a byte more.
+    pub(crate) fn answer_head(&mut self) -> Answer {
         let head = self.head();
-        let mut answer = Answer {
+        Answer {
             status: head[9..12].parse().unwrap(),
             head,
             body: String::new(),
-        };
+        }
+    }
+
+    /// Reads a response whose length is said, and not a byte more.
+    pub(crate) fn answer(&mut self) -> Answer {
+        let mut answer = self.answer_head();
         let length = answer
             .header("Content-Length")
             .map_or(0, |length| length.parse().unwrap());

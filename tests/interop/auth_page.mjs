@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { once } from "node:events";
-import { chromium } from "playwright-core";
+import { launch, limit } from "./chromium.mjs";
 
 const DEADLINE_MS = 60_000; // for the whole script
 const [base, good, bad] = process.argv.slice(2);
@@ -14,10 +14,7 @@ if (!bad) {
   console.error("usage: node auth_page.mjs <http-base-url> <good-token> <bad-token>");
   process.exit(1);
 }
-setTimeout(() => {
-  console.error(`not done after ${DEADLINE_MS} ms`);
-  process.exit(2);
-}, DEADLINE_MS).unref();
+limit(DEADLINE_MS);
 
 /** In the page: what becomes of a WebSocket that offers these and says that. */
 function visit([url, protocols, says]) {
@@ -45,10 +42,7 @@ function open([url, protocols]) {
   });
 }
 
-const browser = await chromium.launch({
-  executablePath: "/usr/bin/chromium",
-  args: ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--host-resolver-rules=MAP elsewhere.example 127.0.0.1"],
-});
+const browser = await launch(["--host-resolver-rules=MAP elsewhere.example 127.0.0.1"]);
 // A page of another site: those of this machine are let in.
 const elsewhere = createServer((_, response) => response.end("<!doctype html>")).listen(0, "127.0.0.1");
 await once(elsewhere, "listening");

@@ -6,20 +6,9 @@
 import assert from "node:assert/strict";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { chromium } from "playwright-core";
+import { launch, limit, openTab } from "./chromium.mjs";
 
 const DEADLINE_MS = 90_000; // for the whole script
-const STEP_MS = 20_000; // for one thing to happen on the page
-const EXECUTABLE = "/usr/bin/chromium";
-const ARGUMENTS = [
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-];
 
 const [base, directory, ...options] = process.argv.slice(2);
 if (!base || !directory) {
@@ -28,28 +17,14 @@ if (!base || !directory) {
 }
 
 let current = "start";
-setTimeout(() => {
-  console.error(`not done after ${DEADLINE_MS} ms, in: ${current}`);
-  process.exit(2);
-}, DEADLINE_MS).unref();
+limit(DEADLINE_MS, () => current);
 
 const troubles = [];
 
-/** A tab with the page open and connected, that notes whatever the browser complains about. */
+/** A tab with the page open and connected. */
 async function open(context, name) {
-  const page = await context.newPage();
-  page.setDefaultTimeout(STEP_MS);
-  page.on("pageerror", (error) => troubles.push(`${name}: ${error.stack}`));
-  page.on("console", (message) => {
-    if (["error", "warning"].includes(message.type())) troubles.push(`${name}: ${message.text()}`);
-  });
-  page.on("request", (request) => {
-    const { href } = new URL(request.url());
-    if (href !== new URL(base).href && !href.startsWith("data:")) troubles.push(`${name}: asked for ${href}`);
-  });
-  const response = await page.goto(base);
-  assert.equal(response.status(), 200);
-  assert.match(response.headers()["content-security-policy"] ?? "", /default-src 'none'/, "the page is served with a strict policy");
+  const own = ({ href }) => href === new URL(base).href;
+  const page = await openTab(context, base, name, { troubles, own });
   await page.locator("#status", { hasText: /^connected$/ }).waitFor();
   return page;
 }
@@ -160,7 +135,7 @@ const steps = {
 };
 
 await mkdir(directory, { recursive: true });
-const browser = await chromium.launch({ executablePath: EXECUTABLE, args: [...ARGUMENTS, ...options], timeout: STEP_MS });
+const browser = await launch(options);
 const tabs = {};
 let failed = false;
 try {

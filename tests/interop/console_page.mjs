@@ -5,21 +5,10 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { chromium } from "playwright-core";
+import { launch, limit, openTab } from "./chromium.mjs";
 import WebSocket from "ws";
 
 const DEADLINE_MS = 90_000; // for the whole script
-const STEP_MS = 20_000; // for one thing to happen on the page
-const EXECUTABLE = "/usr/bin/chromium";
-const ARGUMENTS = [
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-];
 
 const [base, broker, token, directory] = process.argv.slice(2);
 if (!directory) {
@@ -28,10 +17,7 @@ if (!directory) {
 }
 
 let current = "start";
-setTimeout(() => {
-  console.error(`not done after ${DEADLINE_MS} ms, in: ${current}`);
-  process.exit(2);
-}, DEADLINE_MS).unref();
+limit(DEADLINE_MS, () => current);
 
 /** A client of the broker, and what it was told. */
 async function client(...commands) {
@@ -57,23 +43,11 @@ async function client(...commands) {
 
 const troubles = [];
 
-async function open(context, name) {
-  const page = await context.newPage();
-  page.setDefaultTimeout(STEP_MS);
-  page.on("pageerror", (error) => troubles.push(`${name}: ${error.stack}`));
-  page.on("console", (message) => {
-    // Without a token the first questions are refused, and so is what cannot be published; the browser notes that.
-    const refusals = /status of (401|422)/;
-    if (["error", "warning"].includes(message.type()) && !refusals.test(message.text())) troubles.push(`${name}: ${message.text()}`);
-  });
-  page.on("request", (request) => {
-    const { href, origin } = new URL(request.url());
-    if (origin !== new URL(base).origin && !href.startsWith("data:")) troubles.push(`${name}: asked for ${href}`);
-  });
-  const response = await page.goto(base);
-  assert.equal(response.status(), 200);
-  assert.match(response.headers()["content-security-policy"] ?? "", /default-src 'none'/, "the page is served with a strict policy");
-  return page;
+function open(context, name) {
+  // Without a token the first questions are refused, and so is what cannot be published; the browser notes that.
+  const expected = (text) => /status of (401|422)/.test(text);
+  const own = ({ origin }) => origin === new URL(base).origin;
+  return openTab(context, base, name, { troubles, expected, own });
 }
 
 const steps = {
@@ -159,7 +133,7 @@ const steps = {
   },
 };
 
-const browser = await chromium.launch({ executablePath: EXECUTABLE, args: ARGUMENTS });
+const browser = await launch();
 try {
   const context = await browser.newContext({ viewport: { width: 1280, height: 1500 } });
   const people = { alice: await client(["sub", "rooms/#"]), bob: await client() };

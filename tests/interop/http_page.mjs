@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { once } from "node:events";
-import { chromium } from "playwright-core";
+import { launch, limit } from "./chromium.mjs";
 
 const DEADLINE_MS = 60_000; // for the whole script
 const [base] = process.argv.slice(2);
@@ -14,10 +14,7 @@ if (!base) {
   console.error("usage: node http_page.mjs <http-base-url>");
   process.exit(1);
 }
-setTimeout(() => {
-  console.error(`not done after ${DEADLINE_MS} ms`);
-  process.exit(2);
-}, DEADLINE_MS).unref();
+limit(DEADLINE_MS);
 
 /** In the page: a stream is opened, each message is posted, and what is heard is given back. */
 async function listen([url, messages]) {
@@ -60,10 +57,7 @@ async function tryToListen(url) {
   return { failed, posts };
 }
 
-const browser = await chromium.launch({
-  executablePath: "/usr/bin/chromium",
-  args: ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--host-resolver-rules=MAP *.example 127.0.0.1"],
-});
+const browser = await launch(["--host-resolver-rules=MAP *.example 127.0.0.1"]);
 const pages = createServer((_, response) => response.end("<!doctype html>")).listen(0, "127.0.0.1");
 await once(pages, "listening");
 try {

@@ -227,6 +227,20 @@ impl Totals {
     }
 }
 
+/// A token to hand out, and the line that stands for it in a file, as the binary makes them.
+pub fn handed_out() -> (String, String) {
+    let printed = String::from_utf8(run(tidecast(&["token", "random"]), None).stdout).unwrap();
+    let (token, line) = printed.trim().split_once('\n').expect("two lines");
+    (token.to_owned(), line.to_owned())
+}
+
+/// A token to hand out, and its hash.
+pub fn token_and_hash() -> (String, String) {
+    let (token, line) = handed_out();
+    let hash = line.trim_start_matches("hash = ").trim_matches('"');
+    (token, hash.to_owned())
+}
+
 /// Runs a command to its end, within the deadline.
 pub fn run(mut command: Command, input: Option<&[u8]>) -> Output {
     let mut child = command
@@ -310,7 +324,12 @@ pub struct Peer(pub TcpStream);
 
 impl Peer {
     pub fn connect(broker: &Broker) -> Peer {
-        let stream = TcpStream::connect(broker.address).unwrap();
+        Peer::to(broker.address)
+    }
+
+    /// A connection to wherever.
+    pub fn to(address: SocketAddr) -> Peer {
+        let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
         stream.set_nodelay(true).unwrap();
