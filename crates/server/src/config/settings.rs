@@ -319,7 +319,7 @@ fields! {
         [live] log_level: Choice<LogLevel> = LogLevel::Info;
         /// Who reads it
         log_format: Choice<LogFormat> = LogFormat::Human;
-        /// A line for each WebSocket that ends, at the level info: what ended it, how long it was open, what was sent
+        /// Write a line for each WebSocket that ends, at the level info: what ended it, how long it was open, what was sent
         [live] log_connections: Switch = true;
         /// Lines of a kind in a second; the others are counted
         [live] log_rate: Number<u32> = 20, 1 => 100_000;
