@@ -125,6 +125,9 @@ fn nothing_is_lost_and_nothing_stays_behind_when_everything_happens_at_once() {
         metrics: Default::default(),
     };
     let mut watch = Watch::new(&run);
+    if length >= LONG {
+        guests::fill(&run);
+    }
     let (mut reloads, mut keepers) = (0, 0);
     thread::scope(|scope| {
         let run = &run;

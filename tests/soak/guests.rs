@@ -16,7 +16,7 @@ const VISIT: Duration = Duration::from_millis(10);
 const FLOOD: usize = 64 << 10;
 const FLOOD_PERIOD: Duration = Duration::from_millis(20);
 /// How long somebody sleeps who wakes up by himself.
-const NAP: Duration = Duration::from_secs(2);
+const NAP: Duration = Duration::from_secs(4);
 
 /// Options of somebody who has no patience for one handshake after the other.
 fn hasty() -> Options {
@@ -30,6 +30,24 @@ fn json(run: &Run) -> Client {
     let mut json = Client::connect(&run.broker.ws("/ws"), &hasty()).unwrap();
     assert!(text(&mut json).starts_with(r#"["hello""#));
     json
+}
+
+/// Publishes to more topics than a worker remembers the ways of, so that guests, whose topics are all new, make it forget as many
+/// as they make it remember.
+pub(crate) fn fill(run: &Run) {
+    const TOPICS: usize = 60_000;
+    // Chance decides which worker has a connection: with so many each has some.
+    for connection in 0..8 {
+        let mut json = json(run);
+        for topic in 0..TOPICS {
+            json.queue_text(&format!(r#"["pub","fill/{connection}/{topic}",1]"#))
+                .unwrap();
+            if topic % 100 == 99 {
+                json.flush().unwrap();
+            }
+        }
+        assert_eq!(ask(&mut json, r#"["ping"]"#), r#"["pong"]"#);
+    }
 }
 
 /// Sends one guest after the other, each kind in turn.
@@ -157,9 +175,8 @@ pub(crate) fn sleep_and_wake<const POLICY: usize>(run: &Run) {
     let mut json = json(run);
     let answer = ask(&mut json, &format!(r#"["sub","flood",{{"ref":1,"slow":"{policy}"}}]"#));
     assert_eq!(answer, r#"["ok",1,{}]"#);
-    let mut next = Instant::now();
     while !run.is_over() {
-        run.pace(&mut next, NAP);
+        run.pace(&mut Instant::now(), NAP);
         // Reads on for as long as what waited, and nothing else, is there.
         let awake = Instant::now();
         while !run.is_over() && awake.elapsed() < NAP {

@@ -160,6 +160,8 @@ pub struct Broker<E> {
     review: Option<Review>,
     /// Sessions of this worker that were picked from the groups of the message at hand.
     picked: Vec<SessionId>,
+    /// Members of other workers, likewise.
+    picks: Vec<Pick>,
     /// What was published last, if it goes to one list and has not been handed to its sessions.
     run: Run<E>,
     stats: Stats,
@@ -192,6 +194,7 @@ impl<E: Copy> Broker<E> {
             shares: Shares::default(),
             most_memory: usize::MAX,
             picked: Vec::new(),
+            picks: Vec::new(),
             run: Run::default(),
             routes: Routes::default(),
             usual: BoundsId::default(),
@@ -670,8 +673,10 @@ impl<E: Copy> Broker<E> {
         self.top.count(message.topic, message.payload.len());
         self.taps.show(message, topics);
         let mut others = route.workers.without(self.worker);
+        if others.is_empty() && route.lists.is_empty() && route.groups.is_empty() {
+            return Ok(Step::Next);
+        }
         self.picked.clear();
-        let mut picks = Vec::new();
         for &(ref group, key) in &route.groups {
             // Also `except` itself may be picked: the group gets each message, whoever publishes it.
             let Some(member) = group.pick(key) else { continue };
@@ -680,11 +685,13 @@ impl<E: Copy> Broker<E> {
             } else {
                 others.insert(member.of_worker());
                 let group = group.clone();
-                picks.push(Pick { member, group, key });
+                self.picks.push(Pick { member, group, key });
             }
         }
-        let shared =
-            (!others.is_empty()).then(|| Arc::new(message.to_owned().with_picks(picks).published_at(self.now)));
+        let shared = (!others.is_empty()).then(|| {
+            let picks = std::mem::take(&mut self.picks);
+            Arc::new(message.to_owned().with_picks(picks).published_at(self.now))
+        });
         if let Some(shared) = &shared {
             out.forward(others, Arc::clone(shared));
         }

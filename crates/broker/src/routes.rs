@@ -7,8 +7,9 @@ use crate::rules::Rules;
 use crate::subscriber::Subscriber;
 use crate::workers::WorkerSet;
 
-/// Topics whose answer is kept. One entry is about 100 bytes plus its topic, so this is some 10 MiB a worker.
-const KEPT: usize = 1 << 16;
+/// Topics whose answer is kept: as many as a table of 65,536 places takes before it grows. A place has 97 bytes, and the topic
+/// is apart, so this is some 9 MiB a worker.
+const KEPT: usize = (1 << 16) / 8 * 7;
 /// Lists and groups in these answers, of 4 to 32 bytes: a topic can be matched by many thousand filters with wildcards.
 const MOST_WANTED: usize = 1 << 20;
 
@@ -20,11 +21,11 @@ pub(crate) struct Route {
     /// Workers with a subscriber.
     pub(crate) workers: WorkerSet,
     /// This worker's lists.
-    pub(crate) lists: Vec<u32>,
+    pub(crate) lists: Box<[u32]>,
     /// The number of the rule that holds for it.
     pub(crate) rule: Option<u8>,
     /// Groups, of which a member each gets the message, and what sticky ones choose it by.
-    pub(crate) groups: Vec<(Group<Subscriber>, u64)>,
+    pub(crate) groups: Box<[(Group<Subscriber>, u64)]>,
 }
 
 impl Route {
@@ -36,7 +37,7 @@ impl Route {
 /// Routes by topic.
 #[derive(Debug, Default)]
 pub(crate) struct Routes {
-    kept: HashMap<String, Route>,
+    kept: HashMap<Box<str>, Route>,
     /// Lists and groups in them.
     wanted: usize,
 }
@@ -82,8 +83,8 @@ impl Routes {
             Ok(Route {
                 generation,
                 workers,
-                groups,
-                lists,
+                groups: groups.into(),
+                lists: lists.into(),
                 rule: rules.of_topic(topic),
             })
         };
@@ -100,8 +101,21 @@ impl Routes {
             hashbrown::hash_map::EntryRef::Vacant(entry) => {
                 let route = ask(topic)?;
                 self.wanted += route.wanted();
-                Ok(entry.insert(route))
+                Ok(entry.insert_with_key(topic.into(), route))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_in_the_table_takes_what_its_documentation_says() {
+        assert_eq!(size_of::<(Box<str>, Route)>() + 1, 97);
+        let mut table = HashMap::<u32, ()>::new();
+        table.extend((0..KEPT as u32).map(|number| (number, ())));
+        assert_eq!(table.capacity(), KEPT, "it is full, and has not grown");
     }
 }

@@ -672,6 +672,12 @@ impl Fanout {
         }
     }
 
+    /// Whether the command at hand has left something to be done about its connection, or about others.
+    #[inline]
+    pub(crate) fn left_something(&self) -> bool {
+        self.regranted || self.stalled.is_some() || !self.closing.is_empty()
+    }
+
     /// Tries again to forward `stalled`; gives false if it still does not fit everywhere.
     pub(crate) fn forward_stalled(&mut self, stalled: &mut Stalled) -> bool {
         while let Some((message, targets)) = stalled.0.front_mut() {

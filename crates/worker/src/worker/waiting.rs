@@ -29,12 +29,22 @@ impl Worker {
     /// Looks after what a command of `slot` has left to be done, and tells whether the next one has to wait: until there is
     /// room in mailboxes, or it is known whether `again` may be done. `before` is what it waited for before, if it is the
     /// same command.
+    #[inline]
     pub(super) fn has_to_wait(
         &mut self,
         slot: u32,
         again: Option<Command>,
         before: Option<Waiting>,
     ) -> io::Result<bool> {
+        // As good as always, after each message.
+        if again.is_none() && !self.fanout.left_something() {
+            return Ok(false);
+        }
+        self.look_after(slot, again, before)
+    }
+
+    #[cold]
+    fn look_after(&mut self, slot: u32, again: Option<Command>, before: Option<Waiting>) -> io::Result<bool> {
         self.close_as_wanted()?;
         if std::mem::take(&mut self.fanout.regranted) {
             self.arm_by_state(slot);
