@@ -89,11 +89,14 @@ fn versions_that_are_not_accepted_are_refused_with_those_that_are() {
     }
 }
 
-/// A broker under a filter that forbids io_uring.
-fn serve_without_io_uring(arguments: &[&str]) -> Command {
-    let mut command = without_io_uring(&["serve", "--listen", "127.0.0.1:0", "--workers", "2"]);
-    command.args(arguments);
-    command
+/// A broker under each of the filters that forbid io_uring.
+fn serve_without_io_uring(arguments: &[&str]) -> [Command; 2] {
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--workers", "2"];
+    let mut commands = [without_io_uring(&serve), without_entering_io_uring(&serve)];
+    for command in &mut commands {
+        command.args(arguments);
+    }
+    commands
 }
 
 /// What tells how to allow it.
@@ -106,33 +109,36 @@ const REMEDY: [&str; 4] = [
 
 #[test]
 fn where_io_uring_is_forbidden_epoll_serves_and_the_warning_tells_how_to_allow_it() {
-    let mut command = serve_without_io_uring(&[]);
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let broker = Broker::of(command);
-    assert!(broker.line("tidecast ").ends_with("with epoll"));
-    let warning = broker.error("with epoll");
-    for words in REMEDY.iter().chain(&["--driver epoll"]) {
-        assert!(warning.contains(words), "{words:?} is missing in: {warning}");
+    for mut command in serve_without_io_uring(&[]) {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let broker = Broker::of(command);
+        assert!(broker.line("tidecast ").ends_with("with epoll"));
+        let warning = broker.error("with epoll");
+        for words in REMEDY.iter().chain(&["--driver epoll"]) {
+            assert!(warning.contains(words), "{words:?} is missing in: {warning}");
+        }
+        let mut subscribers: Vec<_> = (0..8).map(|_| client(&broker.ws("/t/a?mode=sub"))).collect();
+        client(&broker.ws("/t/a")).send_text("hello").unwrap();
+        for subscriber in &mut subscribers {
+            assert_eq!(text(subscriber), "hello");
+        }
+        // Whoever knows it is not told again.
+        broker.signal("HUP");
+        broker.error("configuration reloaded");
+        assert_eq!(broker.errors("epoll").len(), 1);
+        assert_eq!(broker.stop().get("published"), 1);
     }
-    let mut subscribers: Vec<_> = (0..8).map(|_| client(&broker.ws("/t/a?mode=sub"))).collect();
-    client(&broker.ws("/t/a")).send_text("hello").unwrap();
-    for subscriber in &mut subscribers {
-        assert_eq!(text(subscriber), "hello");
-    }
-    // Whoever knows it is not told again.
-    broker.signal("HUP");
-    broker.error("configuration reloaded");
-    assert_eq!(broker.errors("epoll").len(), 1);
-    assert_eq!(broker.stop().get("published"), 1);
 }
 
 #[test]
 fn without_io_uring_a_broker_that_is_to_use_it_does_not_start_and_tells_how_to_allow_it() {
-    let output = run(serve_without_io_uring(&["--driver", "io_uring"]), None);
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-    for words in REMEDY {
-        assert!(error.contains(words), "{words:?} is missing in: {error}");
+    for command in serve_without_io_uring(&["--driver", "io_uring"]) {
+        let output = run(command, None);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+        for words in REMEDY {
+            assert!(error.contains(words), "{words:?} is missing in: {error}");
+        }
     }
 }
 

@@ -29,12 +29,22 @@ pub fn tidecast(arguments: &[&str]) -> Command {
 
 /// The same under a filter of system calls that forbids io_uring.
 pub fn without_io_uring(arguments: &[&str]) -> Command {
+    filtered(&[], arguments)
+}
+
+/// The same under one that lets rings be set up, and forbids to use them.
+pub fn without_entering_io_uring(arguments: &[&str]) -> Command {
+    filtered(&["--enter"], arguments)
+}
+
+fn filtered(filter: &[&str], arguments: &[&str]) -> Command {
     let mut command = Command::new("python3");
     command
         .arg(concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/tests/support/without_io_uring.py"
         ))
+        .args(filter)
         .arg(env!("CARGO_BIN_EXE_tidecast"))
         .args(arguments)
         .env("TIDECAST_ADMIN", "none")

@@ -98,7 +98,9 @@ impl Uring {
             free: Vec::new(),
             poisoned: false,
         };
-        driver.watch_waker().map_err(|error| SetupError::new(RING, error))?;
+        // A filter may let a ring be set up that is not to be used: better to learn it here than in a turn.
+        let entered = driver.watch_waker().and_then(|()| driver.enter(Wait::No));
+        entered.map_err(|error| SetupError::new(RING, error))?;
         Ok(driver)
     }
 
