@@ -310,6 +310,28 @@ fn requests_wait_for_the_hook_and_are_answered_in_their_order() {
 }
 
 #[test]
+fn a_request_that_waits_for_the_hook_when_the_broker_stops_is_answered_the_second_on_its_connection_too() {
+    let hook = Service::start(|_| None);
+    let mut broker = Broker::start(&["--hook-url", &hook.url(), "--hook-events", "connect"]);
+    let mut first = Peer::connect(&broker);
+    first.say(http::post("a", http::TEXT, "1").as_bytes());
+    let mut second = Peer::connect(&broker);
+    assert_eq!(second.asks(&http::request("GET /", "", "")).status, 200);
+    second.say(http::post("a", http::TEXT, "2").as_bytes());
+    eventually("the hook is asked about both", || {
+        (hook.asked("connect").len() == 2).then_some(())
+    });
+    broker.signal("TERM");
+    for peer in [&mut first, &mut second] {
+        let answer = peer.answer();
+        assert_eq!(answer.status, 503, "{answer:?}");
+        assert_eq!(peer.rest(), b"");
+    }
+    drop((first, second));
+    assert!(broker.wait().success());
+}
+
+#[test]
 fn what_the_hook_lets_be_kept_is_asked_once() {
     let hook = Service::start(|_| Some(json!({"allow": true, "cache": 3600})));
     let broker = Broker::start(&["--workers", "1", "--hook-url", &hook.url()]);

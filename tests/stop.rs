@@ -1,5 +1,7 @@
 //! A stop is announced, bounded in time, and ends with what was done.
 
+#[path = "http/mod.rs"]
+mod http;
 mod support;
 
 use std::net::{TcpListener, TcpStream};
@@ -171,5 +173,35 @@ fn a_slow_client_is_given_what_waits_for_it_beyond_the_time_for_a_close() {
     assert_eq!(slow.frame().0, 0x88);
     slow.say(&masked(0x88, &1001u16.to_be_bytes()));
     assert_eq!(slow.rest(), b"");
+    assert!(broker.wait().success());
+}
+
+#[test]
+fn a_slow_stream_of_events_is_given_what_waits_for_it_too() {
+    let arguments = [
+        "--close-timeout",
+        "300ms",
+        "--drain-timeout",
+        "1m",
+        "--max-pending",
+        "64M",
+    ];
+    let mut broker = Broker::start(&arguments);
+    let mut slow = http::Events::open(&broker, "/t/a", "");
+    let mut deaf = Peer::open(&broker, "/t/b?mode=sub", 13);
+    let payload = "x".repeat(500_000);
+    for number in 0..40 {
+        let body = format!("{number} {payload}");
+        assert_eq!(http::asked(&broker, &http::post("a", http::TEXT, &body)).status, 202);
+    }
+    broker.signal("TERM");
+    // It does not answer the close: when it is given up, the time for that is over.
+    deaf.rest();
+    for number in 0..40 {
+        assert!(slow.event() == format!("data: {number} {payload}"), "event {number}");
+    }
+    let bye = slow.event();
+    assert!(bye.contains("\nevent: bye\n"), "{bye}");
+    drop(slow);
     assert!(broker.wait().success());
 }

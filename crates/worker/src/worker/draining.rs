@@ -169,11 +169,17 @@ impl Worker {
 
     /// Says goodbye to whoever is in `slot`.
     fn tell_going(&mut self, slot: u32, succeeded: bool) -> io::Result<()> {
-        if succeeded && self.is_entering(slot) {
+        let is_entering = self.is_entering(slot);
+        if succeeded && is_entering {
             return Ok(());
         }
         self.stop_waiting(slot)?;
         match &self.slots[slot as usize].phase {
+            // Nothing was asked: whoever asks now will see that it has to connect again, which an answer would not tell.
+            Phase::Head { .. } if !is_entering => {
+                self.fanout.seal(slot);
+                self.wind_up(slot)?;
+            }
             Phase::Head { .. } | Phase::Body(_) | Phase::Answering { .. } => self.stop_requests(slot)?,
             Phase::Proxy { .. } => self.kill(slot)?,
             Phase::Open(_) | Phase::Events { .. } if !self.fanout.lane(slot).is_sealed() => {
@@ -187,9 +193,14 @@ impl Worker {
 
     /// Whether the connection in `slot` is on its way to be a WebSocket, or has asked for something that is not answered.
     fn is_entering(&self, slot: u32) -> bool {
-        match &self.slots[slot as usize].phase {
+        let state = &self.slots[slot as usize];
+        match &state.phase {
             Phase::Proxy { .. } | Phase::Body(_) | Phase::Answering { .. } => true,
-            Phase::Head { bytes, again, .. } => !again || !bytes.is_empty(),
+            Phase::Head { bytes, again, .. } => {
+                // Of a request that waits, the head is kept there.
+                let waits = state.paused.as_ref().is_some_and(|paused| !paused.rest.is_empty());
+                !again || !bytes.is_empty() || waits
+            }
             _ => false,
         }
     }

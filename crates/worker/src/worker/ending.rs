@@ -338,6 +338,10 @@ impl Worker {
                 let deadline = posting.deadline;
                 self.arm(slot, deadline);
             }
+            // What waits for a slow client is given to it as long as the broker can wait.
+            Phase::Finishing { .. } if self.draining.is_some() && !self.fanout.lane(slot).is_empty() => {
+                self.arm(slot, now + timing.close_timeout);
+            }
             Phase::Finishing { deadline } | Phase::Lingering { deadline } if now >= *deadline => self.kill(slot)?,
             Phase::Proxy { deadline, .. }
             | Phase::Head { deadline, .. }

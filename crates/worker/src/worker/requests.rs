@@ -430,16 +430,13 @@ impl Worker {
         self.respond(slot)
     }
 
-    /// Ends what is between two requests, or in one, because the broker stops.
+    /// Ends a request that is not answered yet, because the broker stops.
     pub(super) fn stop_requests(&mut self, slot: u32) -> io::Result<()> {
-        match &self.slots[slot as usize].phase {
-            Phase::Head { bytes, again: true, .. } if bytes.is_empty() => {
-                self.fanout.seal(slot);
-                return self.wind_up(slot);
-            }
-            Phase::Answering { .. } => return self.wind_up(slot),
-            _ if !self.can_respond(slot) => return self.kill(slot),
-            _ => {}
+        if let Phase::Answering { .. } = self.slots[slot as usize].phase {
+            return self.wind_up(slot);
+        }
+        if !self.can_respond(slot) {
+            return self.kill(slot);
         }
         self.scratch.clear();
         let retry = self.retry_ms().div_ceil(1000);
