@@ -324,3 +324,28 @@ fn a_stop_while_a_new_process_comes_up_stops_both() {
     });
     line.pids.clear();
 }
+
+#[test]
+fn whoever_takes_the_name_of_a_broker_is_not_believed() {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixListener};
+
+    let mut other = Command::new("sleep").arg("600").spawn().unwrap();
+    let name = SocketAddr::from_abstract_name(format!("tidecast-{}", other.id())).unwrap();
+    let listener = UnixListener::bind_addr(&name).unwrap();
+    let liar = thread::spawn(move || {
+        use std::io::Write;
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.write_all(b"yes: process 1 has taken over\n");
+    });
+    let output = run(tidecast(&["upgrade", "--pid", &other.id().to_string()]), None);
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    assert!(
+        said(&output).contains("who answers in its name is process "),
+        "{}",
+        said(&output)
+    );
+    liar.join().unwrap();
+    other.kill().unwrap();
+    other.wait().unwrap();
+}

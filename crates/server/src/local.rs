@@ -125,6 +125,13 @@ pub fn upgrade_process(pid: u32, limit: Duration) -> Result<String, LocalError> 
     };
     let ask = || -> io::Result<String> {
         let mut stream = UnixStream::connect_addr(&address(pid)?)?;
+        // Anybody may have taken the name, and would be believed.
+        let other = rustix::net::sockopt::socket_peercred(&stream)?.pid.as_raw_pid();
+        if u32::try_from(other) != Ok(pid) {
+            return Err(io::Error::other(format!(
+                "who answers in its name is process {other}: it is no broker, or in another namespace of process ids"
+            )));
+        }
         stream.set_read_timeout(Some(limit))?;
         stream.write_all(UPGRADE.as_bytes())?;
         let mut answer = String::new();
