@@ -153,3 +153,42 @@ fn a_driver_that_was_asked_for_is_no_reason_for_a_warning() {
         }
     }
 }
+
+#[test]
+fn a_signal_that_comes_while_the_configuration_is_read_is_heeded_afterwards() {
+    let file = std::env::temp_dir().join(format!("tidecast-start-{}.toml", std::process::id()));
+    let made = Command::new("mkfifo").arg(&file).status().unwrap();
+    assert!(made.success());
+    let mut command = tidecast(&["serve", "--listen", "127.0.0.1:0", "--workers", "1"]);
+    command.args(["--config", file.to_str().unwrap()]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut broker = command
+        .stdout(writer.try_clone().unwrap())
+        .stderr(writer)
+        .spawn()
+        .unwrap();
+    drop(command);
+    let pid = broker.id().to_string();
+    // It cannot go on before somebody has written what it reads.
+    eventually("it is ready for the signal", || {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+        (u64::from_str_radix(caught.trim(), 16).unwrap() & 1 == 1).then_some(())
+    });
+    let signal = |name: &str| {
+        let status = Command::new("kill").args(["-s", name, &pid]).status().unwrap();
+        assert!(status.success());
+    };
+    signal("HUP");
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(reader)).map(Result::unwrap);
+    for (text, said) in [
+        ("", "listening on "),
+        ("[log]\nlog_level = \"info\"\n", "configuration reloaded"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        lines.find(|line| line.contains(said)).expect("it says so");
+    }
+    signal("TERM");
+    assert!(eventually("it ends", || broker.try_wait().unwrap()).success());
+    std::fs::remove_file(&file).unwrap();
+}

@@ -205,3 +205,55 @@ fn a_slow_stream_of_events_is_given_what_waits_for_it_too() {
     drop(slow);
     assert!(broker.wait().success());
 }
+
+#[test]
+fn a_stop_during_the_start_is_no_less_prompt() {
+    // It takes connections, and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/keys", silent.local_addr().unwrap());
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--jwt-key-set-url", &url];
+    let mut command = tidecast(&arguments);
+    command.args(["--jwt-audience", "a", "--jwt-key-set-timeout", "60s"]);
+    let mut broker = command
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It waits for its keys from here on.
+    let _asking = silent.accept().unwrap();
+    let begun = Instant::now();
+    let killed = std::process::Command::new("kill")
+        .args(["-s", "TERM", &broker.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(killed.success());
+    eventually("it ends", || broker.try_wait().unwrap());
+    assert!(begun.elapsed() < Duration::from_secs(30), "it has not waited for keys");
+    let output = broker.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(
+        said(&output).contains("SIGTERM: ending before anybody was served"),
+        "{}",
+        said(&output)
+    );
+}
+
+#[test]
+fn who_wants_something_of_a_broker_that_stops_is_told_that_it_does() {
+    let broker = Broker::start(&["--admin", "127.0.0.1:0", "--drain-timeout", "10m"]);
+    let admin = broker.admin();
+    let mut deaf = Peer::open(&broker, "/t/a", 13);
+    broker.signal("TERM");
+    assert_eq!(deaf.frame().0, 0x88);
+    for wish in ["reload", "upgrade", "drain"] {
+        let answer = http::send(admin, "POST", &format!("/v1/{wish}"), &[], Some(""));
+        assert_eq!(
+            (answer.status, answer.code()),
+            (503, "unavailable"),
+            "{wish}: {answer:?}"
+        );
+    }
+    let output = run(tidecast(&["upgrade", "--pid", &broker.pid().to_string()]), None);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("the broker stops"), "{}", said(&output));
+}

@@ -326,6 +326,30 @@ fn a_stop_while_a_new_process_comes_up_stops_both() {
 }
 
 #[test]
+fn a_broker_with_which_its_container_would_end_is_not_replaced() {
+    let mut command = Command::new("unshare");
+    command
+        .args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child"])
+        .arg(env!("CARGO_BIN_EXE_tidecast"))
+        .args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--admin",
+            "127.0.0.1:0",
+            "--workers",
+            "1",
+        ])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
+    let broker = Broker::of(command);
+    let answer = send_json(broker.admin(), "/v1/upgrade", "");
+    assert_eq!(answer.status, 422, "{}", answer.body);
+    assert!(answer.body.contains("this is process 1"), "{}", answer.body);
+    client(&broker.ws("/t/a")).send_text("it goes on").unwrap();
+}
+
+#[test]
 fn whoever_takes_the_name_of_a_broker_is_not_believed() {
     use std::os::linux::net::SocketAddrExt;
     use std::os::unix::net::{SocketAddr, UnixListener};

@@ -19,7 +19,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
+use std::process::{self, Command, Stdio};
 use std::time::Duration;
 
 use rustix::net::{
@@ -47,6 +47,11 @@ const PERSONAL: [&str; 4] = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATC
 /// Why there is no new process.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UpgradeError {
+    #[error(
+        "this is process 1, with which all others of its container end: replace the container, and let this broker drain by \
+         SIGTERM"
+    )]
+    First,
     #[error("{program:?} cannot be started: {source}")]
     Start { program: OsString, source: io::Error },
     #[error("the sockets cannot be handed over: {0}")]
@@ -54,7 +59,7 @@ pub(crate) enum UpgradeError {
     #[error("{0}")]
     Refused(String),
     #[error("the new process ended ({0}) before it was ready; what it wrote to its standard error says why")]
-    Ended(std::process::ExitStatus),
+    Ended(process::ExitStatus),
     #[error("the new process was not ready within {0:?} (upgrade_timeout)")]
     Late(Duration),
 }
@@ -65,6 +70,9 @@ pub(crate) enum UpgradeError {
 /// # Errors
 /// It does not come up within `limit`. It has ended then.
 pub(crate) async fn hand_over(sockets: &Sockets, limit: Duration) -> Result<u32, UpgradeError> {
+    if process::id() == 1 {
+        return Err(UpgradeError::First);
+    }
     let (ours, theirs) = socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
@@ -210,12 +218,15 @@ impl Predecessor {
         }
     }
 
-    /// Tells it that this process serves.
+    /// Tells it that this process serves, and waits until it has heard that.
     ///
     /// # Errors
-    /// It does not listen any more: it has ended, or has changed its mind.
+    /// It does not listen any more: it has ended, or has changed its mind, be it at this moment.
     pub(crate) fn take_over(self) -> io::Result<()> {
-        send(self.socket.as_fd(), READY.as_bytes(), &[])
+        send(self.socket.as_fd(), READY.as_bytes(), &[])?;
+        // It closes its end then. If it did so with the message unread, the kernel says that the connection was reset.
+        rustix::io::retry_on_intr(|| rustix::io::read(&self.socket, &mut [0; 1]))?;
+        Ok(())
     }
 
     /// Tells it why this process does not come up.
@@ -248,4 +259,41 @@ fn receive(socket: BorrowedFd<'_>) -> io::Result<(String, Vec<OwnedFd>)> {
     }
     let text = String::from_utf8_lossy(&text[..received.bytes]).into_owned();
     Ok((text, descriptors))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    fn pair() -> (OwnedFd, Predecessor) {
+        let (ours, socket) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        (ours, Predecessor { socket })
+    }
+
+    #[test]
+    fn a_process_takes_over_only_from_one_that_has_heard_it() {
+        let (ours, predecessor) = pair();
+        let taken = thread::spawn(|| predecessor.take_over());
+        assert_eq!(receive(ours.as_fd()).unwrap().0, READY);
+        drop(ours);
+        taken.join().unwrap().unwrap();
+        // It is told to stop at this moment, and looks at nothing that was said to it.
+        let (ours, predecessor) = pair();
+        let taken = thread::spawn(|| predecessor.take_over());
+        recvmsg(
+            &ours,
+            &mut [IoSliceMut::new(&mut [0; 8])],
+            &mut RecvAncillaryBuffer::default(),
+            RecvFlags::PEEK,
+        )
+        .unwrap();
+        drop(ours);
+        assert!(taken.join().unwrap().is_err());
+        let (ours, predecessor) = pair();
+        drop(ours);
+        assert!(predecessor.take_over().is_err());
+    }
 }

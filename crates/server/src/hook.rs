@@ -5,7 +5,7 @@
 //! ```
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderValue, StatusCode};
@@ -27,6 +27,9 @@ const DENIED: &str = "not permitted";
 
 /// How much longer than a question may take workers wait for its answer: if it does not come then, it never will.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether all questions are over.
+const GLANCE: Duration = Duration::from_millis(5);
 
 /// Whom to ask, and about what.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +73,8 @@ impl HookSettings {
 struct Hook {
     settings: Arc<HookSettings>,
     questions: Sender<Question>,
+    /// Questions that were asked and are not over.
+    open: Arc<AtomicUsize>,
 }
 
 /// The end that asks.
@@ -78,19 +83,33 @@ pub(crate) struct Questions {
     http: Http,
     topics: TopicLimits,
     questions: Receiver<Question>,
+    open: Arc<AtomicUsize>,
 }
 
 /// The hook that there is.
 #[derive(Debug, Default)]
 pub(crate) struct Present {
     settings: Option<HookSettings>,
-    hook: Option<Arc<dyn tidecast_worker::Hook>>,
+    hook: Option<Arc<Hook>>,
 }
 
 impl Present {
     /// Whom workers are to ask.
     pub(crate) fn hook(&self) -> Option<Arc<dyn tidecast_worker::Hook>> {
-        self.hook.clone()
+        let hook = self.hook.clone();
+        hook.map(|hook| hook as Arc<dyn tidecast_worker::Hook>)
+    }
+
+    /// Waits until all that was asked is over, as the time limit of each question sees to: the last to be asked are those about
+    /// clients who have gone with the broker.
+    pub(crate) async fn settle(&self) {
+        let is_open = || {
+            let open = self.hook.as_ref().map(|hook| hook.open.load(Ordering::Relaxed));
+            open.is_some_and(|open| open > 0)
+        };
+        while is_open() {
+            tokio::time::sleep(GLANCE).await;
+        }
     }
 
     /// There is to be one by these settings. If that is another one than before, gives the questions that are to be asked of
@@ -112,7 +131,7 @@ impl Present {
         });
         let (hook, questions) = ends.transpose()?.unzip();
         self.settings = settings;
-        self.hook = hook.map(|hook| Arc::new(hook) as Arc<dyn tidecast_worker::Hook>);
+        self.hook = hook.map(Arc::new);
         Ok(questions)
     }
 }
@@ -120,16 +139,18 @@ impl Present {
 /// The two ends of a queue of questions.
 fn hook(settings: HookSettings, http: Http, topics: TopicLimits) -> (Hook, Questions) {
     let (sender, receiver) = channel(settings.queue);
-    let settings = Arc::new(settings);
+    let (settings, open) = (Arc::new(settings), Arc::default());
     let questions = Questions {
         settings: Arc::clone(&settings),
         http,
         topics,
         questions: receiver,
+        open: Arc::clone(&open),
     };
     let hook = Hook {
         settings,
         questions: sender,
+        open,
     };
     (hook, questions)
 }
@@ -140,8 +161,12 @@ impl tidecast_worker::Hook for Hook {
     }
 
     fn ask(&self, question: Question) -> Result<(), Verdict> {
-        let sent = self.questions.try_send(question);
-        sent.map_err(|_| self.settings.unanswered())
+        // Before anybody can be done with it.
+        self.open.fetch_add(1, Ordering::Relaxed);
+        self.questions.try_send(question).map_err(|_| {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            self.settings.unanswered()
+        })
     }
 
     fn unanswered(&self) -> Verdict {
@@ -201,6 +226,7 @@ impl Questions {
             };
             let (settings, http, topics) = (Arc::clone(&self.settings), self.http.clone(), self.topics);
             let (answer, report, failing) = (answer.clone(), report.clone(), Arc::clone(&failing));
+            let open = Arc::clone(&self.open);
             tokio::spawn(async move {
                 let judged = settings.judge(&http, &question, &topics).await;
                 drop(permit);
@@ -214,6 +240,7 @@ impl Questions {
                 if question.event != Event::Disconnect {
                     answer(question.asker, judged.unwrap_or_else(|_| settings.unanswered()));
                 }
+                open.fetch_sub(1, Ordering::Relaxed);
             });
         }
     }

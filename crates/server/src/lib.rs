@@ -27,6 +27,7 @@ mod local;
 mod log;
 mod memory;
 mod run;
+mod scribe;
 mod sockets;
 mod stop;
 mod systemd;

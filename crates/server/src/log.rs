@@ -1,13 +1,14 @@
 //! Logs: what happens, for people or for machines, on standard error.
 //!
 //! ```text
-//!   workers ── Journal ──▶ keep ─┬─ so many a second of each kind ──▶ tracing ──▶ standard error
+//!   workers ── Journal ──▶ keep ─┬─ so many a second of each kind ──▶ tracing ──▶ Scribe ──▶ standard error
 //!   control plane ───────────────┘                         (the others are counted, and told later)
 //! ```
 //!
 //! Never a payload, and never a secret.
 
 use std::collections::HashMap;
+use std::fmt::Arguments;
 use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -23,6 +24,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 use crate::config::{LogFormat, LogLevel};
+use crate::scribe::{Scribe, Stream};
 
 /// How often the workers' journal is read. It has room for what can happen meanwhile.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -36,7 +38,11 @@ struct Log {
     filter: reload::Handle<Targets, Registry>,
     level: Mutex<LogLevel>,
     format: LogFormat,
+    scribe: Arc<Scribe>,
 }
+
+/// How long what was said last may take to be written, twice.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// What is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,18 +75,26 @@ impl LogLevel {
 }
 
 /// Begins to write logs like this. Only the first call in a process decides about the format.
-pub(crate) fn begin(settings: LogSettings) {
+///
+/// # Errors
+/// There can be no thread that writes them.
+pub(crate) fn begin(settings: LogSettings) -> io::Result<()> {
     let LogSettings { level, format, .. } = settings;
+    if LOG.get().is_some() {
+        set_level(level);
+        return Ok(());
+    }
     let (filter, handle) = reload::Layer::new(level.targets());
+    let scribe = Arc::new(Scribe::start(io::stdout(), io::stderr())?);
     let log = Log {
         filter: handle,
         level: Mutex::new(level),
         format,
+        scribe: Arc::clone(&scribe),
     };
-    if LOG.set(log).is_err() {
-        return set_level(level);
-    }
-    let to = fmt::layer().with_writer(io::stderr).with_target(false);
+    // Another one may have begun meanwhile, to which what follows then makes no difference.
+    let _ = LOG.set(log);
+    let to = fmt::layer().with_writer(scribe).with_target(false);
     let layer = match format {
         LogFormat::Human => to.with_ansi(io::stderr().is_terminal()).boxed(),
         LogFormat::Json => to.json().flatten_event(true).boxed(),
@@ -89,6 +103,24 @@ pub(crate) fn begin(settings: LogSettings) {
     let _ = tracing_subscriber::registry()
         .with(layer.with_filter(filter))
         .try_init();
+    Ok(())
+}
+
+/// A line for whoever started the broker, on standard output; for programs a line of the log.
+pub(crate) fn say(line: Arguments<'_>) {
+    match LOG.get() {
+        Some(log) if log.format == LogFormat::Human => {
+            log.scribe.write(Stream::Output, format!("{line}\n").into_bytes())
+        }
+        _ => info!("{line}"),
+    }
+}
+
+/// Waits until all that was said is written, but not for ever: perhaps nobody reads it.
+pub(crate) fn flush() {
+    if let Some(log) = LOG.get() {
+        log.scribe.flush(LAST_WORDS);
+    }
 }
 
 /// From now on what is at least so important is written.
@@ -103,11 +135,6 @@ pub(crate) fn set_level(level: LogLevel) {
 /// What is written now.
 pub(crate) fn level() -> LogLevel {
     LOG.get().map_or(LogLevel::Info, |log| *log.level.lock())
-}
-
-/// Whether lines are for people.
-pub(crate) fn is_human() -> bool {
-    LOG.get().is_none_or(|log| log.format == LogFormat::Human)
 }
 
 /// Keeps lines of one kind from hiding all others.
@@ -235,6 +262,10 @@ impl Keeper {
         let lost = self.journal.take_lost();
         if lost > 0 && ration.take("lost") {
             warn!(count = lost, "more happened than could be written down");
+        }
+        let unwritten = LOG.get().map_or(0, |log| log.scribe.take_lost());
+        if unwritten > 0 {
+            warn!(count = unwritten, "lines were lost: whoever reads them was too slow");
         }
     }
 

@@ -1,6 +1,6 @@
 //! A broker from start to stop.
 
-use std::io::{self, Write};
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::process;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use tidecast_broker::Shared;
 use tidecast_driver::{Kind, SetupError, allowed_cores, descriptor_limit};
 use tidecast_worker::{Budget, Census, Counters, Journal, Mesh, Order, Parts, Totals, Worker, WorkerError};
-use tokio::runtime;
+use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -26,7 +26,7 @@ use crate::http::{Http, HttpSetupError};
 use crate::judge::Judge;
 use crate::jwks::{Fetched, keep};
 use crate::local;
-use crate::log::{self, Keeper};
+use crate::log::{self, Keeper, say};
 use crate::memory::memory;
 use crate::sockets::{Given, Sockets, SocketsError};
 use crate::stop::StopSettings;
@@ -149,16 +149,27 @@ fn secure(resolved: &mut Resolved, loaded: &mut Loaded, before: Option<&Tls>) ->
 /// # Errors
 /// It cannot start, or a worker failed. Whatever was started is stopped before this returns.
 pub fn run(sources: &Sources) -> Result<(), Error> {
+    // Signals first, so that none takes the process down unprepared.
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let entered = runtime.enter();
+    let mut signals = Signals::new()?;
+    drop(entered);
     let mut predecessor = Predecessor::find()?;
-    let ended = follow(sources, &mut predecessor);
+    let ended = follow(sources, &mut predecessor, &runtime, &mut signals);
     if let (Err(error), Some(predecessor)) = (&ended, predecessor) {
         predecessor.give_up(&error.to_string());
     }
+    log::flush();
     ended
 }
 
 /// Runs a broker, which takes over from `predecessor`, if there is one, when it serves.
-fn follow(sources: &Sources, predecessor: &mut Option<Predecessor>) -> Result<(), Error> {
+fn follow(
+    sources: &Sources,
+    predecessor: &mut Option<Predecessor>,
+    runtime: &Runtime,
+    signals: &mut Signals,
+) -> Result<(), Error> {
     let given = match predecessor {
         Some(predecessor) => Given::from_predecessor(predecessor.receive().map_err(Error::Predecessor)?),
         None => Given::from_systemd()?,
@@ -167,18 +178,24 @@ fn follow(sources: &Sources, predecessor: &mut Option<Predecessor>) -> Result<()
     let driver = choose_driver(&mut loaded)?;
     let mut resolved = resolve(&mut loaded, driver)?;
     let mut tls = secure(&mut resolved, &mut loaded, None)?;
-    log::begin(resolved.log);
+    log::begin(resolved.log)?;
     tell_warnings(&loaded);
-    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        // Before anything can be connected to, so that no signal takes the process down unprepared.
-        let mut signals = Signals::new()?;
         let mut hook = Present::default();
         let questions = hook.change(resolved.hook.clone(), resolved.worker.topics)?;
         resolved.worker.hook = hook.hook();
         let judge = Arc::new(Judge::new(resolved.worker.clone(), resolved.credentials.clone()));
-        fetch_keys(&resolved, &judge).await?;
-        let sockets = Arc::new(Sockets::open(&resolved, given).await?);
+        let opened = async {
+            fetch_keys(&resolved, &judge).await?;
+            Ok::<_, Error>(Sockets::open(&resolved, given).await?)
+        };
+        let sockets = tokio::select! {
+            sockets = opened => Arc::new(sockets?),
+            name = signals.stop() => {
+                info!("{name}: ending before anybody was served");
+                return Ok(());
+            }
+        };
         let mut workers = Workers::start(&resolved, &judge, &sockets).await?;
         workers.ask(questions);
         let keeper = Arc::new(Keeper::new(Arc::clone(&workers.journal), resolved.log));
@@ -205,8 +222,10 @@ fn follow(sources: &Sources, predecessor: &mut Option<Predecessor>) -> Result<()
         let mut upgrade: Option<Upgrade> = None;
         let ended = loop {
             let caught = tokio::select! {
-                caught = next(&mut signals, &mut controls) => caught,
+                // A new process that has been told to go on is the broker, whatever else this one is told.
+                biased;
                 outcome = Upgrade::outcome(&mut upgrade) => Caught::Upgraded(outcome),
+                caught = next(signals, &mut controls) => caught,
                 failed = workers.next_end() => {
                     // Never half alive: the others are all that is left of it.
                     systemd::stopping();
@@ -260,9 +279,9 @@ fn follow(sources: &Sources, predecessor: &mut Option<Predecessor>) -> Result<()
                     }
                     state.set_readiness(Readiness::Draining);
                     state.close();
-                    drop(sockets);
+                    drop((sockets, controls));
                     workers.drain(&stop, true);
-                    let ended = workers.end(&stop, &mut signals, true).await;
+                    let ended = workers.end(&stop, signals, &hook, true).await;
                     if let Some(served) = served.take() {
                         let _ = tokio::time::timeout(LAST_ANSWERS, served).await;
                     }
@@ -282,13 +301,14 @@ fn follow(sources: &Sources, predecessor: &mut Option<Predecessor>) -> Result<()
                     );
                     systemd::stopping();
                     state.set_readiness(Readiness::Draining);
-                    // A new process that is coming up finds that it is not wanted.
-                    drop((upgrade.take(), sockets));
+                    // A new process that is coming up finds that it is not wanted, and whoever wants something else hears that
+                    // it is too late.
+                    drop((upgrade.take(), sockets, controls));
                     workers.drain(&stop, false);
                     if let Some(answer) = answer {
                         let _ = answer.send(());
                     }
-                    break workers.end(&stop, &mut signals, false).await;
+                    break workers.end(&stop, signals, &hook, false).await;
                 }
             }
         };
@@ -359,16 +379,6 @@ async fn fetch_keys(resolved: &Resolved, judge: &Arc<Judge>) -> Result<(), Error
     Ok(())
 }
 
-/// A line for whoever started the broker, on standard output; for programs a line of the log. A closed standard output is no
-/// reason to stop serving.
-fn say(line: std::fmt::Arguments<'_>) {
-    if log::is_human() {
-        let _ = writeln!(io::stdout().lock(), "{line}");
-    } else {
-        info!("{line}");
-    }
-}
-
 /// Tells what is odd about the configuration, for whoever watches.
 fn tell_warnings(loaded: &Loaded) {
     for warning in &loaded.warnings {
@@ -425,18 +435,21 @@ impl Signals {
         tokio::select! {
             _ = self.hangup.recv() => Caught::Reload(None),
             _ = self.user.recv() => Caught::Upgrade(None),
-            _ = self.terminate.recv() => Caught::Stop("SIGTERM", None),
-            _ = self.interrupt.recv() => Caught::Stop("SIGINT", None),
+            name = stop(&mut self.terminate, &mut self.interrupt) => Caught::Stop(name, None),
         }
     }
 
-    /// The next signal to stop.
-    async fn next_stop(&mut self) -> &'static str {
-        loop {
-            if let Caught::Stop(name, _) = self.next().await {
-                return name;
-            }
-        }
+    /// The next signal to stop; the others stay for [`Signals::next`].
+    async fn stop(&mut self) -> &'static str {
+        stop(&mut self.terminate, &mut self.interrupt).await
+    }
+}
+
+/// The next of the signals to stop.
+async fn stop(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
+    tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
     }
 }
 
@@ -652,17 +665,32 @@ impl Workers {
 
     /// Waits until they have ended, or somebody has had enough of that: a signal besides the one that it began with. Where another
     /// process goes on it began with none, and the first may be meant for both.
-    async fn end(&mut self, stop: &StopSettings, signals: &mut Signals, succeeded: bool) -> Result<(), Error> {
+    async fn end(
+        &mut self,
+        stop: &StopSettings,
+        signals: &mut Signals,
+        hook: &Present,
+        succeeded: bool,
+    ) -> Result<(), Error> {
+        let limit = stop.limit();
+        let ended = async {
+            let until = tokio::time::Instant::now() + limit;
+            let ended = self.join(limit).await;
+            // Those that are told by then are told, and the others not.
+            let _ = tokio::time::timeout_at(until, hook.settle()).await;
+            ended
+        };
         let enough = async {
             if succeeded {
-                signals.next_stop().await;
+                signals.stop().await;
             }
-            signals.next_stop().await
+            signals.stop().await
         };
         tokio::select! {
-            ended = self.join(stop.limit()) => ended,
+            ended = ended => ended,
             name = enough => {
                 warn!("{name}: ending at once");
+                log::flush();
                 process::exit(1);
             }
         }

@@ -275,6 +275,7 @@ impl Worker {
             self.wake_others()?;
             self.publish_counters();
             if self.is_drained() {
+                self.tell_ends();
                 return Ok(());
             }
         }

@@ -128,6 +128,13 @@ impl Worker {
         draining.is_some_and(|draining| done || self.now >= draining.until())
     }
 
+    /// Tells of the ends of all that were not over when time was up.
+    pub(super) fn tell_ends(&mut self) {
+        for slot in 0..self.slots.len() as u32 {
+            self.tell_end(slot);
+        }
+    }
+
     /// The connection in `slot` is new, or has just become a WebSocket: if those before it have been told, it is next.
     pub(super) fn note_late(&mut self, slot: u32) {
         if let Some(draining) = &mut self.draining

@@ -241,6 +241,12 @@ impl Worker {
 
     /// Ends the session of `slot`, if it still has one.
     pub(super) fn end_session(&mut self, slot: u32) {
+        self.tell_end(slot);
+        self.broker.handle_close(SessionId(slot), &mut self.fanout);
+    }
+
+    /// Tells of the end of the session of `slot`, if it still has one.
+    pub(super) fn tell_end(&mut self, slot: u32) {
         let id = SessionId(slot);
         if let Some(grant) = self.broker.grant(id) {
             if self.fanout.lane(slot).is_events() {
@@ -265,6 +271,5 @@ impl Worker {
                 })));
             }
         }
-        self.broker.handle_close(id, &mut self.fanout);
     }
 }
