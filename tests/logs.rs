@@ -133,3 +133,36 @@ fn what_is_logged_changes_while_the_broker_runs() {
         (http::get(admin, "/v1/log-level") == json!({ "level": "warn" })).then_some(())
     });
 }
+
+#[test]
+fn logs_that_nobody_reads_hold_up_neither_clients_nor_the_control_plane_nor_a_stop() {
+    let mut command = tidecast(&["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    command.args(["--workers", "1", "--log-rate", "100000"]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut broker = command
+        .stdout(writer.try_clone().unwrap())
+        .stderr(writer)
+        .spawn()
+        .unwrap();
+    drop(command);
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(reader)).map(Result::unwrap);
+    let mut address = |before: &str| -> SocketAddr {
+        let line = lines
+            .find(|line| line.contains(before))
+            .expect("it says where it listens");
+        let (_, address) = line.split_once(before).expect("it was looked for");
+        address.split('/').next().unwrap().parse().unwrap()
+    };
+    let (clients, admin) = (address("listening on http://"), address("control plane on http://"));
+    // Some 170 bytes for each that ends: more than the pipe has room for, and then more than may wait.
+    for _ in 0..6000 {
+        drop(client(&format!("ws://{clients}/t/a")));
+    }
+    assert_eq!(http::send(admin, "GET", "/readyz", &[], None).status, 200);
+    assert_eq!(http::send(admin, "POST", "/v1/reload", &[], Some("")).status, 200);
+    let ended = |broker: &mut std::process::Child| eventually("it ends", || broker.try_wait().unwrap());
+    let pid = broker.id().to_string();
+    let killed = std::process::Command::new("kill").args(["-s", "TERM", &pid]).status();
+    assert!(killed.unwrap().success());
+    assert!(ended(&mut broker).success());
+}

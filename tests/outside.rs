@@ -332,6 +332,30 @@ fn a_request_that_waits_for_the_hook_when_the_broker_stops_is_answered_the_secon
 }
 
 #[test]
+fn the_hook_is_told_of_everybody_who_has_gone_with_the_broker() {
+    let hook = Service::start(|_| {
+        thread::sleep(std::time::Duration::from_millis(50));
+        Some(json!({"allow": true}))
+    });
+    let events = "connect,disconnect";
+    let mut broker = Broker::start(&[
+        "--hook-url",
+        &hook.url(),
+        "--hook-events",
+        events,
+        "--drain-timeout",
+        "300ms",
+    ]);
+    // They do not answer the close, so that only the end of the broker is theirs.
+    let deaf: Vec<_> = (0..16).map(|_| Peer::open(&broker, "/t/a", 13)).collect();
+    broker.signal("TERM");
+    assert!(broker.wait().success());
+    assert_eq!(hook.asked("disconnect").len(), deaf.len());
+    broker.line("stopped: ");
+    assert_eq!(broker.errors("cause=\"stop\"").len(), deaf.len());
+}
+
+#[test]
 fn what_the_hook_lets_be_kept_is_asked_once() {
     let hook = Service::start(|_| Some(json!({"allow": true, "cache": 3600})));
     let broker = Broker::start(&["--workers", "1", "--hook-url", &hook.url()]);
