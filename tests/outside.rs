@@ -375,6 +375,45 @@ fn what_the_hook_lets_be_kept_is_asked_once() {
 }
 
 #[test]
+fn what_the_hook_said_of_one_client_of_a_proxy_is_not_kept_for_another() {
+    let hook = Service::start(|body| Some(json!({"allow": body["address"] != "192.0.2.66", "cache": 3600})));
+    let events = "connect,publish";
+    let proxies = ["--allow-anonymous", "--trusted-proxies", "127.0.0.1"];
+    let broker = Broker::start(&[&["--hook-url", &hook.url(), "--hook-events", events], &proxies[..]].concat());
+    let mut proxy = Peer::connect(&broker);
+    let mut post = |client: &str| proxy.asks(&http::post("a", &format!("X-Forwarded-For: {client}\r\n"), "x"));
+    assert_eq!(post("192.0.2.1").status, 202);
+    assert_eq!(post("192.0.2.1").status, 202);
+    assert_eq!(hook.asked("publish").len(), 1);
+    let refused = post("192.0.2.66");
+    assert_eq!((refused.status, refused.code()), (403, "forbidden"), "{refused:?}");
+}
+
+#[test]
+fn a_body_is_asked_about_for_its_own_connection_whoever_else_was_asked_about_since_its_head() {
+    // Whoever comes first may publish to a topic, and nobody else.
+    let seen = Mutex::new(std::collections::HashSet::new());
+    let first = move |body: &Value| seen.lock().unwrap().insert(body["topic"].clone());
+    let hook = Service::start(move |body| Some(json!({"allow": first(body), "cache": 3600})));
+    let arguments = ["--workers", "1", "--hook-url", &hook.url(), "--hook-events", "publish"];
+    let broker = Broker::start(&arguments);
+    let mut other = Peer::connect(&broker);
+    for round in 0..10 {
+        for status in [202, 403] {
+            // Gone at the end, so that the next one has the same slot.
+            let mut peer = Peer::connect(&broker);
+            let post = http::post(&format!("a{round}"), "Expect: 100-continue\r\n", "x");
+            let (head, body) = post.split_at(post.len() - 1);
+            peer.say(head.as_bytes());
+            assert!(peer.head().starts_with("HTTP/1.1 100 "));
+            other.asks(&http::post(&format!("b{round}{status}"), "", "x"));
+            peer.say(body.as_bytes());
+            assert_eq!(peer.answer().status, status, "round {round}");
+        }
+    }
+}
+
+#[test]
 fn without_an_answer_nothing_is_permitted_unless_settings_say_otherwise() {
     let silent = Service::start(|body| if body["event"] == "connect" { yes(body) } else { None });
     let common = ["--hook-timeout", "100ms", "--hook-url", &silent.url()];

@@ -1,6 +1,6 @@
 //! Questions to the hook, and what waits for their answers.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -67,8 +67,9 @@ pub(crate) struct Asking {
     open: usize,
     /// How many there can be: so many answers fit into the worker's box.
     most: usize,
-    /// The connection at hand, and what is known about its command.
+    /// The connection at hand, where its client is, and what is known about its command.
     generation: u32,
+    address: IpAddr,
     now: Millis,
     answers: Vec<(Event, Ruling)>,
     wanted: Option<Wanted>,
@@ -87,6 +88,7 @@ impl Asking {
             open: 0,
             most,
             generation: 0,
+            address: Ipv4Addr::UNSPECIFIED.into(),
             now: Millis(0),
             answers: Vec::new(),
             wanted: None,
@@ -112,9 +114,9 @@ impl Asking {
         self.hook.as_ref().is_some_and(|hook| hook.wants(event))
     }
 
-    /// What follows is about the connection of this generation.
-    pub(crate) fn begin(&mut self, generation: u32, now: Millis) {
-        (self.generation, self.now) = (generation, now);
+    /// What follows is about the connection of this generation, whose client is at `address`.
+    pub(crate) fn begin(&mut self, generation: u32, address: IpAddr, now: Millis) {
+        (self.generation, self.address, self.now) = (generation, address, now);
         self.answers.clear();
         self.wanted = None;
         self.is_again = false;
@@ -173,7 +175,7 @@ impl Asking {
     fn who(&self, slot: u32, identity: Option<&Arc<str>>) -> Who {
         match identity {
             Some(identity) => Who::Identity(Arc::clone(identity)),
-            None => Who::Connection(slot, self.generation),
+            None => Who::Connection(slot, self.generation, self.address),
         }
     }
 
@@ -387,7 +389,7 @@ pub(crate) mod tests {
     #[test]
     fn what_is_not_known_is_asked_and_done_again_with_the_answer() {
         let (mut asking, notes) = asking(10, 10);
-        asking.begin(0, Millis(5));
+        asking.begin(0, here().1, Millis(5));
         assert_eq!(asking.consult(7, Event::Publish, "a", &ann()), Ok(None));
         assert_eq!(asking.consult(7, Event::Subscribe, "a", &ann()), WAIT);
         let (mut waiting, verdict) = asking.ask(here(), command(), None).expect("it is wanted");
@@ -406,7 +408,7 @@ pub(crate) mod tests {
         asking.handle_answer();
         asking.keep(&waiting, &Verdict::deny("no", Duration::ZERO), Millis(6));
         waiting.answer(Verdict::deny("no", Duration::ZERO).ruling);
-        asking.begin(0, Millis(6));
+        asking.begin(0, here().1, Millis(6));
         asking.begin_again(&waiting);
         assert!(asking.take_again() && !asking.take_again(), "it is counted once");
         assert_eq!(
@@ -429,7 +431,7 @@ pub(crate) mod tests {
             (3, Grant::everything(), true),
             (4, Grant::everything(), true),
         ] {
-            asking.begin(0, Millis(0));
+            asking.begin(0, here().1, Millis(0));
             let consulted = asking.consult(slot, Event::Subscribe, "a", &grant);
             assert_eq!(consulted == WAIT, asks, "{slot}");
             if let Some((waiting, _)) = asking.ask(here(), command(), None) {
@@ -438,9 +440,9 @@ pub(crate) mod tests {
             }
         }
         assert_eq!(notes.asked.lock().unwrap().len(), 3);
-        asking.begin(0, Millis(8_999));
+        asking.begin(0, here().1, Millis(8_999));
         assert_eq!(asking.consult(3, Event::Subscribe, "a", &Grant::everything()), Ok(None));
-        asking.begin(1, Millis(8_999));
+        asking.begin(1, here().1, Millis(8_999));
         let next = asking.consult(3, Event::Subscribe, "a", &Grant::everything());
         assert_eq!(next, WAIT, "somebody else has the slot");
     }
@@ -448,17 +450,17 @@ pub(crate) mod tests {
     #[test]
     fn a_head_keeps_the_answers_to_all_its_questions() {
         let (mut asking, _) = asking(10, 10);
-        asking.begin(0, Millis(0));
+        asking.begin(0, here().1, Millis(0));
         assert_eq!(asking.consult(1, Event::Connect, "a", &ann()), WAIT);
         let (mut first, _) = asking.ask(here(), Command::Head, None).expect("it is wanted");
         first.answer(Verdict::allow(Duration::ZERO).ruling);
-        asking.begin(0, Millis(1));
+        asking.begin(0, here().1, Millis(1));
         asking.begin_again(&first);
         assert_eq!(asking.consult(1, Event::Connect, "a", &ann()), Ok(None));
         assert_eq!(asking.consult(1, Event::Subscribe, "a", &ann()), WAIT);
         let (mut second, _) = asking.ask(here(), Command::Head, Some(first)).expect("it is wanted");
         second.answer(Verdict::allow(Duration::ZERO).ruling);
-        asking.begin(0, Millis(2));
+        asking.begin(0, here().1, Millis(2));
         asking.begin_again(&second);
         assert_eq!(asking.consult(1, Event::Connect, "a", &ann()), Ok(None));
         assert_eq!(asking.consult(1, Event::Subscribe, "a", &ann()), Ok(None));
@@ -469,7 +471,7 @@ pub(crate) mod tests {
         for (room, most) in [(1, 10), (10, 1)] {
             let (mut asking, _) = asking(room, most);
             let mut ask = || {
-                asking.begin(0, Millis(0));
+                asking.begin(0, here().1, Millis(0));
                 assert_eq!(asking.consult(1, Event::Subscribe, "a", &ann()), WAIT);
                 asking.ask(here(), command(), None).expect("it is wanted").1
             };
@@ -481,7 +483,7 @@ pub(crate) mod tests {
             );
             if most == 1 {
                 asking.handle_answer();
-                asking.begin(0, Millis(0));
+                asking.begin(0, here().1, Millis(0));
                 assert_eq!(asking.consult(1, Event::Subscribe, "a", &ann()), WAIT);
                 assert!(asking.ask(here(), command(), None).expect("it is wanted").1.is_none());
             }
@@ -492,7 +494,7 @@ pub(crate) mod tests {
     fn another_hook_is_asked_anew_and_none_permits_everything() {
         let (mut asking, first) = asking(10, 1);
         let ask = |asking: &mut Asking| {
-            asking.begin(0, Millis(0));
+            asking.begin(0, here().1, Millis(0));
             assert_eq!(asking.consult(1, Event::Subscribe, "a", &ann()), WAIT);
             asking.ask(here(), command(), None).expect("it is wanted")
         };

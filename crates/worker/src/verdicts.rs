@@ -1,6 +1,7 @@
 //! Answers that are kept for as long as they are good.
 
 use std::hash::{Hash, RandomState};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hashbrown::{Equivalent, HashMap};
@@ -12,8 +13,9 @@ use tidecast_websocket::Millis;
 pub(crate) enum Who {
     /// Every connection of this identity.
     Identity(Arc<str>),
-    /// The one connection that has this slot and generation: it has no identity.
-    Connection(u32, u32),
+    /// The one connection that has this slot and generation, as long as it speaks for a client at this address, which a proxy may
+    /// change with every request: it has no identity.
+    Connection(u32, u32, IpAddr),
 }
 
 /// What was asked, as it is kept.
@@ -132,14 +134,16 @@ mod tests {
     #[test]
     fn an_answer_is_good_for_what_was_asked_and_nothing_else() {
         let mut verdicts = Verdicts::new(8);
-        let nobody = Who::Connection(1, 2);
+        let of = |generation, last| Who::Connection(1, generation, [192, 0, 2, last].into());
+        let nobody = of(2, 1);
         verdicts.keep(ann(), Event::Publish, "a", &Ruling::Allow(None), Millis::NEVER);
         verdicts.keep(nobody.clone(), Event::Publish, "b", &Ruling::Allow(None), Millis::NEVER);
         for (who, event, topic) in [
             (Who::Identity("bob".into()), Event::Publish, "a"),
             (ann(), Event::Subscribe, "a"),
             (ann(), Event::Publish, "b"),
-            (Who::Connection(1, 3), Event::Publish, "b"),
+            (of(3, 1), Event::Publish, "b"),
+            (of(2, 2), Event::Publish, "b"),
             (nobody, Event::Publish, "a"),
         ] {
             assert_eq!(

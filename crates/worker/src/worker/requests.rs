@@ -42,12 +42,7 @@ impl Worker {
                 Phase::Head { .. } if before.is_none() && self.has_answered_enough(slot) => {
                     return self.let_answers_out(slot, rest);
                 }
-                Phase::Head { .. } => {
-                    if before.is_none() {
-                        self.begin_asking(slot);
-                    }
-                    self.head(slot, rest, before.take())?
-                }
+                Phase::Head { .. } => self.head(slot, rest, before.take())?,
                 Phase::Body(_) => self.body(slot, rest)?,
                 Phase::Open(_) => return self.frames(slot, rest),
                 // Nothing follows the last request.
@@ -101,11 +96,13 @@ impl Worker {
             }
             Ok(Some((request, length))) => {
                 // Whoever has waited has been counted already.
-                if before.is_none()
-                    && let Err(cause) = self.admit_client(slot, peer, &request)
-                {
-                    self.refuse(slot, cause)?;
-                    return Ok(bytes.len());
+                if before.is_none() {
+                    if let Err(cause) = self.admit_client(slot, peer, &request) {
+                        self.refuse(slot, cause)?;
+                        return Ok(bytes.len());
+                    }
+                    // Now it is known where the client is.
+                    self.begin_asking(slot);
                 }
                 if self.config.authenticator.takes_tokens() {
                     self.fanout.count_proof();
@@ -190,7 +187,11 @@ impl Worker {
                 }
                 self.slots[slot as usize].phase = Phase::Body(Box::new(posting));
                 self.arm(slot, deadline);
-                if is_complete { self.publish_body(slot) } else { Ok(()) }
+                if is_complete {
+                    self.begin_asking(slot);
+                    return self.publish_body(slot);
+                }
+                Ok(())
             }
             Answer::Events(target, grant) => {
                 self.open_events(slot);
@@ -254,6 +255,8 @@ impl Worker {
             Ok(count) => {
                 let (deadline, is_complete) = (posting.deadline, posting.is_complete());
                 if is_complete {
+                    // Others may have been asked about since its head came.
+                    self.begin_asking(slot);
                     self.publish_body(slot)?;
                 } else if deadline != before {
                     self.arm(slot, deadline);

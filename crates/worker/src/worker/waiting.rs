@@ -22,7 +22,7 @@ impl Worker {
     pub(super) fn begin_asking(&mut self, slot: u32) {
         let generation = self.slots[slot as usize].generation;
         if let Some(asking) = &mut self.fanout.asking {
-            asking.begin(generation, self.now);
+            asking.begin(generation, self.ledger.get(slot).peer().ip(), self.now);
         }
     }
 
