@@ -96,14 +96,14 @@ impl<'b> Headers<'b, '_> {
         self.0
             .iter()
             .filter(move |field| field.name.eq_ignore_ascii_case(name))
-            .map(|field| std::str::from_utf8(field.value).unwrap_or_default().trim())
+            .map(|field| trim(std::str::from_utf8(field.value).unwrap_or_default()))
     }
 
     /// The items of the comma-separated lists in all fields of that name; empty ones are passed over.
     pub(crate) fn list(&self, name: &str) -> impl Iterator<Item = &'b str> {
         self.all(name)
             .flat_map(|value| value.split(','))
-            .map(str::trim)
+            .map(trim)
             .filter(|item| !item.is_empty())
     }
 
@@ -298,9 +298,14 @@ impl fmt::Debug for Request<'_> {
     }
 }
 
+/// Without the white space around it that HTTP knows. What Unicode takes for some, others on the way take for part of the value.
+fn trim(text: &str) -> &str {
+    text.trim_matches([' ', '\t'])
+}
+
 /// A media type without its parameters.
 fn essence(media_type: &str) -> &str {
-    media_type.split(';').next().unwrap_or_default().trim()
+    trim(media_type.split(';').next().unwrap_or_default())
 }
 
 /// Undoes percent-encoding. None where a `%` is not followed by two hexadecimal digits, or the result is not UTF-8.

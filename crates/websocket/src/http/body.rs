@@ -97,6 +97,8 @@ enum State {
     Octets,
     /// Digits of a chunk's size; so many have come.
     Size(u8),
+    /// White space behind the size, which an extension may follow, or the end of the line.
+    Space,
     /// The rest of the line with the size.
     Extension,
     /// The LF of that line.
@@ -200,8 +202,9 @@ impl Body {
                 self.left = left.filter(|left| *left <= self.limit - self.taken).ok_or(too_large)?;
                 Ok(State::Size(digits + 1))
             }
-            (State::Size(1..) | State::Extension, b'\r') => Ok(State::SizeLf),
-            (State::Size(1..), b';' | b' ' | b'\t') => Ok(State::Extension),
+            (State::Size(1..) | State::Space | State::Extension, b'\r') => Ok(State::SizeLf),
+            (State::Size(1..) | State::Space, b' ' | b'\t') => self.skip(State::Space),
+            (State::Size(1..) | State::Space, b';') => Ok(State::Extension),
             (State::Extension, _) if octet != b'\n' => self.skip(State::Extension),
             (State::SizeLf, b'\n') if self.left == 0 => Ok(State::Line),
             (State::SizeLf, b'\n') => Ok(State::Octets),
@@ -269,6 +272,10 @@ mod tests {
             ("Content-Length: +3\r\n", Err(HttpError::BodyLength)),
             ("Content-Length: 0x3\r\n", Err(HttpError::BodyLength)),
             ("Content-Length: \r\n", Err(HttpError::BodyLength)),
+            // White space to some, and part of the value to others.
+            ("Content-Length: 3\u{a0}\r\n", Err(HttpError::BodyLength)),
+            ("Transfer-Encoding: chunked\u{a0}\r\n", Err(HttpError::Coding)),
+            ("Transfer-Encoding: chunked,\u{3000}\r\n", Err(HttpError::Coding)),
         ] {
             assert_eq!(length(headers), expected, "{headers}");
         }
@@ -279,7 +286,7 @@ mod tests {
 
     #[test]
     fn a_body_is_the_same_however_it_is_cut_and_ends_where_it_ends() {
-        let chunked = b"3\r\nabc\r\n0A;x=\"y\" \r\n0123456789\r\n1 \r\n!\r\n000\r\nTrailer: x\r\nB: y\r\n\r\nGET /";
+        let chunked = b"3\r\nabc\r\n0A \t;x=\"y\" \r\n0123456789\r\n1 \r\n!\r\n000\r\nTrailer: x\r\nB: y\r\n\r\nGET /";
         let plain = b"abc0123456789!GET /";
         let end = |input: &[u8]| input.len() - b"GET /".len();
         for (kind, input) in [
@@ -309,6 +316,8 @@ mod tests {
             ("1\n", BodyError::Chunk),
             ("1\rx", BodyError::Chunk),
             ("1;a\nb", BodyError::Chunk),
+            ("1 5\r\n", BodyError::Chunk),
+            ("1 \t;\n", BodyError::Chunk),
             ("1\r\nab", BodyError::Chunk),
             ("1\r\na\n", BodyError::Chunk),
             ("0\r\nA: b\n", BodyError::Chunk),
