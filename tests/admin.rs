@@ -1,17 +1,23 @@
 //! The control plane of the real binary, as an operator and as Prometheus use it.
 
+#[path = "auth/mod.rs"]
+mod auth;
 #[path = "http/mod.rs"]
 mod http;
 mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
+use auth::Directory;
 use boon::{Compiler, SchemaIndex, Schemas};
 use http::{get, open, send, send_json};
 use serde_json::{Value, json};
@@ -627,4 +633,102 @@ fn whoever_comes_when_all_places_are_taken_is_served_once_one_is_free() {
     let mut late = open(admin, "GET", "/readyz", &[], None);
     drop(silent);
     assert_eq!(late.answer().status, 200);
+}
+
+#[test]
+fn an_operator_is_heard_however_much_the_workers_are_asked() {
+    let directory = Directory::new("busy");
+    let (_, line) = handed_out();
+    // Where tokens are looked into, some requests are enough for a turn.
+    let file = directory.file(
+        "tidecast.toml",
+        &format!("[[tokens]]\n{line}\nidentity = \"someone\"\n"),
+    );
+    let (broker, admin) = start(&["--config", &file, "--workers", "1"]);
+    let address = broker.address;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let over = Arc::clone(&is_over);
+    let flood = thread::spawn(move || {
+        let requests = "HEAD / HTTP/1.1\r\nHost: h\r\n\r\n".repeat(1000);
+        let mut clients: Vec<_> = (0..64)
+            .map(|_| std::net::TcpStream::connect(address).unwrap())
+            .collect();
+        for client in &clients {
+            client.set_nonblocking(true).unwrap();
+        }
+        let mut answers = vec![0; 1 << 20];
+        while !over.load(Ordering::Relaxed) {
+            for client in &mut clients {
+                // A full socket is what it is about.
+                let _ = client.write(requests.as_bytes());
+                let _ = client.read(&mut answers);
+            }
+        }
+    });
+    eventually("the worker is busy", || {
+        (sum(&scrape(admin), "tidecast_requests_total", "kind=\"page\"") > 10_000.0).then_some(())
+    });
+    for _ in 0..5 {
+        let answer = send(admin, "GET", "/v1/connections?limit=1", &[], None);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+    assert_eq!(
+        send_json(admin, "/v1/publish", r#"{"topic":"a","payload":1}"#).status,
+        200
+    );
+    is_over.store(true, Ordering::Relaxed);
+    flood.join().unwrap();
+}
+
+/// The most memory that a broker has had, in bytes.
+fn most_memory(broker: &Broker) -> usize {
+    let status = fs::read_to_string(format!("/proc/{}/status", broker.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+}
+
+#[test]
+fn what_is_published_to_many_topics_is_held_once() {
+    let (broker, admin) = start(&[]);
+    let mut subscriber = client(&broker.ws("/t/1999?mode=sub"));
+    let before = most_memory(&broker);
+    let body = |topics: usize, len: usize| {
+        let topics: Vec<String> = (0..topics).map(|topic| topic.to_string()).collect();
+        json!({ "topics": topics, "text": "x".repeat(len) }).to_string()
+    };
+    let answer = send_json(admin, "/v1/publish", &body(2000, 200_000));
+    assert_eq!((answer.status, &answer.json()["published"]), (200, &json!(2000)));
+    assert_eq!(text(&mut subscriber).len(), 200_000);
+    let answer = send_json(admin, "/v1/publish", &body(10_001, 1));
+    assert_eq!(answer.status, 400, "{}", answer.body);
+    assert!(answer.body.contains("these are 10001"), "{}", answer.body);
+    let held = most_memory(&broker) - before;
+    assert!(held < 100 << 20, "{held} bytes, for a payload of 200,000");
+}
+
+#[test]
+fn how_large_a_published_message_may_be_is_what_the_file_says_now() {
+    let directory = Directory::new("largest");
+    let limit = |bytes: usize| directory.file("tidecast.toml", &format!("[limits]\nmax_message = {bytes}\n"));
+    let (_broker, admin) = start(&["--config", &limit(1000)]);
+    let publish = |len: usize| {
+        send_json(
+            admin,
+            "/v1/publish",
+            &json!({"topic": "a", "text": "x".repeat(len)}).to_string(),
+        )
+    };
+    assert_eq!((publish(1000).status, publish(1001).status), (200, 413));
+    for bytes in [3_000_000, 500] {
+        limit(bytes);
+        assert_eq!(send(admin, "POST", "/v1/reload", &[], None).status, 200);
+        assert_eq!(publish(bytes).status, 200);
+        let refused = publish(bytes + 1);
+        assert_eq!(refused.status, 413);
+        assert!(
+            refused.body.contains(&format!("may have {bytes} bytes")),
+            "{}",
+            refused.body
+        );
+    }
 }

@@ -31,11 +31,11 @@ mod topics;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::routing::{delete, get, post};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -53,6 +53,8 @@ use metrics::Metrics;
 pub use metrics::metrics_table;
 pub use openapi::document as openapi;
 use sampler::Sampler;
+
+use crate::heart::Heart;
 
 /// Requests to whoever runs the broker that may wait.
 const CONTROLS: usize = 8;
@@ -114,10 +116,11 @@ pub(crate) struct State {
     budget: Arc<Budget>,
     cores: Vec<Option<usize>>,
     topics: TopicLimits,
-    max_message: usize,
+    max_message: AtomicUsize,
     crew: Crew,
     guard: RwLock<Guard>,
     sampler: Mutex<Sampler>,
+    heart: Mutex<Heart>,
     metrics: Metrics,
     control: mpsc::Sender<Control>,
     readiness: Mutex<Readiness>,
@@ -141,16 +144,16 @@ impl State {
     /// What is seen of the broker of these parts, and what is wanted of it.
     pub(crate) fn new(parts: Parts) -> (Arc<State>, mpsc::Receiver<Control>) {
         let (control, controls) = mpsc::channel(CONTROLS);
-        let workers = parts.counters.len();
         let state = State {
+            heart: Mutex::new(Heart::new(Arc::clone(&parts.mesh), parts.counters.clone())),
             counters: parts.counters,
             budget: parts.budget,
             cores: parts.cores,
             topics: parts.topics,
-            max_message: parts.max_message,
+            max_message: AtomicUsize::new(parts.max_message),
             crew: Crew::new(parts.mesh),
             guard: RwLock::new(Guard::new(parts.access)),
-            sampler: Mutex::new(Sampler::new(workers)),
+            sampler: Mutex::new(Sampler::new()),
             metrics: Metrics::new(),
             control,
             readiness: Mutex::new(Readiness::Starting),
@@ -179,16 +182,25 @@ impl State {
         *self.readiness.lock()
     }
 
-    /// From now on these may come.
-    pub(crate) fn set_access(&self, access: AdminAccess) {
+    /// From now on these may come, and messages have so many bytes at the most.
+    pub(crate) fn configure(&self, access: AdminAccess, max_message: usize) {
         *self.guard.write() = Guard::new(access);
+        self.max_message.store(max_message, Ordering::Relaxed);
+    }
+
+    /// How many bytes a message may have.
+    fn max_message(&self) -> usize {
+        self.max_message.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes the body of a request may have: what is larger than a message with its JSON escapes is none.
+    fn most_body(&self) -> usize {
+        self.max_message().saturating_mul(2).max(1 << 20)
     }
 }
 
 /// Everything that can be asked for.
 fn routes(state: Arc<State>) -> Router {
-    // What is larger than a message with its JSON escapes is none.
-    let most_body = state.max_message.saturating_mul(2).max(1 << 20);
     Router::new()
         .route("/", get(console::page))
         .route("/healthz", get(health::alive))
@@ -211,7 +223,6 @@ fn routes(state: Arc<State>) -> Router {
         .route("/v1/log-level", get(control::log_level).put(control::set_log_level))
         .fallback(answer::not_found)
         .method_not_allowed_fallback(answer::method_not_allowed)
-        .layer(DefaultBodyLimit::max(most_body))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&state), guard::check))
         .with_state(state)
 }

@@ -243,7 +243,10 @@ fn follow(
                         stop = resolved.stop;
                         upgrade_timeout = resolved.upgrade_timeout;
                         keeper.configure(resolved.log);
-                        state.set_access(resolved.admin.map(|admin| admin.access).unwrap_or_default());
+                        state.configure(
+                            resolved.admin.map(|admin| admin.access).unwrap_or_default(),
+                            resolved.worker.max_message as usize,
+                        );
                         text
                     });
                     systemd::ready(&workers.status());
@@ -644,7 +647,8 @@ impl Workers {
             systemd::alive();
             loop {
                 tokio::time::sleep(interval).await;
-                let silent = heart.beat();
+                heart.beat();
+                let silent = heart.silent(1);
                 if silent.is_empty() || draining.load(Ordering::Relaxed) {
                     systemd::alive();
                 } else {

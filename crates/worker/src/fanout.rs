@@ -64,6 +64,13 @@ impl Stalled {
     }
 }
 
+/// What a turn has produced so far.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Produced {
+    pushes: usize,
+    appended: usize,
+}
+
 /// A session that the broker wants closed.
 #[derive(Debug)]
 pub(crate) struct Closing {
@@ -263,6 +270,19 @@ impl Fanout {
     /// Whether so much was produced since the last flush that it is time for the next.
     pub(crate) fn is_full(&self) -> bool {
         self.pushes >= PUSHES_PER_FLUSH || self.appended >= BYTES_PER_FLUSH || self.proofs >= PROOFS_PER_FLUSH
+    }
+
+    /// From here on something may produce as much as all else in a turn.
+    pub(crate) fn share(&self) -> Produced {
+        Produced {
+            pushes: self.pushes,
+            appended: self.appended,
+        }
+    }
+
+    /// Whether that much was produced since [`Fanout::share`], in the same turn.
+    pub(crate) fn has_used(&self, share: Produced) -> bool {
+        self.pushes - share.pushes >= PUSHES_PER_FLUSH || self.appended - share.appended >= BYTES_PER_FLUSH
     }
 
     /// Whether more may be produced after a flush, which sends one piece of each queue: what is not sent yet either

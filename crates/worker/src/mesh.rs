@@ -213,8 +213,8 @@ impl Mesh {
 
     /// Whether `worker`, which has messages for the full mailboxes of `full`, may sleep: its own mailbox is empty and
     /// nobody waits for that to be seen, and there was no room in any of `full` since it asked. Whoever changes that
-    /// from now on will wake it.
-    pub(crate) fn prepare_sleep(&self, worker: usize, full: WorkerSet) -> bool {
+    /// from now on will wake it. If it `has_task` under way, those behind it wait with it.
+    pub(crate) fn prepare_sleep(&self, worker: usize, full: WorkerSet, has_task: bool) -> bool {
         let mailbox = &self.boxes[worker];
         mailbox.sleep.prepare(|| {
             // A flag that is gone was taken by a receiver that found this worker awake, and left it alone.
@@ -222,8 +222,7 @@ impl Mesh {
             mailbox.messages.is_empty()
                 && mailbox.orders.is_empty()
                 && mailbox.answers.is_empty()
-                // Behind what an operator published and nobody has room for, tasks wait too; a new one wakes by itself.
-                && (mailbox.tasks.is_empty() || !full.is_empty())
+                && (has_task || mailbox.tasks.is_empty())
                 && !mailbox.anyone_waiting.load(Ordering::SeqCst)
                 && full.iter().all(asked)
         })
@@ -314,12 +313,12 @@ mod tests {
     #[test]
     fn a_worker_with_mail_does_not_sleep() {
         let mesh = Mesh::new(2, LIMITS);
-        assert!(mesh.prepare_sleep(1, WorkerSet::EMPTY));
+        assert!(mesh.prepare_sleep(1, WorkerSet::EMPTY, false));
         mesh.awake(1);
         mesh.send(0, 1, message(1)).unwrap();
-        assert!(!mesh.prepare_sleep(1, WorkerSet::EMPTY));
+        assert!(!mesh.prepare_sleep(1, WorkerSet::EMPTY, false));
         mesh.order(0, Order::Drain(Drain::default()));
-        assert!(!mesh.prepare_sleep(0, WorkerSet::EMPTY));
+        assert!(!mesh.prepare_sleep(0, WorkerSet::EMPTY, false));
         assert!(matches!(mesh.receive_order(0), Some(Order::Drain(_))));
     }
 
@@ -333,9 +332,9 @@ mod tests {
             fresh: Duration::ZERO,
         };
         mesh.answer(asker, verdict.clone());
-        assert!(!mesh.prepare_sleep(1, WorkerSet::EMPTY) && mesh.prepare_sleep(0, WorkerSet::EMPTY));
+        assert!(!mesh.prepare_sleep(1, WorkerSet::EMPTY, false) && mesh.prepare_sleep(0, WorkerSet::EMPTY, false));
         assert_eq!(mesh.receive_answer(1), Some((asker, verdict)));
-        assert!(mesh.prepare_sleep(1, WorkerSet::EMPTY));
+        assert!(mesh.prepare_sleep(1, WorkerSet::EMPTY, false));
         assert_eq!(mesh.most_questions(1), 2);
     }
 
@@ -350,11 +349,16 @@ mod tests {
             mesh.give(0, task(from)).unwrap();
         }
         assert!(mesh.give(0, task(0)).is_err());
-        assert!(!mesh.prepare_sleep(0, WorkerSet::EMPTY));
+        assert!(!mesh.prepare_sleep(0, WorkerSet::EMPTY, false));
+        assert!(
+            mesh.prepare_sleep(0, WorkerSet::EMPTY, true),
+            "one that waits is before them"
+        );
+        mesh.awake(0);
         for wanted in 0..TASKS as u64 {
             assert!(matches!(mesh.receive_task(0), Some(Task::Filters { from, .. }) if from == wanted));
         }
-        assert!(mesh.prepare_sleep(0, WorkerSet::EMPTY));
+        assert!(mesh.prepare_sleep(0, WorkerSet::EMPTY, false));
     }
 
     #[test]
@@ -364,13 +368,16 @@ mod tests {
         full.insert(1);
         mesh.send(0, 1, message(LIMITS.bytes)).unwrap();
         assert!(mesh.send(0, 1, message(1)).is_err());
-        assert!(mesh.prepare_sleep(0, full), "there is no room yet");
+        assert!(mesh.prepare_sleep(0, full, false), "there is no room yet");
         mesh.awake(0);
         assert!(mesh.receive(1).is_some());
         assert_eq!(mesh.take_waiting(1).collect::<Vec<_>>(), [0]);
-        assert!(!mesh.prepare_sleep(0, full), "it has been told, and is not told again");
+        assert!(
+            !mesh.prepare_sleep(0, full, false),
+            "it has been told, and is not told again"
+        );
         mesh.send(0, 1, message(1)).unwrap();
-        assert!(mesh.prepare_sleep(0, WorkerSet::EMPTY));
+        assert!(mesh.prepare_sleep(0, WorkerSet::EMPTY, false));
     }
 
     #[test]
@@ -379,8 +386,8 @@ mod tests {
         mesh.send(0, 1, message(LIMITS.bytes)).unwrap();
         assert!(mesh.send(0, 1, message(1)).is_err());
         assert!(mesh.receive(1).is_some());
-        assert!(!mesh.prepare_sleep(1, WorkerSet::EMPTY));
+        assert!(!mesh.prepare_sleep(1, WorkerSet::EMPTY, false));
         assert_eq!(mesh.take_waiting(1).collect::<Vec<_>>(), [0]);
-        assert!(mesh.prepare_sleep(1, WorkerSet::EMPTY));
+        assert!(mesh.prepare_sleep(1, WorkerSet::EMPTY, false));
     }
 }

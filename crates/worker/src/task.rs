@@ -79,9 +79,9 @@ pub enum Task {
         /// Where the answer goes.
         reply: Reply<Result<(), Refusal>>,
     },
-    /// Publish messages, in their order. Each is answered for.
+    /// Publish messages, in their order. Each is answered for. They go out over as many turns as they take.
     Publish {
-        /// The messages, which are few.
+        /// The messages.
         messages: Arc<[Publication]>,
         /// Where the answers go, once all other workers have been handed what is for them.
         reply: Reply<Vec<Result<(), Refusal>>>,
@@ -123,11 +123,11 @@ pub struct Publication {
     /// The topic.
     pub topic: String,
     /// The payload; of [`Kind::Json`](wire::Kind::Json) one JSON value, of [`Kind::Text`](wire::Kind::Text) UTF-8.
-    pub payload: Vec<u8>,
+    pub payload: Arc<[u8]>,
     /// What it is.
     pub kind: wire::Kind,
     /// What it is the latest state of, beside its topic.
-    pub key: Option<String>,
+    pub key: Option<Arc<str>>,
 }
 
 /// Which connections are told of.

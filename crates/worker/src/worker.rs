@@ -114,8 +114,8 @@ pub struct Worker {
     paused: Vec<u32>,
     /// Slots whose answers have gone out, and that may have asked for more.
     answered: Vec<u32>,
-    /// What an operator published, while it is on its way.
-    unforwarded: Option<tasks::Unforwarded>,
+    /// What an operator publishes, while it is on its way.
+    publishing: Option<tasks::Publishing>,
     /// Answers that nobody else gave.
     verdicts: VecDeque<(Asker, Verdict)>,
     /// Makes the names of connections.
@@ -231,7 +231,7 @@ impl Worker {
             expired: Vec::new(),
             paused: Vec::new(),
             answered: Vec::new(),
-            unforwarded: None,
+            publishing: None,
             verdicts: VecDeque::new(),
             names: RandomState::new(),
             scratch: Vec::new(),
@@ -295,7 +295,7 @@ impl Worker {
         self.gather.begin_flush(self.fanout.volume());
         self.fanout.begin_flush();
         let busy = self.fanout.piece_count() > 0 || self.has_work();
-        let wait = if !busy && self.mesh.prepare_sleep(me, self.full_mailboxes()) {
+        let wait = if !busy && self.prepare_sleep() {
             Wait::AtMost(self.sleep_limit())
         } else {
             Wait::No
@@ -401,7 +401,7 @@ impl Worker {
     /// Takes in what comes, and sleeps until then if nothing does.
     fn wait_for_more(&mut self, time: Duration) -> io::Result<()> {
         let me = usize::from(self.number);
-        let wait = if !self.has_work() && self.mesh.prepare_sleep(me, self.full_mailboxes()) {
+        let wait = if !self.has_work() && self.prepare_sleep() {
             Wait::AtMost(time.min(self.sleep_limit()))
         } else {
             Wait::No
@@ -426,7 +426,8 @@ impl Worker {
     /// Whether something is left to be done that nobody will wake this worker for.
     fn has_work(&self) -> bool {
         let waits = !self.inbox.is_empty() || !self.answered.is_empty() || !self.verdicts.is_empty();
-        waits || self.is_changing() || self.has_goodbyes()
+        let publishes = self.publishing.as_ref().is_some_and(tasks::Publishing::goes_on);
+        waits || publishes || self.is_changing() || self.has_goodbyes()
     }
 
     /// Tells subscribers what they missed: before what is left, if that is younger, else behind it.
@@ -454,10 +455,17 @@ impl Worker {
             .paused
             .iter()
             .filter_map(|slot| self.slots[*slot as usize].paused.as_deref());
-        let unforwarded = self.unforwarded.as_ref().map(tasks::Unforwarded::targets);
-        paused.fold(unforwarded.unwrap_or_default(), |all, paused| {
+        let publishing = self.publishing.as_ref().map(tasks::Publishing::targets);
+        paused.fold(publishing.unwrap_or_default(), |all, paused| {
             all.union(paused.stalled.targets())
         })
+    }
+
+    /// Whether nothing has come that this worker would have to look at before it sleeps.
+    fn prepare_sleep(&self) -> bool {
+        let full = self.full_mailboxes();
+        self.mesh
+            .prepare_sleep(self.number.into(), full, self.publishing.is_some())
     }
 
     fn sleep_limit(&self) -> Duration {

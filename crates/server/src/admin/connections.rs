@@ -32,7 +32,7 @@ pub(crate) struct Connection {
     identity: Option<String>,
     /// `opening`, `open` or `closing`.
     stage: &'static str,
-    /// `raw`, `json` or `binary`, if it is open.
+    /// `raw`, `json`, `binary` or `events`, if it is open.
     encoding: Option<&'static str>,
     /// The version of WebSocket, if it is open.
     websocket_version: Option<u8>,

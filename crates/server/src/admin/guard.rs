@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Request, State as Extract};
+use axum::extract::{DefaultBodyLimit, Request, State as Extract};
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
@@ -96,7 +96,7 @@ fn name_of(host: &str) -> &str {
 }
 
 /// Lets a request through that may be made.
-pub(crate) async fn check(Extract(state): Extract<Arc<State>>, request: Request, next: Next) -> Response {
+pub(crate) async fn check(Extract(state): Extract<Arc<State>>, mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
     // Whoever checks whether we live has neither a token nor our name; the page shows nothing by itself.
     let is_health = matches!(path, "/healthz" | "/readyz");
@@ -119,6 +119,7 @@ pub(crate) async fn check(Extract(state): Extract<Arc<State>>, request: Request,
     match judged {
         Ok(()) => {
             let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+            DefaultBodyLimit::max(state.most_body()).apply(&mut request);
             let answered = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await;
             let response = answered.unwrap_or_else(|_| {
                 let text = format!("the request did not arrive, or was not answered, within {REQUEST_TIMEOUT:?}");

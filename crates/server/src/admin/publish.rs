@@ -126,33 +126,37 @@ impl PublishRequest {
 }
 
 impl PublishMessage {
-    /// One publication for each topic.
-    fn publications(self) -> Result<Vec<Publication>, Failure> {
-        let (payload, kind) = match (self.payload, self.text, self.base64) {
-            (Some(json), None, None) => (json.get().as_bytes().to_vec(), Kind::Json),
-            (None, Some(text), None) => (text.into_bytes(), Kind::Text),
+    /// How many publications it is: one for each topic.
+    fn count(&self) -> usize {
+        self.topics.len() + usize::from(self.topic.is_some())
+    }
+
+    /// Those, which share the payload.
+    fn publications(self) -> Result<impl Iterator<Item = Publication>, Failure> {
+        if self.count() == 0 {
+            return Err(Failure::bad_request("give a topic, or topics"));
+        }
+        let (payload, kind): (Arc<[u8]>, Kind) = match (self.payload, self.text, self.base64) {
+            (Some(json), None, None) => (json.get().as_bytes().into(), Kind::Json),
+            (None, Some(text), None) => (text.into_bytes().into(), Kind::Text),
             (None, None, Some(base64)) => {
                 let bytes = STANDARD.decode(base64);
                 let bytes = bytes.map_err(|error| Failure::bad_request(format!("base64: {error}")))?;
-                (bytes, Kind::Binary)
+                (bytes.into(), Kind::Binary)
             }
             _ => {
                 let text = "give one of payload (any JSON), text and base64";
                 return Err(Failure::bad_request(text));
             }
         };
-        let mut topics = self.topics;
-        topics.extend(self.topic);
-        if topics.is_empty() {
-            return Err(Failure::bad_request("give a topic, or topics"));
-        }
-        let publication = |topic| Publication {
+        let key: Option<Arc<str>> = self.key.map(Arc::from);
+        let publication = move |topic| Publication {
             topic,
-            payload: payload.clone(),
+            payload: Arc::clone(&payload),
             kind,
-            key: self.key.clone(),
+            key: key.clone(),
         };
-        Ok(topics.into_iter().map(publication).collect())
+        Ok(self.topics.into_iter().chain(self.topic).map(publication))
     }
 }
 
@@ -171,17 +175,22 @@ pub(crate) async fn publish(
     Extract(state): Extract<Arc<State>>,
     Body(request): Body<PublishRequest>,
 ) -> Result<Response, Failure> {
-    let mut publications = Vec::new();
-    for message in request.into_messages()? {
-        publications.extend(message.publications()?);
-        if publications.len() > MOST_MESSAGES {
-            let text = format!("one request may publish {MOST_MESSAGES} messages: split it");
-            return Err(Failure::bad_request(text));
-        }
+    let messages = request.into_messages()?;
+    let count: usize = messages.iter().map(PublishMessage::count).sum();
+    if count > MOST_MESSAGES {
+        let text = format!(
+            "one request may publish {MOST_MESSAGES} messages, each topic counted; these are {count}: split it"
+        );
+        return Err(Failure::bad_request(text));
     }
-    let too_large = publications.iter().find(|one| one.payload.len() > state.max_message);
+    let mut publications = Vec::with_capacity(count);
+    for message in messages {
+        publications.extend(message.publications()?);
+    }
+    let most = state.max_message();
+    let too_large = publications.iter().find(|one| one.payload.len() > most);
     if let Some(Publication { topic, payload, .. }) = too_large {
-        let (most, len) = (state.max_message, payload.len());
+        let len = payload.len();
         let text = format!("messages may have {most} bytes (max_message), this one for {topic:?} has {len}");
         return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", text));
     }

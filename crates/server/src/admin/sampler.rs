@@ -9,8 +9,8 @@ use tidecast_worker::{Counters, Task, Times, Totals};
 
 use super::State;
 
-/// How often the counters are looked at.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// How often the counters are looked at, and whether workers live.
+pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
 /// Over how long rates and percentiles are taken.
 const WINDOW: Duration = Duration::from_secs(5);
 /// After so many seconds what was published to a topic counts half.
@@ -103,16 +103,13 @@ pub(crate) struct TopicRate {
 pub(crate) struct Sampler {
     samples: VecDeque<Sample>,
     topics: HashMap<String, Heat>,
-    /// When each worker answered last.
-    answered: Vec<Instant>,
 }
 
 impl Sampler {
-    pub(crate) fn new(workers: usize) -> Sampler {
+    pub(crate) fn new() -> Sampler {
         Sampler {
             samples: VecDeque::new(),
             topics: HashMap::new(),
-            answered: vec![Instant::now(); workers],
         }
     }
 
@@ -137,8 +134,7 @@ impl Sampler {
     }
 
     /// A worker has answered what was published to which topics.
-    fn heard(&mut self, worker: usize, counts: Vec<TopicCount>) {
-        self.answered[worker] = Instant::now();
+    fn heard(&mut self, counts: Vec<TopicCount>) {
         for count in counts {
             // What may have been for other topics is not counted for this one.
             let share = 1.0 - count.error as f64 / count.messages.max(1) as f64;
@@ -152,16 +148,6 @@ impl Sampler {
             let least = *least;
             self.topics.retain(|_, heat| heat.messages > least);
         }
-    }
-
-    /// Workers that have answered nothing for so long.
-    pub(crate) fn hanging(&self, long: Duration) -> Vec<usize> {
-        let hangs = |at: &Instant| at.elapsed() > long;
-        (0..)
-            .zip(&self.answered)
-            .filter(|(_, at)| hangs(at))
-            .map(|(worker, _)| worker)
-            .collect()
     }
 
     /// What has happened of late; nothing, if that is not known yet.
@@ -208,12 +194,13 @@ pub(crate) async fn sample(state: Arc<State>) {
         ticks.tick().await;
         let sample = Sample::look(&state.counters);
         state.sampler.lock().add(sample);
+        state.heart.lock().beat();
         for worker in 0..state.crew.len() {
             let state = Arc::clone(&state);
             tokio::spawn(async move {
                 let counts = state.crew.ask(worker, |reply| Task::TopTopics { reply }).await;
                 if let Ok(counts) = counts {
-                    state.sampler.lock().heard(worker, counts);
+                    state.sampler.lock().heard(counts);
                 }
             });
         }
@@ -247,7 +234,7 @@ mod tests {
 
     #[test]
     fn rates_are_those_of_the_last_seconds() {
-        let (mut sampler, start) = (Sampler::new(2), Instant::now());
+        let (mut sampler, start) = (Sampler::new(), Instant::now());
         assert!(sampler.change().is_none());
         for second in 0..20 {
             // Ten a second at first, then a hundred.
@@ -266,12 +253,12 @@ mod tests {
 
     #[test]
     fn topics_are_ranked_by_what_is_published_to_them_now() {
-        let (mut sampler, start) = (Sampler::new(1), Instant::now());
+        let (mut sampler, start) = (Sampler::new(), Instant::now());
         sampler.add(sample(start, 0));
-        sampler.heard(0, vec![count("once", 1000, 0)]);
+        sampler.heard(vec![count("once", 1000, 0)]);
         for second in 1..100 {
             sampler.add(sample(start + Duration::from_secs(second), 0));
-            sampler.heard(0, vec![count("steady", 50, 0), count("doubtful", 1000, 999)]);
+            sampler.heard(vec![count("steady", 50, 0), count("doubtful", 1000, 999)]);
         }
         let top = sampler.top_topics(2);
         assert_eq!(
@@ -286,10 +273,10 @@ mod tests {
 
     #[test]
     fn few_topics_are_remembered_of_many() {
-        let mut sampler = Sampler::new(1);
-        sampler.heard(0, vec![count("hot", 1000, 0)]);
+        let mut sampler = Sampler::new();
+        sampler.heard(vec![count("hot", 1000, 0)]);
         for number in 0..10 * MOST_TOPICS {
-            sampler.heard(0, vec![count(&number.to_string(), 1, 0)]);
+            sampler.heard(vec![count(&number.to_string(), 1, 0)]);
         }
         assert!(sampler.topics.len() <= MOST_TOPICS);
         assert_eq!(sampler.top_topics(1)[0].topic, "hot");

@@ -14,7 +14,7 @@ use super::crew::{Crew, Unavailable};
 
 /// Filters that are collected for one answer.
 const MOST_FILTERS: usize = 100_000;
-/// Messages of one task: a worker does one in a turn.
+/// Messages of one task: a worker begins one in a turn.
 const MESSAGES_PER_TASK: usize = 256;
 
 /// A place among the connections of all workers.

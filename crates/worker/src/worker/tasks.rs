@@ -1,6 +1,7 @@
 //! What an operator wants of this worker.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidecast_broker::auth::Patterns;
@@ -20,28 +21,38 @@ const TASKS_PER_TURN: usize = 4;
 /// Subscriptions that are told of one connection.
 const MOST_SUBSCRIPTIONS: usize = 1000;
 
-/// What an operator published and other workers have no room for yet.
+/// What an operator publishes, on its way.
+///
+/// Invariant: as many of the messages were published or refused as there are results
 #[derive(Debug)]
-pub(super) struct Unforwarded {
-    stalled: Vec<Stalled>,
+pub(super) struct Publishing {
+    messages: Arc<[Publication]>,
     results: Vec<Result<(), Refusal>>,
+    /// What other workers have no room for yet, of the last one.
+    stalled: Option<Stalled>,
     reply: Reply<Vec<Result<(), Refusal>>>,
 }
 
-impl Unforwarded {
+impl Publishing {
     /// The workers that are waited for.
     pub(super) fn targets(&self) -> WorkerSet {
-        self.stalled.first().map(Stalled::targets).unwrap_or_default()
+        self.stalled.as_ref().map(Stalled::targets).unwrap_or_default()
+    }
+
+    /// Whether it waits for nobody.
+    pub(super) fn goes_on(&self) -> bool {
+        self.stalled.is_none()
     }
 }
 
 impl Worker {
-    /// Does what the control plane wants done.
+    /// Does what the control plane wants done: something in every turn, however much clients have for it to do, or operators would
+    /// be shut out just when they want to know why.
     pub(super) fn handle_tasks(&mut self) -> io::Result<()> {
-        self.forward_for_operator();
-        for _ in 0..TASKS_PER_TURN {
+        self.publish_for_operator();
+        for number in 0..TASKS_PER_TURN {
             // What is published later stays behind what was published before.
-            if self.unforwarded.is_some() || self.fanout.is_full() {
+            if self.publishing.is_some() || (number > 0 && self.fanout.is_full()) {
                 break;
             }
             let Some(task) = self.mesh.receive_task(self.number.into()) else {
@@ -82,7 +93,15 @@ impl Worker {
                 self.close_as_wanted()?;
                 reply.give(ended);
             }
-            Task::Publish { messages, reply } => self.publish_for_operator(&messages, reply),
+            Task::Publish { messages, reply } => {
+                self.publishing = Some(Publishing {
+                    results: Vec::with_capacity(messages.len()),
+                    messages,
+                    stalled: None,
+                    reply,
+                });
+                self.publish_for_operator();
+            }
             Task::Filters { from, reply } => reply.give(self.broker.filters(from, Task::SLOTS as usize)),
             Task::Tap { tap, reply } => reply.give(self.broker.open_tap(tap)),
             Task::Untap { id } => self.broker.close_tap(id),
@@ -91,9 +110,27 @@ impl Worker {
         Ok(())
     }
 
-    fn publish_for_operator(&mut self, messages: &[Publication], reply: Reply<Vec<Result<(), Refusal>>>) {
-        let mut stalled = Vec::new();
-        let mut publish = |publication: &Publication| {
+    /// Goes on with what an operator publishes, for as long as other workers have room for it and as it is not as much as a turn may
+    /// produce, besides what clients have published in it. When all of it has gone, that is the answer.
+    fn publish_for_operator(&mut self) {
+        let Some(mut publishing) = self.publishing.take() else {
+            return;
+        };
+        let share = self.fanout.share();
+        loop {
+            if let Some(stalled) = &mut publishing.stalled {
+                if !self.fanout.forward_stalled(stalled) {
+                    break;
+                }
+                publishing.stalled = None;
+            }
+            let Some(publication) = publishing.messages.get(publishing.results.len()) else {
+                publishing.reply.give(publishing.results);
+                return;
+            };
+            if self.fanout.has_used(share) {
+                break;
+            }
             let message = Message {
                 topic: &publication.topic,
                 payload: &publication.payload,
@@ -101,31 +138,10 @@ impl Worker {
                 key: publication.key.as_deref(),
             };
             let result = self.broker.publish_for_operator(&message, &mut self.fanout);
-            stalled.extend(self.fanout.stalled.take());
-            result
-        };
-        let results = messages.iter().map(&mut publish).collect();
-        self.unforwarded = Some(Unforwarded {
-            stalled,
-            results,
-            reply,
-        });
-        self.forward_for_operator();
-    }
-
-    /// Hands what an operator published to other workers, as far as they have room; when all of it has gone, that is the answer.
-    fn forward_for_operator(&mut self) {
-        let Some(mut unforwarded) = self.unforwarded.take() else {
-            return;
-        };
-        while let Some(stalled) = unforwarded.stalled.first_mut() {
-            if !self.fanout.forward_stalled(stalled) {
-                self.unforwarded = Some(unforwarded);
-                return;
-            }
-            unforwarded.stalled.remove(0);
+            publishing.results.push(result);
+            publishing.stalled = self.fanout.stalled.take();
         }
-        unforwarded.reply.give(unforwarded.results);
+        self.publishing = Some(publishing);
     }
 
     /// Ends a connection because an operator says so.
