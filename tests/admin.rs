@@ -8,7 +8,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
@@ -633,6 +633,27 @@ fn whoever_comes_when_all_places_are_taken_is_served_once_one_is_free() {
     let mut late = open(admin, "GET", "/readyz", &[], None);
     drop(silent);
     assert_eq!(late.answer().status, 200);
+}
+
+#[test]
+fn who_does_not_read_its_answers_gives_its_place_up_to_those_who_wait() {
+    let (_broker, admin) = start(&[]);
+    let request = format!("GET / HTTP/1.1\r\nHost: {admin}\r\n\r\n");
+    let _stuck: Vec<_> = (0..128)
+        .map(|_| {
+            let mut stream = std::net::TcpStream::connect(admin).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            // More answers than the kernel keeps for it.
+            for _ in 0..1000 {
+                match stream.write(request.as_bytes()) {
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    written => written.unwrap(),
+                };
+            }
+            stream
+        })
+        .collect();
+    assert_eq!(open(admin, "GET", "/healthz", &[], None).answer().status, 200);
 }
 
 #[test]

@@ -45,6 +45,7 @@ use tidecast_auth::Authenticator;
 use tidecast_broker::TopicLimits;
 use tidecast_worker::{Budget, Counters, Mesh};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio_io_timeout::TimeoutStream;
 
 pub use client::{AdminClient, AdminClientError};
 use crew::Crew;
@@ -277,13 +278,15 @@ async fn accept(listener: tokio::net::TcpListener, state: &State, routes: Router
         };
         // It does no harm if that fails.
         let _ = stream.set_nodelay(true);
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(WRITE_TIMEOUT));
         let service = TowerToHyperService::new(routes.clone());
         tokio::spawn(async move {
             let _place = place;
             let mut builder = http1::Builder::new();
             builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
             // What goes wrong with a connection is its own affair.
-            let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+            let _ = builder.serve_connection(TokioIo::new(Box::pin(stream)), service).await;
         });
     }
 }
@@ -292,6 +295,8 @@ async fn accept(listener: tokio::net::TcpListener, state: &State, routes: Router
 const CONNECTIONS: usize = 128;
 /// How long a request head may take to arrive, also on a connection that has been served before.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may take nothing of what it is sent: it keeps a place that others wait for.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long accepting is left alone when it fails.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// How long workers have to answer.
