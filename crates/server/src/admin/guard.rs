@@ -22,6 +22,10 @@ use crate::hook::now;
 /// What a request may take, with its body, until it is answered; an answer without an end may take longer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Where browsers say how far from here the page is that asks, and what it wants the answer for (Fetch Metadata, of the W3C).
+const FETCH_SITE: &str = "sec-fetch-site";
+const FETCH_DESTINATION: &str = "sec-fetch-dest";
+
 /// Judges requests.
 #[derive(Debug)]
 pub(crate) struct Guard {
@@ -40,12 +44,9 @@ impl Guard {
     /// Whether a page, if it is one that sends this, is ours.
     fn check_page(&self, headers: &HeaderMap) -> Result<(), Failure> {
         let refused = |text: String| Err(Failure::new(StatusCode::FORBIDDEN, "foreign_origin", text));
-        let text = |name| {
-            headers
-                .get(name)
-                .and_then(|value: &axum::http::HeaderValue| value.to_str().ok())
-        };
-        let Some(host) = text(HOST) else {
+        // What is no text is none of ours.
+        let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+        let Some(host) = text(HOST.as_str()) else {
             return Err(Failure::bad_request("a request needs a Host header"));
         };
         if !self.is_ours(name_of(host)) {
@@ -53,10 +54,18 @@ impl Guard {
                 "{host:?} is not known as a name of this broker: use its address, or add the name to admin_hosts"
             ));
         }
-        match text(ORIGIN) {
-            None => Ok(()),
-            Some(origin) if origin.split_once("://").is_some_and(|(_, from)| from == host) => Ok(()),
-            Some(origin) => refused(format!("pages of {origin} may not use the control plane of {host}")),
+        match text(ORIGIN.as_str()) {
+            Some(origin) if origin.split_once("://").is_some_and(|(_, from)| from == host) => return Ok(()),
+            Some(origin) => {
+                return refused(format!("pages of {origin} may not use the control plane of {host}"));
+            }
+            None => {}
+        }
+        // A page can do without an origin where it does not get to see the answer, as for an image: that keeps us busy all the same.
+        // Who follows a link sees where it leads.
+        match (text(FETCH_SITE), text(FETCH_DESTINATION)) {
+            (None | Some("same-origin" | "none"), _) | (_, Some("document")) => Ok(()),
+            _ => refused(format!("pages of other sites may not use the control plane of {host}")),
         }
     }
 
@@ -176,6 +185,26 @@ mod tests {
             assert_eq!(guard().check_page(&headers(&pairs)).is_ok(), good, "{host} {origin:?}");
         }
         assert!(guard().check_page(&headers(&[])).is_err());
+    }
+
+    #[test]
+    fn what_a_page_of_another_site_puts_into_itself_is_refused_and_a_link_is_not() {
+        for (site, destination, good) in [
+            ("same-origin", "empty", true),
+            ("none", "document", true),
+            ("cross-site", "document", true),
+            ("cross-site", "image", false),
+            ("cross-site", "empty", false),
+            ("cross-site", "iframe", false),
+            ("same-site", "script", false),
+        ] {
+            let headers = headers(&[
+                (HOST, "localhost:9091"),
+                (axum::http::HeaderName::from_static(FETCH_SITE), site),
+                (axum::http::HeaderName::from_static(FETCH_DESTINATION), destination),
+            ]);
+            assert_eq!(guard().check_page(&headers).is_ok(), good, "{site} {destination}");
+        }
     }
 
     #[test]
