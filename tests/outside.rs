@@ -528,7 +528,7 @@ fn another_hook_is_asked_after_a_reload_and_what_one_gave_goes_when_there_is_non
     reload(
         &broker,
         &file,
-        &settings(&second, "hook_on_failure = \"allow\"\nhook_timeout = \"100ms\"\n"),
+        &settings(&second, "hook_on_failure = \"allow\"\nhook_timeout = \"2s\"\n"),
     );
     assert_eq!(ask(&mut given, r#"["sub","yes",{"ref":2}]"#), r#"["ok",2,{}]"#);
     // What the first let be kept is not what the second says.

@@ -31,8 +31,8 @@ step tests cargo test --locked --workspace
 # All that goes over the wire, a second time: above it was io_uring, where there is one.
 step 'tests with epoll' env TIDECAST_DRIVER=epoll cargo test --locked -p tidecast \
     --test admin --test auth --test bad_input --test binary --test conformance --test deflate_stream --test delivery \
-    --test draft07 --test flood --test interop --test limits --test logs --test outside --test reload --test slow \
-    --test start --test stop --test tls
+    --test draft07 --test events --test flood --test interop --test limits --test logs --test outside --test reload \
+    --test requests --test slow --test start --test stop --test tls
 step deployment tests/deploy.sh
 step 'tests of the asynchronous client' cargo test --locked -p tidecast-client --features tokio
 step 'loom, router' "${LOOM[@]}" -p tidecast-router --test loom --test hub_loom
