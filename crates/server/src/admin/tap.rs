@@ -100,7 +100,7 @@ impl Shown {
         let as_text = || Some(String::from_utf8_lossy(shown).into_owned());
         let (mut payload, mut text, mut base64) = (None, None, None);
         match message.kind {
-            Kind::Json if !truncated => match serde_json::from_slice(shown) {
+            Kind::Json if !truncated => match serde_json::from_slice(&in_one_line(shown)) {
                 Ok(json) => payload = Some(json),
                 Err(_) => text = as_text(),
             },
@@ -118,6 +118,15 @@ impl Shown {
             base64,
         }
     }
+}
+
+/// A JSON value without line breaks, which would end the line that it is shown in: between its parts they mean as much as a space,
+/// and within a string there can be none.
+fn in_one_line(json: &[u8]) -> Vec<u8> {
+    let octets = json.iter();
+    octets
+        .map(|octet| if matches!(octet, b'\n' | b'\r') { b' ' } else { *octet })
+        .collect()
 }
 
 /// What was shown, on its way to the one who looks. When that one is gone, the tap is closed.
