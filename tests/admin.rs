@@ -15,13 +15,14 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use auth::Directory;
 use boon::{Compiler, SchemaIndex, Schemas};
 use http::{get, open, send, send_json};
 use serde_json::{Value, json};
 use support::*;
+use tidecast_client::Error;
 
 /// A broker with a control plane.
 fn start(arguments: &[&str]) -> (Broker, SocketAddr) {
@@ -419,6 +420,19 @@ fn a_connection_says_what_it_is_and_subscriptions_end_when_an_operator_says_so()
         r#"["err",null,"forbidden","the subscription to \"a/+\" has ended: an operator has ended it"]"#
     );
     assert_eq!(get(admin, "/v1/topics?prefix=a/")["total"], 0);
+    // A raw connection has no other.
+    let mut raw = client(&broker.ws("/t/raw?mode=sub"));
+    let connections = get(admin, "/v1/connections");
+    let connections = connections["connections"].as_array().unwrap();
+    let name = connections.iter().find(|one| one["encoding"] == "raw").unwrap()["name"]
+        .as_str()
+        .unwrap();
+    let path = format!("/v1/connections/{name}/subscriptions?filter=raw");
+    assert_eq!(send(admin, "DELETE", &path, &[], None).status, 204);
+    let over = raw.receive(Some(Instant::now() + DEADLINE));
+    assert!(matches!(over, Err(Error::Closed { code: Some(4101), .. })), "{over:?}");
+    drop((raw, json));
+    assert_eq!(broker.stop().get("kicked"), 1);
 }
 
 #[test]
@@ -449,6 +463,16 @@ fn what_is_published_can_be_looked_at_and_costs_nothing_once_nobody_looks() {
     );
     assert_eq!((&first["bytes"], &first["truncated"]), (&json!(8), &json!(false)));
     assert_eq!(shown()["base64"], "/wA=");
+    let lines = r#"[1, {"topic":"forged"}, 2]"#;
+    ask(
+        &mut publisher,
+        &format!(r#"["pub","a/b",{},{{"ref":5}}]"#, lines.replace(' ', "\r\n")),
+    );
+    let whole = shown();
+    assert_eq!(
+        (&whole["topic"], whole["payload"].to_string()),
+        (&json!("a/b"), lines.replace(' ', ""))
+    );
     let long = "x".repeat(5000);
     ask(
         &mut publisher,

@@ -83,13 +83,19 @@ impl Worker {
                 reply.give(slot.is_some());
             }
             Task::Unsubscribe { name, filter, reply } => {
-                let ended = match self.slot_of(&name) {
+                let slot = self.slot_of(&name);
+                let ended = match slot {
                     Some(slot) => self.broker.end_subscription(SessionId(slot), &filter, &mut self.fanout),
                     None => Err(Refusal {
                         code: Code::NotFound,
                         text: "there is no such connection".into(),
                     }),
                 };
+                // If it can have no other, that is its end.
+                let ends = |slot: &u32| self.fanout.closing.iter().any(|closing| closing.slot == *slot);
+                if let Some(slot) = slot.filter(ends) {
+                    self.blame(slot, End::Operator);
+                }
                 self.close_as_wanted()?;
                 reply.give(ended);
             }
