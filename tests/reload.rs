@@ -229,3 +229,28 @@ fn reloads_that_follow_each_other_are_all_taken_over_while_many_subscriptions_ar
         assert_eq!(ask(client, r#"["ping"]"#), r#"["pong"]"#);
     }
 }
+
+#[test]
+fn a_body_that_comes_after_its_token_has_gone_is_not_published() {
+    let directory = Directory::new("late-body");
+    let [(stays, stays_hash), (goes, goes_hash)] = [(); 2].map(|()| handed_out());
+    let table = |hash: &str| format!("[[tokens]]\n{hash}\npublish = [\"#\"]\n");
+    let file = directory.file("tidecast.toml", &(table(&stays_hash) + &table(&goes_hash)));
+    let broker = Broker::start(&["--config", &file, "--workers", "1"]);
+    let begin = |token: &str| {
+        let mut peer = Peer::connect(&broker);
+        let headers = format!("Authorization: Bearer {token}\r\nExpect: 100-continue\r\nContent-Length: 1\r\n");
+        peer.say(format!("POST /t/a HTTP/1.1\r\nHost: h\r\n{headers}\r\n").as_bytes());
+        let status = peer.head()[9..12].to_owned();
+        (peer, status)
+    };
+    let [(mut good, _), (mut late, status)] = [&stays, &goes].map(|token| begin(token));
+    assert_eq!(status, "100");
+    reload(&broker, &directory, &table(&stays_hash));
+    eventually("the worker goes by it", || (begin(&goes).1 == "401").then_some(()));
+    late.say(b"x");
+    assert!(late.head().starts_with("HTTP/1.1 401 "));
+    good.say(b"x");
+    assert!(good.head().starts_with("HTTP/1.1 202 "));
+    assert_eq!(broker.stop().get("published"), 1);
+}

@@ -89,6 +89,8 @@ pub(crate) struct Posting {
     pub(crate) topic: Box<str>,
     pub(crate) kind: Kind,
     pub(crate) grant: Arc<Grant>,
+    /// How often settings had changed when that was given.
+    pub(crate) changes: u32,
     pub(crate) manner: Manner,
     /// The client waits until it is told to go on.
     pub(crate) waits: bool,
@@ -114,8 +116,8 @@ pub(crate) struct Envelope {
 }
 
 impl Posting {
-    /// A message of which nothing has come.
-    pub(crate) fn new(envelope: Envelope, from: (u16, IpAddr), timing: &Timing, now: Millis) -> Posting {
+    /// A message of which nothing has come, settings having changed so often.
+    pub(crate) fn new(envelope: Envelope, from: (u16, IpAddr), changes: u32, timing: &Timing, now: Millis) -> Posting {
         let Envelope {
             topic,
             kind,
@@ -128,6 +130,7 @@ impl Posting {
             topic,
             kind,
             grant,
+            changes,
             manner,
             waits,
             from,
@@ -249,7 +252,7 @@ mod tests {
             waits: false,
             body: Body::new(BodyLength::Octets(most as u64), most).unwrap(),
         };
-        let mut posting = Posting::new(envelope, (0, [192, 0, 2, 1].into()), &timing, Millis(0));
+        let mut posting = Posting::new(envelope, (0, [192, 0, 2, 1].into()), 0, &timing, Millis(0));
         let piece = vec![0; Timing::MESSAGE_PIECE];
         for (now, bytes, deadline) in [
             (500, &piece[1..], 1000),

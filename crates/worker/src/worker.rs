@@ -97,6 +97,8 @@ pub struct Worker {
     config: Config,
     /// Settings that are to be taken over next.
     next_config: Option<Arc<Config>>,
+    /// How often they have been taken over.
+    changes: u32,
     epoch: Instant,
     /// When the present turn began.
     woke: Instant,
@@ -223,6 +225,7 @@ impl Worker {
             gather: Gather::new(config.flush_delay, Instant::now()),
             config,
             next_config: None,
+            changes: 0,
             now,
             holding: false,
             inbox: VecDeque::new(),

@@ -1,15 +1,20 @@
 //! How settings change while connections are there.
 
 use std::io;
+use std::sync::Arc;
 
-use tidecast_broker::auth::Event;
+use tidecast_broker::auth::{Event, Grant};
+use tidecast_broker::wire::close;
 
 use super::Worker;
 use crate::asking::Asking;
+use crate::authentication::unix_now;
 use crate::config::Config;
+use crate::connection::Phase;
+use crate::fanout::Fanout;
 use crate::ledger::End;
 use crate::site::Site;
-use crate::tls::Session;
+use crate::tls::{Session, Stage};
 
 /// Steps of the review of sessions in one turn: each looks at a pattern, which takes 60 to 80 ns. So a turn is some 0.3 ms
 /// longer, and a million subscriptions are looked at, by ten rules, in about a second.
@@ -66,12 +71,14 @@ impl Worker {
             // It has taken one before: what could be wrong with another is nothing that those who come should suffer for.
             let _ = listener.set_user_timeout(self.config.unacknowledged_timeout);
         }
+        self.changes = self.changes.wrapping_add(1);
         self.site = Site::new(&self.config);
         self.limits = self.config.message_limits();
     }
 
     /// Tells some more connections of new settings: what they may do now, and what not any more.
     fn review(&mut self) -> io::Result<()> {
+        let is_hook = self.is_hook_asked();
         let Worker {
             broker,
             fanout,
@@ -82,28 +89,13 @@ impl Worker {
             ledger,
             ..
         } = self;
-        let is_hook = fanout
-            .asking
-            .as_ref()
-            .is_some_and(|asking: &Asking| asking.wants(Event::Connect));
         let mut told = Vec::new();
         broker.review(STEPS_PER_TURN, fanout, |fanout, id, grant| {
             if fanout.lane(id.0).is_sealed() {
                 return Ok(grant.clone());
             }
             told.push(id.0);
-            let certificate = tls.session(id.0).and_then(Session::identity);
-            let renewed = site
-                .authentication
-                .renew(grant, certificate, &config.listeners, is_hook);
-            let renewed = renewed.and_then(|renewed| {
-                let is_same = renewed.identity == grant.identity;
-                if is_same || fanout.identify(id.0, renewed.identity.as_deref()) {
-                    Ok(renewed)
-                } else {
-                    Err("you have as many connections as you may have".to_owned())
-                }
-            });
+            let renewed = renew(site, config, tls, fanout, id.0, grant, is_hook);
             if renewed.is_err() {
                 ledger.blame(id.0, End::Withdrawn, counters);
             }
@@ -115,5 +107,61 @@ impl Worker {
             self.arm_by_state(slot);
         }
         Ok(())
+    }
+
+    /// Whether the hook says what those who connect may do.
+    fn is_hook_asked(&self) -> bool {
+        let asking = self.fanout.asking.as_ref();
+        asking.is_some_and(|asking: &Asking| asking.wants(Event::Connect))
+    }
+
+    /// Sees to it that what the publisher in `slot` may do is what it may do now: the body of its request may have taken its time.
+    ///
+    /// # Errors
+    /// Its credentials are not good any more; why is for the client to read.
+    pub(super) fn renew_publisher(&mut self, slot: u32) -> Result<(), String> {
+        let is_hook = self.is_hook_asked();
+        let Worker {
+            slots,
+            fanout,
+            tls,
+            site,
+            config,
+            changes,
+            ..
+        } = self;
+        let Phase::Body(posting) = &mut slots[slot as usize].phase else {
+            return Ok(());
+        };
+        if posting.changes != *changes {
+            posting.grant = renew(site, config, tls, fanout, slot, &posting.grant, is_hook)?;
+            posting.changes = *changes;
+        }
+        if posting.grant.expires.is_some() && posting.grant.is_expired(unix_now()) {
+            return Err(close::own_reason(close::TOKEN_EXPIRED).to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// What the grant of the connection in `slot` has become by these settings.
+fn renew(
+    site: &Site,
+    config: &Config,
+    tls: &Stage,
+    fanout: &mut Fanout,
+    slot: u32,
+    grant: &Arc<Grant>,
+    is_hook: bool,
+) -> Result<Arc<Grant>, String> {
+    let certificate = tls.session(slot).and_then(Session::identity);
+    let renewed = site
+        .authentication
+        .renew(grant, certificate, &config.listeners, is_hook)?;
+    let is_same = renewed.identity == grant.identity;
+    if is_same || fanout.identify(slot, renewed.identity.as_deref()) {
+        Ok(renewed)
+    } else {
+        Err("you have as many connections as you may have".to_owned())
     }
 }

@@ -179,7 +179,7 @@ impl Worker {
             }
             Answer::Waiting => Ok(()),
             Answer::Publish(envelope) => {
-                let posting = Posting::new(*envelope, from, &self.config.timing, self.now);
+                let posting = Posting::new(*envelope, from, self.changes, &self.config.timing, self.now);
                 let (deadline, is_complete) = (posting.deadline, posting.is_complete());
                 if posting.waits {
                     Response::new(&mut self.scratch, 100).end();
@@ -284,9 +284,19 @@ impl Worker {
     /// Publishes the body that `slot` has, which is complete, and answers; unless it is not known yet whether it may.
     pub(super) fn publish_body(&mut self, slot: u32) -> io::Result<()> {
         let retry = self.retry_ms().div_ceil(1000);
+        let renewed = self.renew_publisher(slot);
         let Phase::Body(posting) = &mut self.slots[slot as usize].phase else {
             return Ok(());
         };
+        if let Err(text) = renewed {
+            posting.manner.stays = false;
+            self.scratch.clear();
+            posting
+                .manner
+                .refuse_with(401, Code::Unauthorized, &text, 0, &mut self.scratch);
+            self.counters.denied.add(1);
+            return self.respond(slot);
+        }
         posting.manner.stays &= self.draining.is_none();
         let published =
             self.broker
