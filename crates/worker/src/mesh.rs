@@ -101,10 +101,10 @@ impl Mesh {
         self.boxes.len()
     }
 
-    /// Gives an order to a worker and wakes it. An order for a worker whose box is full of orders is dropped: it has
-    /// been told to end many times by then.
+    /// Gives an order to a worker and wakes it. One that has not looked at its orders for long forgets the oldest: it is to do what
+    /// was said last.
     pub fn order(&self, worker: usize, order: Order) {
-        let _ = self.boxes[worker].orders.push(order);
+        let _ = self.boxes[worker].orders.force_push(order);
         if let Some(waker) = self.boxes[worker].bell.get() {
             waker.wake();
         }
@@ -320,6 +320,27 @@ mod tests {
         mesh.order(0, Order::Drain(Drain::default()));
         assert!(!mesh.prepare_sleep(0, WorkerSet::EMPTY, false));
         assert!(matches!(mesh.receive_order(0), Some(Order::Drain(_))));
+    }
+
+    #[test]
+    fn a_worker_that_does_not_look_for_long_is_still_told_the_last() {
+        let mesh = Mesh::new(1, LIMITS);
+        let order = |succeeded| {
+            Order::Drain(Drain {
+                succeeded,
+                ..Drain::default()
+            })
+        };
+        for _ in 0..2 * ORDERS {
+            mesh.order(0, order(false));
+        }
+        mesh.order(0, order(true));
+        let orders: Vec<Order> = std::iter::from_fn(|| mesh.receive_order(0)).collect();
+        assert_eq!(orders.len(), ORDERS);
+        assert!(matches!(
+            orders.last(),
+            Some(Order::Drain(Drain { succeeded: true, .. }))
+        ));
     }
 
     #[test]
