@@ -326,6 +326,37 @@ fn a_stop_while_a_new_process_comes_up_stops_both() {
 }
 
 #[test]
+fn a_new_process_that_waits_for_something_else_does_not_outlive_the_stop_of_the_old_one() {
+    let keys = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/keys", keys.local_addr().unwrap());
+    let arguments = [
+        "--jwt-key-set-url",
+        &url,
+        "--jwt-audience",
+        "a",
+        "--jwt-key-set-timeout",
+        "60s",
+    ];
+    // The first one is refused its keys at once, and serves.
+    let refusing = thread::spawn(move || {
+        drop(keys.accept().unwrap());
+        keys
+    });
+    let mut first = Broker::start(&arguments);
+    let keys = refusing.join().unwrap();
+    first.signal("USR2");
+    let mut waiting = keys.accept().unwrap().0;
+    first.signal("TERM");
+    assert!(first.wait().success());
+    let mut rest = Vec::new();
+    waiting.set_read_timeout(Some(DEADLINE)).unwrap();
+    // However it ends, and whatever it has asked.
+    let _ = std::io::Read::read_to_end(&mut waiting, &mut rest);
+    let listens = std::net::TcpStream::connect_timeout(&first.address, Duration::from_secs(1));
+    assert!(listens.is_err(), "nobody listens any more");
+}
+
+#[test]
 fn a_broker_with_which_its_container_would_end_is_not_replaced() {
     let mut command = Command::new("unshare");
     command

@@ -65,7 +65,7 @@ pub(crate) enum UpgradeError {
 }
 
 /// Starts the program anew and hands `sockets` over to it; gives its process id once it serves. If this is given up on the way,
-/// the new process finds nobody to tell that it is ready, and ends.
+/// the new process is killed: it may wait for something else before it finds that nobody is there, and listens meanwhile.
 ///
 /// # Errors
 /// It does not come up within `limit`. It has ended then.
@@ -80,11 +80,17 @@ pub(crate) async fn hand_over(sockets: &Sockets, limit: Duration) -> Result<u32,
         None,
     )
     .map_err(|error| UpgradeError::HandOver(error.into()))?;
-    let mut child = start(theirs)?;
+    let mut successor = Successor {
+        child: start(theirs)?,
+        serves: false,
+    };
     let answered = tokio::time::timeout(limit, converse(ours, sockets)).await;
     let outcome = match answered {
-        Ok(Ok(Some(answer))) if answer == READY => match child.id() {
-            Some(pid) => return Ok(pid),
+        Ok(Ok(Some(answer))) if answer == READY => match successor.child.id() {
+            Some(pid) => {
+                successor.serves = true;
+                return Ok(pid);
+            }
             None => Ok(UpgradeError::Refused("the new process has ended already".to_owned())),
         },
         Ok(Ok(Some(reason))) => Ok(UpgradeError::Refused(reason)),
@@ -94,15 +100,29 @@ pub(crate) async fn hand_over(sockets: &Sockets, limit: Duration) -> Result<u32,
     };
     // Whatever it does, it is not wanted any more; one that ends by itself says how.
     if outcome.is_ok() {
-        let _ = child.start_kill();
+        let _ = successor.child.start_kill();
     }
-    let status = tokio::time::timeout(LAST_WORDS, child.wait()).await;
-    let _ = child.start_kill();
+    let status = tokio::time::timeout(LAST_WORDS, successor.child.wait()).await;
     Err(match (outcome, status) {
         (Ok(error), _) => error,
         (Err(_), Ok(Ok(status))) => UpgradeError::Ended(status),
         (Err(error), _) => UpgradeError::HandOver(error.unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into())),
     })
+}
+
+/// A new process. Unless it serves, it ends when this is dropped.
+struct Successor {
+    child: tokio::process::Child,
+    serves: bool,
+}
+
+impl Drop for Successor {
+    fn drop(&mut self) {
+        if !self.serves {
+            // If that fails, it has ended.
+            let _ = self.child.start_kill();
+        }
+    }
 }
 
 /// Starts the program with `socket` as its standard input, and keeps no other copy of it: each side sees by its end that the other

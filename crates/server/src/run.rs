@@ -304,8 +304,7 @@ fn follow(
                     );
                     systemd::stopping();
                     state.set_readiness(Readiness::Draining);
-                    // A new process that is coming up finds that it is not wanted, and whoever wants something else hears that
-                    // it is too late.
+                    // A new process that is coming up is not wanted, and whoever wants something else hears that it is too late.
                     drop((upgrade.take(), sockets, controls));
                     workers.drain(&stop, false);
                     if let Some(answer) = answer {
