@@ -182,6 +182,31 @@ fn a_client_in_the_middle_of_its_handshake_finishes_it_with_the_old_process() {
 }
 
 #[test]
+fn a_request_that_is_answered_by_the_old_process_is_told_that_its_connection_ends() {
+    let mut line = Line::start(&[]);
+    let requests = ["GET /", "OPTIONS /t/a", "POST /t/a"].map(|line| http::request(line, http::TEXT, ""));
+    let mut halves: Vec<_> = requests
+        .iter()
+        .map(|request| {
+            let mut peer = Peer::connect(&line.first);
+            let (first, second) = request.split_at(20);
+            peer.say(first.as_bytes());
+            (peer, second)
+        })
+        .collect();
+    // They are known to the broker once a later request has been answered.
+    http::asked(&line.first, &http::request("GET /", "", ""));
+    line.upgrade();
+    for (peer, second) in &mut halves {
+        let answer = peer.asks(second);
+        assert_eq!(answer.header("Connection"), Some("close"), "{answer:?}");
+        assert_eq!(peer.rest(), b"");
+    }
+    drop(halves);
+    line.stop();
+}
+
+#[test]
 fn where_the_new_process_does_not_come_up_the_old_one_goes_on_and_says_why() {
     let directory = std::env::temp_dir().join(format!("tidecast-upgrade-{}", std::process::id()));
     fs::create_dir_all(&directory).unwrap();

@@ -27,6 +27,8 @@ pub(crate) struct Visitor<'a> {
     pub(crate) slot: u32,
     /// Whose its certificate is, if it showed one.
     pub(crate) certificate: Option<&'a str>,
+    /// The broker stops: its connection does not outlive the answer to a request.
+    pub(crate) leaves: bool,
     pub(crate) now: UnixSeconds,
 }
 

@@ -129,7 +129,7 @@ impl Site {
     ) -> Answer {
         let path = request.path();
         if path == "/" {
-            self.root(request, out)
+            self.root(request, visitor, out)
         } else if path == "/ws" {
             self.multiplexed(request, visitor, asking, out)
         } else if let Some(topic) = path.strip_prefix("/t/") {
@@ -146,7 +146,7 @@ impl Site {
         }
     }
 
-    fn root(&self, request: &Request<'_>, out: &mut Vec<u8>) -> Answer {
+    fn root(&self, request: &Request<'_>, visitor: Visitor<'_>, out: &mut Vec<u8>) -> Answer {
         if request.wants_websocket() {
             return refuse(404, "There is no WebSocket at /. Connect to /ws or /t/<topic>.", out);
         }
@@ -160,7 +160,7 @@ impl Site {
                 return Answer::Refused;
             }
         };
-        let stays = request.keeps_alive() && request.body_length() == Ok(BodyLength::NONE);
+        let stays = !visitor.leaves && request.keeps_alive() && request.body_length() == Ok(BodyLength::NONE);
         let response = if stays {
             response
         } else {
@@ -369,6 +369,7 @@ mod tests {
             number: 3,
             slot: 7,
             certificate: None,
+            leaves: false,
             now: UnixSeconds(1000),
         };
         let answer = site.answer(&request, visitor, None, &mut out);

@@ -102,7 +102,7 @@ impl Site {
         // Until it is known what to do with a body, the next request cannot be found behind it.
         let has_body = request.body_length() != Ok(BodyLength::NONE);
         let mut manner = Manner {
-            stays: request.keeps_alive() && !has_body,
+            stays: !visitor.leaves && request.keeps_alive() && !has_body,
             ..Manner::default()
         };
         let served = match Cors::judge(request, &visitor.door.origins) {

@@ -112,6 +112,7 @@ impl Worker {
                     number: listener,
                     slot,
                     certificate: self.tls.session(slot).and_then(|session| session.identity()),
+                    leaves: self.draining.is_some(),
                     now: unix_now(),
                 };
                 let asking = self.fanout.asking.as_mut();
