@@ -364,6 +364,36 @@ fn a_full_broker_leaves_newcomers_waiting_and_serves_them_when_somebody_goes() {
 }
 
 #[test]
+fn newcomers_by_several_listeners_wait_for_a_full_worker_and_none_is_reset() {
+    for most in ["2", "5"] {
+        let arguments = [
+            "--workers",
+            "1",
+            "--listen",
+            "127.0.0.2:0",
+            "--max-connections-per-worker",
+            most,
+        ];
+        let broker = Broker::start(&arguments);
+        let second = broker.line("listening on http://127.0.0.2:");
+        let second = second.split("http://").nth(1).unwrap().split('/').next().unwrap();
+        let addresses = [broker.address, second.parse().unwrap()];
+        thread::scope(|scope| {
+            for address in addresses.iter().cycle().take(32) {
+                scope.spawn(|| {
+                    let mut peer = Peer::to(*address);
+                    peer.say(upgrade("/t/a", "Sec-WebSocket-Version: 13\r\n").as_bytes());
+                    let head = peer.head();
+                    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+                });
+            }
+        });
+        assert_eq!(broker.errors("cannot be accepted"), [""; 0]);
+        broker.stop();
+    }
+}
+
+#[test]
 fn a_request_is_answered_whose_client_has_closed_its_sending_side() {
     let broker = Broker::start(&["--workers", "1"]);
     // One after the other, so that each takes the slot of the last, which may still be on its way out.

@@ -135,7 +135,7 @@ pub struct Worker {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Accepting {
     Yes,
-    /// All slots are taken.
+    /// No slots are left but for the accepts in flight.
     Full,
     /// The kernel refused; to be tried again at this time.
     Retry(Millis),

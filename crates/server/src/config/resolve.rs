@@ -128,7 +128,7 @@ impl Loaded {
             .unwrap_or(machine.cores.len().clamp(1, WorkerSet::MAX));
         let asked = hook.as_ref().map_or(0, |hook| hook.concurrency);
         let room = room(machine, workers, doors.len(), asked);
-        let max_connections = self.max_connections(machine, workers, room, &mut problems);
+        let max_connections = self.max_connections(machine, (workers, doors.len()), room, &mut problems);
         let admin = self.admin(&mut problems);
         let anonymous = self.anonymous(topics, &mut problems);
         let rules = self.rules(topics, &mut problems);
@@ -405,7 +405,13 @@ impl Loaded {
     }
 
     /// How many connections a worker can have, of `room`.
-    fn max_connections(&self, machine: &Machine, workers: usize, room: u64, problems: &mut Vec<Problem>) -> u32 {
+    fn max_connections(
+        &self,
+        machine: &Machine,
+        (workers, listeners): (usize, usize),
+        room: u64,
+        problems: &mut Vec<Problem>,
+    ) -> u32 {
         let limit = machine.descriptors;
         let raise = "(raise it with `ulimit -n` or LimitNOFILE= in a systemd unit)";
         let reason = || match machine.driver {
@@ -420,6 +426,13 @@ impl Loaded {
         match self.config.limits.max_connections_per_worker {
             Some(asked) if u64::from(asked) > room => {
                 problems.push(self.problem("max_connections_per_worker", reason()));
+                asked
+            }
+            Some(asked) if (asked as usize) < listeners => {
+                let message = format!(
+                    "a worker holds a place for each listener, which are {listeners}: give {listeners} at least"
+                );
+                problems.push(self.problem("max_connections_per_worker", message));
                 asked
             }
             Some(asked) => asked,

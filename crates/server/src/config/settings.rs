@@ -128,8 +128,8 @@ fields! {
         [live] slow: Choice<SlowPolicy> = SlowPolicy::Close;
         /// Connections in all; one more is closed at once [default: what the workers can hold]
         [live] max_connections: Maybe<Number<u32>> = None, 1 => u32::MAX;
-        /// Connections of one worker, among which the system spreads them by chance; one more waits until another ends
-        /// [default: what the descriptor limit allows]
+        /// Connections of one worker, among which the system spreads them by chance; one more waits until another ends. The
+        /// last few are kept for one listener each [default: what the descriptor limit allows]
         max_connections_per_worker: Maybe<Number<u32>> = None, 1 => u32::MAX;
         /// Connections of one address; one more is closed at once, or answered with 429 if a proxy names it. 0 is any number
         [live] max_connections_per_ip: Number<u32> = 1000;

@@ -302,6 +302,10 @@ fn what_does_not_fit_together_is_refused_where_it_was_written() {
             "[limits]\nmax_connections_per_worker = 30000",
             "limits.max_connections_per_worker: a ring's file table may not be larger",
         ),
+        (
+            "[server]\nlisten = [\"127.0.0.1:80\", \"127.0.0.2:80\"]\n[limits]\nmax_connections_per_worker = 1",
+            "limits.max_connections_per_worker: a worker holds a place for each listener, which are 2: give 2 at least",
+        ),
     ] {
         let error = resolve(text).unwrap_err();
         assert!(error.contains(expected), "{expected}: {error}");

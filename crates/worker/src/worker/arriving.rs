@@ -32,23 +32,42 @@ impl Worker {
         if self.accepting != Accepting::Yes {
             return Ok(());
         }
-        // A connection without a slot would be reset by the kernel, so there is an accept for every slot at the most; but no
-        // listener is without.
-        let vacant = self.config.max_connections - self.active;
+        // A connection without a slot would be reset by the kernel, so there are never more accepts than slots. No listener is to be
+        // without one: some slots are held in reserve for that.
+        let free = self.config.max_connections - self.active;
+        let vacant = free.saturating_sub(self.reserve());
         let mut in_flight: u32 = self.armed.iter().sum();
         for (number, (_, listener)) in self.listeners.iter().enumerate() {
             let armed = &mut self.armed[number];
-            while *armed < ACCEPTS && (in_flight < vacant || *armed == 0) {
+            while *armed < ACCEPTS && in_flight < free && (in_flight < vacant || *armed == 0) {
                 self.driver.accept(listener, number as u32)?;
                 *armed += 1;
                 in_flight += 1;
             }
         }
+        if self.armed.contains(&0) {
+            // Others have what there was when there was more. When they have let go of it, all are given their share.
+            for (number, _) in self.armed.iter().enumerate().filter(|(_, armed)| **armed > 1) {
+                self.driver.cancel_accepts(number as u32)?;
+            }
+        }
         Ok(())
     }
 
-    pub(super) fn stop_accepting(&mut self, accepting: Accepting) -> io::Result<()> {
-        self.accepting = accepting;
+    /// Slots for the accepts that all listeners but one may have in flight when this worker is full, if there are so many.
+    fn reserve(&self) -> u32 {
+        let others = (self.listeners.len() as u32).saturating_sub(1);
+        others.min(self.config.max_connections.saturating_sub(1))
+    }
+
+    /// Whether no more is to be accepted than what accepts in flight are there for.
+    pub(super) fn is_full(&self) -> bool {
+        self.active + self.reserve() >= self.config.max_connections
+    }
+
+    /// Accepts no more, for the broker stops.
+    pub(super) fn stop_accepting(&mut self) -> io::Result<()> {
+        self.accepting = Accepting::No;
         for (number, armed) in self.armed.iter().enumerate() {
             if *armed > 0 {
                 self.driver.cancel_accepts(number as u32)?;
@@ -147,8 +166,8 @@ impl Worker {
         self.arm(slot, deadline);
         self.receive(slot)?;
         self.note_late(slot);
-        if self.active >= self.config.max_connections && self.accepting != Accepting::No {
-            self.stop_accepting(Accepting::Full)?;
+        if self.is_full() && self.accepting != Accepting::No {
+            self.accepting = Accepting::Full;
         }
         Ok(())
     }

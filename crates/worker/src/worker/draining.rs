@@ -87,7 +87,7 @@ impl Worker {
             return Ok(());
         }
         self.draining = Some(Draining::new(order, self.slots.len(), self.now));
-        self.stop_accepting(Accepting::No)
+        self.stop_accepting()
     }
 
     /// Tells those whose turn it is, and lets in those who stand at the door.
@@ -153,15 +153,16 @@ impl Worker {
         }
         if calling {
             // Those who were there have been accepted: a turn has passed.
-            return self.stop_accepting(Accepting::No);
+            return self.stop_accepting();
         }
         if self.armed.iter().any(|armed| *armed > 0) {
             return Ok(());
         }
+        let is_full = self.is_full();
         let Some(draining) = &mut self.draining else {
             return Ok(());
         };
-        let may_come = self.now < draining.begun + LAST_CALL && self.active < self.config.max_connections;
+        let may_come = self.now < draining.begun + LAST_CALL && !is_full;
         let waits = |(_, listener): &(u16, _)| tidecast_driver::Listener::has_waiting(listener).unwrap_or(false);
         if !may_come || !self.listeners.iter().any(waits) {
             self.listeners.clear();

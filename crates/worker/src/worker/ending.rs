@@ -191,7 +191,7 @@ impl Worker {
         self.active -= 1;
         self.counters.connections.subtract(1);
         self.driver.close(close)?;
-        if self.accepting == Accepting::Full {
+        if self.accepting == Accepting::Full && !self.is_full() {
             self.accepting = Accepting::Yes;
             self.accept()?;
         }
