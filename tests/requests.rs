@@ -516,6 +516,41 @@ fn whoever_comes_through_a_proxy_is_counted_once_for_all_that_it_asks() {
 }
 
 #[test]
+fn a_connection_that_a_proxy_keeps_counts_for_a_client_only_while_it_is_served() {
+    let proxies = ["--allow-anonymous", "--trusted-proxies", "127.0.0.1"];
+    let limits = [
+        "--max-connections-per-ip",
+        "2",
+        "--connection-rate",
+        "10",
+        "--connection-burst",
+        "10",
+    ];
+    let broker = Broker::start(&[&proxies[..], &limits].concat());
+    let of = |client: &str| format!("X-Forwarded-For: 192.0.2.{client}\r\n");
+    let mut pool: Vec<Peer> = (0..5).map(|_| Peer::connect(&broker)).collect();
+    for proxy in &mut pool {
+        assert_eq!(proxy.asks(&post("a", &of("1"), "x")).status, 202);
+    }
+    // They open none, in turns on one that is there.
+    for client in ["1", "2"].iter().cycle().take(100) {
+        assert_eq!(pool[0].asks(&post("a", &of(client), "x")).status, 202);
+    }
+    let streams: Vec<Events> = pool
+        .drain(..2)
+        .map(|proxy| Events::of(proxy, "/t/a", &of("1")))
+        .collect();
+    let refused = pool[0].asks(&post("a", &of("1"), "x"));
+    assert_eq!(refused.status, 429, "two are being served: {refused:?}");
+    assert_eq!(pool[1].asks(&post("a", &of("2"), "x")).status, 202);
+    drop(streams);
+    eventually("they are gone", || {
+        let mut proxy = Peer::connect(&broker);
+        (proxy.asks(&post("a", &of("1"), "x")).status == 202).then_some(())
+    });
+}
+
+#[test]
 fn what_comes_after_the_stop_is_not_waited_for() {
     let broker = Broker::start(&[]);
     let mut idle = Peer::connect(&broker);

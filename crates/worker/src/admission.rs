@@ -9,6 +9,9 @@
 //!                closed     closed                             429
 //! ```
 //!
+//! A proxy may speak for another client with each request of a connection that stays: that one is counted while it is served, and
+//! has not opened it.
+//!
 //! Refused as early as can be known: of a connection that is closed right after it was accepted, nothing was read.
 
 use std::net::IpAddr;
@@ -147,19 +150,20 @@ impl Gate {
         let_in.then_some(()).ok_or(Cause::Full)
     }
 
-    /// The connection in `slot`, which is open, comes from `address`. It counts there too until [`Gate::close`], unless
-    /// that is not limited.
+    /// The connection in `slot`, which is open, comes from `address`, where connections are opened at this rate at the most. It
+    /// counts there too until [`Gate::leave`] or [`Gate::close`], unless that is not limited.
     pub(crate) fn locate(
         &mut self,
         slot: u32,
         address: IpAddr,
         admission: &Admission,
+        rate: Option<&Rate>,
         now: Millis,
     ) -> Result<(), Cause> {
         if !admission.is_limited(address) {
             return Ok(());
         }
-        self.locate_anyway(slot, address, admission, now)
+        self.locate_anyway(slot, address, admission, rate, now)
     }
 
     /// The same, also where nobody is limited.
@@ -168,9 +172,10 @@ impl Gate {
         slot: u32,
         address: IpAddr,
         admission: &Admission,
+        rate: Option<&Rate>,
         now: Millis,
     ) -> Result<(), Cause> {
-        let (most, rate) = (admission.per_address, admission.rate.as_ref());
+        let most = admission.per_address;
         let place = self
             .census
             .enter_address(address, admission.ipv6_prefix, most, rate, now)
@@ -178,22 +183,26 @@ impl Gate {
                 Refused::Count => Cause::Address,
                 Refused::Rate(wait) => Cause::Rate(wait),
             })?;
-        let slot = slot as usize;
-        if self.places.len() <= slot {
-            self.places.resize(slot + 1, Place::NONE);
+        if self.places.len() <= slot as usize {
+            self.places.resize(slot as usize + 1, Place::NONE);
         }
         // It was counted for the peer, if that was not known as a proxy yet when it came.
-        let before = std::mem::replace(&mut self.places[slot], place);
-        self.census.leave_address(before);
+        self.leave(slot);
+        self.places[slot as usize] = place;
         Ok(())
+    }
+
+    /// The connection in `slot` is nobody's for now, though it counts among all.
+    pub(crate) fn leave(&mut self, slot: u32) {
+        if let Some(place) = self.places.get_mut(slot as usize) {
+            self.census.leave_address(std::mem::replace(place, Place::NONE));
+        }
     }
 
     /// The connection in `slot`, or the one that was about to take it, is gone.
     pub(crate) fn close(&mut self, slot: u32) {
         self.census.disconnect();
-        if let Some(place) = self.places.get_mut(slot as usize) {
-            self.census.leave_address(std::mem::replace(place, Place::NONE));
-        }
+        self.leave(slot);
     }
 }
 
@@ -224,17 +233,17 @@ mod tests {
         let address = "192.0.2.1".parse().unwrap();
         for gate in &mut gates {
             gate.open(&admission).unwrap();
-            gate.locate(7, address, &admission, NOW).unwrap();
+            gate.locate(7, address, &admission, None, NOW).unwrap();
         }
         gates[0].open(&admission).unwrap();
-        assert_eq!(gates[0].locate(8, address, &admission, NOW), Err(Cause::Address));
+        assert_eq!(gates[0].locate(8, address, &admission, None, NOW), Err(Cause::Address));
         assert_eq!(
-            gates[0].locate(8, "192.0.2.2".parse().unwrap(), &admission, NOW),
+            gates[0].locate(8, "192.0.2.2".parse().unwrap(), &admission, None, NOW),
             Ok(())
         );
         gates[1].close(7);
         gates[1].open(&admission).unwrap();
-        assert_eq!(gates[1].locate(9, address, &admission, NOW), Ok(()));
+        assert_eq!(gates[1].locate(9, address, &admission, None, NOW), Ok(()));
     }
 
     #[test]
@@ -244,7 +253,8 @@ mod tests {
         for slot in 0..10 {
             gate.open(&admission).unwrap();
             let address = if slot < 5 { "127.0.0.1" } else { "10.1.2.3" };
-            gate.locate(slot, address.parse().unwrap(), &admission, NOW).unwrap();
+            gate.locate(slot, address.parse().unwrap(), &admission, None, NOW)
+                .unwrap();
         }
         assert!(gate.places.is_empty(), "it costs nothing");
         assert_eq!(gate.open(&admission), Err(Cause::Full));

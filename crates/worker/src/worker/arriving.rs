@@ -120,7 +120,8 @@ impl Worker {
         }
         self.gate.open(admission)?;
         let admitted = if !self.config.listeners[usize::from(listener)].proxy {
-            self.gate.locate(slot, peer, admission, self.now)
+            self.gate
+                .locate(slot, peer, admission, admission.rate.as_ref(), self.now)
         } else if admission.is_trusted(peer) {
             Ok(())
         } else {
@@ -191,7 +192,11 @@ impl Worker {
             Ok(Some(header)) => {
                 let client = header.source.map_or(peer, |source| source.to_canonical());
                 self.ledger.locate(slot, client);
-                match self.gate.locate(slot, client, &self.config.admission, self.now) {
+                let admission = &self.config.admission;
+                match self
+                    .gate
+                    .locate(slot, client, admission, admission.rate.as_ref(), self.now)
+                {
                     Ok(()) => {
                         self.slots[slot as usize].phase = Phase::Head {
                             bytes: Vec::new(),
@@ -222,20 +227,25 @@ impl Worker {
         self.journal.write(Entry::Refused { reason, peer });
     }
 
-    /// Decides about whoever asks, if `peer` is trusted to name somebody.
-    pub(super) fn admit_client(&mut self, slot: u32, peer: IpAddr, request: &Request<'_>) -> Result<(), Cause> {
+    /// Decides about whoever asks, if `peer` is trusted to name somebody; `again`, if it is not the first request of the connection.
+    pub(super) fn admit_client(
+        &mut self,
+        slot: u32,
+        peer: IpAddr,
+        request: &Request<'_>,
+        again: bool,
+    ) -> Result<(), Cause> {
         let admission = &self.config.admission;
         let named = forwarded::client(request, admission.forwarded, peer, &admission.trusted);
-        let before = self.ledger.get(slot).peer().ip();
         if let Ok(client) = named {
             self.ledger.locate(slot, client);
         }
+        let rate = admission.rate.as_ref().filter(|_| !again);
         match named {
-            // As of an earlier request, perhaps.
-            Ok(client) if client == peer || client == before => Ok(()),
-            Ok(client) => self.gate.locate(slot, client, admission, self.now),
+            Ok(client) if client == peer => Ok(()),
+            Ok(client) => self.gate.locate(slot, client, admission, rate, self.now),
             // Together they may be as many as one address: who forges what a proxy says gains nothing by it.
-            Err(forwarded::Unreadable) => self.gate.locate_anyway(slot, peer, admission, self.now),
+            Err(forwarded::Unreadable) => self.gate.locate_anyway(slot, peer, admission, rate, self.now),
         }
     }
 

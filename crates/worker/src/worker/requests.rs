@@ -97,7 +97,7 @@ impl Worker {
             Ok(Some((request, length))) => {
                 // Whoever has waited has been counted already.
                 if before.is_none() {
-                    if let Err(cause) = self.admit_client(slot, peer, &request) {
+                    if let Err(cause) = self.admit_client(slot, peer, &request, again) {
                         self.refuse(slot, cause)?;
                         return Ok(bytes.len());
                     }
@@ -336,6 +336,10 @@ impl Worker {
 
     /// The next request of `slot` may come.
     fn listen_for_more(&mut self, slot: u32, listener: u16, peer: IpAddr) {
+        if self.config.admission.is_trusted(peer) {
+            // Whoever it spoke for may be gone, and has no other connection the less.
+            self.gate.leave(slot);
+        }
         let deadline = self.now + self.config.handshake_timeout.into();
         self.slots[slot as usize].phase = Phase::Head {
             bytes: Vec::new(),
