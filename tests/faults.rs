@@ -229,3 +229,49 @@ fn a_broker_whose_worker_fails_ends_with_a_message_and_is_never_half_alive() {
         assert!(refused.is_err(), "nobody listens any more");
     }
 }
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_broker_whose_worker_fails_ends_although_nobody_reads_why() {
+    let (_unread, writer) = std::io::pipe().unwrap();
+    let mut command = tidecast(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--workers",
+        "1",
+        "--log-rate",
+        "100000",
+    ]);
+    command
+        .args(["--drain-timeout", "1s"])
+        .stdout(Stdio::piped())
+        .stderr(writer);
+    let mut broker = command.spawn().unwrap();
+    drop(command);
+    let mut lines = BufReader::new(broker.stdout.take().expect("piped"))
+        .lines()
+        .map(Result::unwrap);
+    let line = lines
+        .find(|line| line.contains("ws://"))
+        .expect("it says where it listens");
+    let address = line.split("ws://").nth(1).unwrap().split('/').next().unwrap();
+    // Some 170 bytes for each that ends: more than a pipe has room for.
+    for _ in 0..600 {
+        drop(client(&format!("ws://{address}/t/a")));
+    }
+    let mut failing = Command::new("python3");
+    failing
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/worker.py"))
+        .args(["fail", &broker.id().to_string(), "worker-0"]);
+    let poke = thread::spawn({
+        let address = address.to_owned();
+        // It waits for events as soon as something has happened.
+        move || (0..64).all(|_| TcpStream::connect(&address).is_ok())
+    });
+    let output = run(failing, None);
+    assert!(output.status.success(), "{}", said(&output));
+    poke.join().unwrap();
+    let status = eventually("the broker ends", || broker.try_wait().unwrap());
+    assert_eq!(status.code(), Some(1));
+}

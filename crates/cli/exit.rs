@@ -1,6 +1,10 @@
 //! How the process ends: a message on stderr and an exit code that scripts can tell apart.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use tidecast_client as client;
 use tidecast_client::wire::Code;
@@ -15,6 +19,9 @@ pub(crate) const NOT_CONNECTED: u8 = 3;
 pub(crate) const CONNECTION_LOST: u8 = 4;
 /// The load generator counted losses, duplicates, reordering or broken connections.
 pub(crate) const FAULTS: u8 = 5;
+
+/// How long the message may take to be written: nobody may be reading it.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The list of exit codes as it stands at the end of the help.
 pub(crate) const HELP: &str = "\
@@ -52,9 +59,22 @@ impl Failure {
     /// Says what went wrong on stderr, unless `quiet`, and gives the exit code.
     pub(crate) fn report(&self, quiet: bool) -> ExitCode {
         if !quiet {
-            eprintln!("tidecast: {}", told(&self.error));
+            say(format!("tidecast: {}\n", told(&self.error)));
         }
         ExitCode::from(self.code)
+    }
+}
+
+/// Writes to standard error; if it is a pipe that is full, and nobody reads it, the process ends all the same.
+fn say(line: String) {
+    let (written, done) = mpsc::channel::<()>();
+    let writing = thread::Builder::new().spawn(move || {
+        let _ = io::stderr().write_all(line.as_bytes());
+        drop(written);
+    });
+    if writing.is_ok() {
+        // Nothing is sent: the other end is dropped.
+        let _ = done.recv_timeout(LAST_WORDS);
     }
 }
 
