@@ -53,13 +53,14 @@ impl Run {
         self.over.load(Relaxed)
     }
 
-    /// Ends the run early, for all, if this thread fails.
+    /// Ends the run early, for all, if this thread fails, and tells what the broker had to say.
     fn guard(&self) -> impl Drop + '_ {
         struct Guard<'r>(&'r Run);
         impl Drop for Guard<'_> {
             fn drop(&mut self) {
-                if thread::panicking() {
-                    self.0.over.store(true, Relaxed);
+                if thread::panicking() && !self.0.over.swap(true, Relaxed) {
+                    let said = self.0.broker.lines("");
+                    eprintln!("the broker: {:#?}", &said[said.len().saturating_sub(20)..]);
                 }
             }
         }

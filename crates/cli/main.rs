@@ -46,6 +46,10 @@ enum Task {
 }
 
 fn main() -> ExitCode {
+    // A broker that is upgraded runs this program for no more than that.
+    if let Some(code) = tidecast_server::start_successor() {
+        return code;
+    }
     let (result, quiet) = match Cli::parse().task {
         Task::Serve(args) => (args.run(), false),
         Task::Bench(args) => (args.run(), false),

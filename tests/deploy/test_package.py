@@ -6,7 +6,8 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from broker import BINARY, DEADLINE, ROOT, Broker, run
+from broker import DEADLINE, ROOT, Broker, run
+from package import package
 
 # What lintian calls errors and is meant: the project has no address of its own, its history is in git, and one of the two
 # licences is there in full.
@@ -23,11 +24,7 @@ WANTED = [
 class Package(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        said = subprocess.run(
-            [ROOT / "deploy/package.sh", "--binary", BINARY], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        if said.returncode != 0:
-            raise AssertionError(said.stdout + said.stderr)
-        cls.package = Path(said.stdout.splitlines()[-1])
+        cls.package = package()
         cls.directory = tempfile.TemporaryDirectory()
         cls.addClassCleanup(cls.directory.cleanup)
         cls.root = Path(cls.directory.name)

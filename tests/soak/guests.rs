@@ -14,9 +14,9 @@ use super::support::*;
 const VISIT: Duration = Duration::from_millis(10);
 /// Of what nobody reads in time.
 const FLOOD: usize = 64 << 10;
-const FLOOD_PERIOD: Duration = Duration::from_millis(20);
-/// How long somebody sleeps who wakes up by himself.
-const NAP: Duration = Duration::from_secs(4);
+const FLOOD_PERIOD: Duration = Duration::from_millis(8);
+/// How long somebody reads who then goes to sleep again.
+const AWAKE: Duration = Duration::from_secs(2);
 
 /// Options of somebody who has no patience for one handshake after the other.
 fn hasty() -> Options {
@@ -169,18 +169,27 @@ pub(crate) fn sleep_until_closed(run: &Run) {
     }
 }
 
-/// Subscribes with a policy that drops, sleeps, and is told what it missed when it wakes up.
+/// Subscribes with a policy that drops, sleeps until it has missed something, and is told so when it wakes up.
 pub(crate) fn sleep_and_wake<const POLICY: usize>(run: &Run) {
     let policy = ["drop-old", "latest"][POLICY];
     let mut json = json(run);
     let answer = ask(&mut json, &format!(r#"["sub","flood",{{"ref":1,"slow":"{policy}"}}]"#));
     assert_eq!(answer, r#"["ok",1,{}]"#);
+    let dropped = || {
+        run.metrics
+            .lock()
+            .unwrap()
+            .sum(r#"messages_dropped_total{reason="slow""#)
+    };
     while !run.is_over() {
-        run.pace(&mut Instant::now(), NAP);
-        // Reads on for as long as what waited, and nothing else, is there.
+        // How much the sockets in between hold is the kernel's choice, and another one each time.
+        let before = dropped();
+        while dropped() == before && !run.is_over() {
+            std::thread::park_timeout(Duration::from_millis(100));
+        }
         let awake = Instant::now();
-        while !run.is_over() && awake.elapsed() < NAP {
-            let Ok(Some(Message::Text(said))) = json.receive(Some(Instant::now() + NAP)) else {
+        while !run.is_over() && awake.elapsed() < AWAKE {
+            let Ok(Some(Message::Text(said))) = json.receive(Some(awake + DEADLINE)) else {
                 assert!(run.is_over(), "there is always more");
                 return;
             };

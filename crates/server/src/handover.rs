@@ -1,14 +1,20 @@
 //! How a broker is replaced by a new process without a moment in which nobody listens.
 //!
 //! ```text
-//!   this process                                     the new one: the same program, arguments and environment
-//!     │  starts it, with a socket as its standard input  │
-//!     ├── listening sockets, by what they are for ──────▶│ reads its configuration, starts its workers:
-//!     │                                                  │ both accept now
-//!     │◀──────────────── ready, or what is wrong ────────┤
-//!     ▼                                                  ▼
-//!   stops accepting, drains                            serves
+//!   this process                one that starts another          the new one: the same program, arguments, environment
+//!     │  starts it, with a socket as    │
+//!     │  its standard input             │ starts it likewise
+//!     │◀─ which process that is ────────┤─────────────────────────▶│
+//!     │                               ends                         │
+//!     ├── listening sockets, by what they are for ────────────────▶│ reads its configuration, starts its workers:
+//!     │                                                            │ both accept now
+//!     │◀────────────────────────── ready, or what is wrong ────────┤
+//!     ▼                                                            ▼
+//!   stops accepting, drains                                      serves
 //! ```
+//!
+//! With its parent gone, the new process is a child of the system's first one. If that is systemd, it has to be before it is told
+//! that this is the service's main process now: one that is somebody else's child it kills on a stop without waiting for it.
 //!
 //! The listening sockets are the very same, with their queues: none is closed in between. If the new process does not come
 //! up, nothing has changed.
@@ -18,21 +24,28 @@ use std::ffi::OsString;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
-use std::process::{self, Command, Stdio};
+use std::process::{self, Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
+use rustix::process::{Pid, Signal};
 use tidecast_driver::Listener;
 use tokio::io::Interest;
+use tokio::net::UnixStream;
 
 use crate::sockets::{Place, Sockets};
 
-/// What tells a process that its standard input is a socket to its predecessor.
+/// What tells a process that its standard input is a socket to its predecessor, and what it is to do about that.
 pub(crate) const VARIABLE: &str = "TIDECAST_PREDECESSOR";
+/// Its value for the process that starts the new one.
+const STARTS: &str = "starts";
+/// Its value for the new one.
+const FOLLOWS: &str = "follows";
+/// Before the number of the new process, in the message that says it.
+const PROCESS: &str = "process ";
 /// Descriptors in one message; the kernel takes 253.
 const DESCRIPTORS: usize = 128;
 /// The longest message.
@@ -58,10 +71,15 @@ pub(crate) enum UpgradeError {
     HandOver(io::Error),
     #[error("{0}")]
     Refused(String),
-    #[error("the new process ended ({0}) before it was ready; what it wrote to its standard error says why")]
-    Ended(process::ExitStatus),
+    #[error("the new process ended{} before it was ready; what it wrote to its standard error says why", in_parentheses(.0))]
+    Ended(Option<process::ExitStatus>),
     #[error("the new process was not ready within {0:?} (upgrade_timeout)")]
     Late(Duration),
+}
+
+/// How it ended: that is known of the process that starts the new one.
+fn in_parentheses(status: &Option<process::ExitStatus>) -> String {
+    status.map_or_else(String::new, |status| format!(" ({status})"))
 }
 
 /// Starts the program anew and hands `sockets` over to it; gives its process id once it serves. If this is given up on the way,
@@ -73,82 +91,120 @@ pub(crate) async fn hand_over(sockets: &Sockets, limit: Duration) -> Result<u32,
     if process::id() == 1 {
         return Err(UpgradeError::First);
     }
-    let (ours, theirs) = socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-        None,
-    )
-    .map_err(|error| UpgradeError::HandOver(error.into()))?;
-    let mut successor = Successor {
-        child: start(theirs)?,
-        serves: false,
+    let deadline = tokio::time::Instant::now() + limit;
+    let late = move |_| UpgradeError::Late(limit);
+    // By itself, so that also one that has just been started is known, and killed, when this is given up.
+    let starting = tokio::spawn(async move { tokio::time::timeout_at(deadline, start()).await.map_err(late)? });
+    let mut successor = starting.await.map_err(|_| UpgradeError::Ended(None))??;
+    let answered = tokio::time::timeout_at(deadline, converse(&successor.socket, sockets)).await;
+    let error = match answered {
+        Ok(Ok(Some(answer))) if answer == READY => {
+            successor.serves = true;
+            return Ok(successor.process.as_raw_nonzero().get().unsigned_abs());
+        }
+        Ok(Ok(Some(reason))) => UpgradeError::Refused(reason),
+        Ok(Ok(None)) => UpgradeError::Ended(None),
+        Ok(Err(error)) => UpgradeError::HandOver(error),
+        Err(elapsed) => late(elapsed),
     };
-    let answered = tokio::time::timeout(limit, converse(ours, sockets)).await;
-    let outcome = match answered {
-        Ok(Ok(Some(answer))) if answer == READY => match successor.child.id() {
-            Some(pid) => {
-                successor.serves = true;
-                return Ok(pid);
-            }
-            None => Ok(UpgradeError::Refused("the new process has ended already".to_owned())),
-        },
-        Ok(Ok(Some(reason))) => Ok(UpgradeError::Refused(reason)),
-        Ok(Ok(None)) => Err(None),
-        Ok(Err(error)) => Err(Some(error)),
-        Err(_) => Ok(UpgradeError::Late(limit)),
-    };
-    // Whatever it does, it is not wanted any more; one that ends by itself says how.
-    if outcome.is_ok() {
-        let _ = successor.child.start_kill();
-    }
-    let status = tokio::time::timeout(LAST_WORDS, successor.child.wait()).await;
-    Err(match (outcome, status) {
-        (Ok(error), _) => error,
-        (Err(_), Ok(Ok(status))) => UpgradeError::Ended(status),
-        (Err(error), _) => UpgradeError::HandOver(error.unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into())),
-    })
+    successor.end().await;
+    Err(error)
 }
 
-/// A new process. Unless it serves, it ends when this is dropped.
+/// A new process, which keeps the other end of the socket open as long as it lives. Unless it serves, it ends when this is dropped.
 struct Successor {
-    child: tokio::process::Child,
+    process: Pid,
+    socket: UnixStream,
     serves: bool,
+}
+
+impl Successor {
+    fn kill(&self) {
+        // If that fails, it has ended.
+        let _ = rustix::process::kill_process(self.process, Signal::KILL);
+    }
+
+    /// Ends it, and waits for that.
+    async fn end(self) {
+        self.kill();
+        // The last thing that it may have to say is of no interest any more, and then there is an end.
+        let ended = async { while receive_text(&self.socket).await.is_ok_and(|text| text.is_some()) {} };
+        let _ = tokio::time::timeout(LAST_WORDS, ended).await;
+    }
 }
 
 impl Drop for Successor {
     fn drop(&mut self) {
         if !self.serves {
-            // If that fails, it has ended.
-            let _ = self.child.start_kill();
+            self.kill();
         }
     }
 }
 
-/// Starts the program with `socket` as its standard input, and keeps no other copy of it: each side sees by its end that the other
-/// has ended.
-fn start(socket: OwnedFd) -> Result<tokio::process::Child, UpgradeError> {
+/// The program as this process was called, and not what is running: that may have been replaced, and the name may be a link to a
+/// newer one.
+fn program(role: &str) -> Command {
     let mut arguments = env::args_os();
-    // As it was called, and not what is running: that may have been replaced, and the name may be a link to a newer one.
-    let program = arguments.next().unwrap_or_default();
-    let mut command = Command::new(&program);
+    let mut command = Command::new(arguments.next().unwrap_or_default());
+    command.args(arguments).env(VARIABLE, role);
     command
-        .args(arguments)
-        .env(VARIABLE, "stdin")
-        .stdin(Stdio::from(socket));
+}
+
+/// Starts the new process by way of another one, which has ended then.
+async fn start() -> Result<Successor, UpgradeError> {
+    let failed = |error: io::Error| UpgradeError::HandOver(error);
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+        .map_err(|error| UpgradeError::HandOver(error.into()))?;
+    let socket = UnixStream::from_std(ours.into()).map_err(failed)?;
+    let mut command = program(STARTS);
     for name in PERSONAL {
         command.env_remove(name);
     }
-    let started = tokio::process::Command::from(command).spawn();
-    started.map_err(|source| UpgradeError::Start { program, source })
+    let name = command.get_program().to_owned();
+    // With the command goes the only copy of the socket's other end here: each side sees by it that the other has ended.
+    command.stdin(Stdio::from(theirs));
+    let mut starter = tokio::process::Command::from(command)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|source| UpgradeError::Start { program: name, source })?;
+    let Some(said) = receive_text(&socket).await.map_err(failed)? else {
+        return Err(UpgradeError::Ended(starter.wait().await.ok()));
+    };
+    let process = said
+        .strip_prefix(PROCESS)
+        .and_then(|number| Pid::from_raw(number.parse().ok()?));
+    let successor = Successor {
+        process: process.ok_or(UpgradeError::Refused(said))?,
+        socket,
+        serves: false,
+    };
+    starter.wait().await.map_err(failed)?;
+    Ok(successor)
+}
+
+/// Starts the process that takes over, and says which one it is, if this process is there for that: it ends then.
+///
+/// A program calls this before anything else, unless it never runs a broker.
+pub fn start_successor() -> Option<ExitCode> {
+    if env::var_os(VARIABLE)? != STARTS {
+        return None;
+    }
+    let mut command = program(FOLLOWS);
+    let said = match command.stdin(Stdio::inherit()).spawn() {
+        Ok(successor) => format!("{PROCESS}{}", successor.id()),
+        Err(error) => format!("{:?} cannot be started: {error}", command.get_program()),
+    };
+    // If nobody listens any more, the new process finds that out as well.
+    let _ = send(io::stdin().as_fd(), said.as_bytes(), &[]);
+    Some(ExitCode::SUCCESS)
 }
 
 /// How long a process that has closed its end may take to end itself.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Hands `sockets` over, and gives the answer, if there is one.
-async fn converse(socket: OwnedFd, sockets: &Sockets) -> io::Result<Option<String>> {
-    let stream = tokio::net::UnixStream::from_std(UnixStream::from(socket))?;
+async fn converse(stream: &UnixStream, sockets: &Sockets) -> io::Result<Option<String>> {
     let mut messages = Vec::new();
     for (place, listeners) in sockets.groups() {
         // Those that do not fit are more of the same.
@@ -167,15 +223,20 @@ async fn converse(socket: OwnedFd, sockets: &Sockets) -> io::Result<Option<Strin
         let send = || send(stream.as_fd(), text.as_bytes(), &descriptors);
         stream.async_io(Interest::WRITABLE, send).await?;
     }
-    let mut answer = vec![0; MESSAGE];
-    let read = || Ok(rustix::io::read(&stream, &mut answer)?);
+    receive_text(stream).await
+}
+
+/// The next message, or nothing once the other side has ended.
+async fn receive_text(stream: &UnixStream) -> io::Result<Option<String>> {
+    let mut text = vec![0; MESSAGE];
+    let read = || Ok(rustix::io::read(stream, &mut text)?);
     let length = match stream.async_io(Interest::READABLE, read).await {
         // It has ended without having read all of it.
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => 0,
         read => read?,
     };
-    answer.truncate(length);
-    Ok((length > 0).then(|| String::from_utf8_lossy(&answer).into_owned()))
+    text.truncate(length);
+    Ok((length > 0).then(|| String::from_utf8_lossy(&text).into_owned()))
 }
 
 /// The message with more sockets of the place before it.

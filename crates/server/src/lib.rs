@@ -35,6 +35,7 @@ mod tls;
 
 pub use admin::{AdminClient, AdminClientError, metrics_table, openapi};
 pub use driver::Driver;
+pub use handover::start_successor;
 pub use http::{HttpSetupError, Url, UrlError};
 pub use local::{LocalError, upgrade_process};
 pub use run::{Error, check, run};

@@ -207,11 +207,12 @@ fn follow(
         let mut served = admin
             .map(|listener| admin::serve(listener, Arc::clone(&state)))
             .transpose()?;
-        if let Some(predecessor) = predecessor.take() {
-            predecessor.take_over().map_err(Error::Predecessor)?;
-        }
         if let Err(error) = local::listen(state.control()) {
             warn!("`tidecast upgrade --pid` cannot be used: {error}");
+        }
+        // The last thing: whoever hears that this process has taken over may want something of it at once.
+        if let Some(predecessor) = predecessor.take() {
+            predecessor.take_over().map_err(Error::Predecessor)?;
         }
         workers.announce(address);
         state.set_readiness(Readiness::Ready);
