@@ -150,6 +150,9 @@ impl Site {
         if request.wants_websocket() {
             return refuse(404, "There is no WebSocket at /. Connect to /ws or /t/<topic>.", out);
         }
+        if let Err(error) = request.check_host() {
+            return refuse(error.status(), &format!("{error}."), out);
+        }
         let response = match request.method() {
             "GET" | "HEAD" => Response::new(out, 200),
             _ => {
@@ -497,6 +500,8 @@ mod tests {
         let table = [
             ("GET /", "Host: h\r\n", "200 OK", "<!doctype html>"),
             ("GET /?x=1", "Host: h\r\n", "200 OK", "<!doctype html>"),
+            ("GET /", "", "400 ", "exactly one Host"),
+            ("GET /", "Host: h\r\nHost: i\r\n", "400 ", "exactly one Host"),
             ("HEAD /", "Host: h\r\n", "200 OK", "Content-Length: 15"),
             ("POST /", "Host: h\r\n", "405 ", "Allow: GET, HEAD"),
             ("GET /favicon.ico", "Host: h\r\n", "404 ", "/t/<topic>"),
