@@ -81,11 +81,11 @@ const steps = {
 
   async "the form publishes what is typed, byte for byte, and says what is wrong"(page, { alice }) {
     await page.fill("#topic", "rooms/2");
-    await page.fill("#payload", '{"n":  1.0}');
+    await page.fill("#payload", '{"n":  12345678901234567891}');
     await page.locator("#publish button").click();
     await page.locator("#told[data-good]").waitFor();
-    await alice.until((reply) => reply[0] === "msg" && reply[1] === "rooms/2" && reply[2].n === 1);
-    await page.locator("#tapped li", { hasText: "rooms/2" }).waitFor();
+    await alice.until((reply) => reply[0] === "msg" && reply[1] === "rooms/2" && reply[2].n > 1e19);
+    await page.locator("#tapped li", { hasText: "rooms/2" }).locator("pre", { hasText: "12345678901234567891" }).waitFor();
     await page.fill("#payload", "{");
     await page.locator("#publish button").click();
     await page.locator("#told[data-bad]", { hasText: "not JSON" }).waitFor();
