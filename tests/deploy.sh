@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What is in deploy/, as far as a machine without containers and clusters can look at it. It is the binary of the other tests that
-# is deployed, or the one that is named. Installs what it lacks, as root; tests/setup.sh has to have run.
+# What is in deploy/, as far as a machine without containers and clusters can look at it; as root, also how a real systemd runs the
+# package, in namespaces of its own. It is the binary of the other tests that is deployed, or the one that is named. Installs what it lacks, as root; tests/setup.sh has to have run.
 set -euo pipefail
 exec </dev/null
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -14,6 +14,8 @@ packages=()
 command -v systemd-analyze >/dev/null || packages+=(systemd)
 command -v promtool >/dev/null || packages+=(prometheus)
 command -v lintian >/dev/null || packages+=(lintian)
+command -v ip >/dev/null || packages+=(iproute2)
+command -v curl >/dev/null || packages+=(curl)
 if ((${#packages[@]} > 0)); then
     command -v apt-get >/dev/null || die "missing: ${packages[*]} (Debian's names)"
     ((EUID == 0)) || die "missing: ${packages[*]}; as root: apt-get install --no-install-recommends ${packages[*]}"
