@@ -44,7 +44,7 @@ step 'ways to send, briefly' cargo test --locked -p tidecast-driver --bench send
 # It makes a network of its own, which takes root.
 if ((EUID == 0)); then
     step 'comparison, briefly' benches/compare/run.py --smoke --tidecast "${CARGO_TARGET_DIR:-target}/debug/tidecast"
-    step 'comparison without WebSockets, briefly' benches/compare/http.py --rounds 1 --seconds 0.3 --subscribers 20 \
+    step 'comparison without WebSockets, briefly' benches/compare/plain_http.py --rounds 1 --seconds 0.3 --subscribers 20 \
         --tidecast "${CARGO_TARGET_DIR:-target}/debug/tidecast"
 fi
 step documentation env RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
