@@ -81,22 +81,27 @@ class Machine:
             os.rmdir(place)
         self.directory.cleanup()
 
-    def ask(self, command):
+    def ask(self, command, input=subprocess.DEVNULL):
         """What became of a command in there."""
         children = Path(f"/proc/{self.outside.pid}/task/{self.outside.pid}/children").read_text().split()
         if self.outside.poll() is not None or not children:
             return subprocess.CompletedProcess(command, 1, "", "it has not begun, or has ended")
         enter = ["nsenter", "--target", children[0], "--mount", "--pid", "--net", "--ipc", "--uts", "--root", "--wd"]
         return subprocess.run(
-            [*enter, *(str(word) for word in command)], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=DEADLINE, env=environment())
+            [*enter, *(str(word) for word in command)], stdin=input, capture_output=True, text=True, timeout=DEADLINE,
+            env=environment())
 
-    def run(self, *command):
+    def run(self, *command, input=subprocess.DEVNULL):
         """The output of a command in there that ends well."""
-        done = self.ask(command)
+        done = self.ask(command, input)
         if done.returncode != 0:
             raise AssertionError(f"{command}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stdout
+
+    def copy(self, file, path):
+        """Gives it a file, which may be where it sees nothing of the other machine."""
+        with open(file, "rb") as content:
+            self.run("sh", "-c", 'cat >"$0"', path, input=content)
 
     def write(self, path, text):
         self.run("sh", "-c", 'mkdir -p "$(dirname "$0")" && printf %s "$1" >"$0"', path, text)
