@@ -32,7 +32,7 @@ impl Driver {
 
 fn warning(missing: &SetupError) -> String {
     format!(
-        "serving with epoll, which delivers 15 to 20 % less with the same processor than io_uring: {missing}. (--driver \
+        "serving with epoll, which delivers 5 to 20 % less with the same processor than io_uring: {missing}. (--driver \
          epoll says that this is meant, --driver io_uring that the broker is not to start.)"
     )
 }
