@@ -226,6 +226,11 @@ impl<E: Copy> Broker<E> {
         self.usual
     }
 
+    /// There are to be places for so many sessions without moving any.
+    pub fn reserve(&mut self, places: usize) {
+        self.sessions.reserve(places);
+    }
+
     /// Its limits.
     pub fn limits(&self) -> &Limits {
         &self.limits

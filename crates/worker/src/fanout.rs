@@ -297,6 +297,11 @@ impl Fanout {
         room
     }
 
+    /// There are to be places for so many connections without moving any.
+    pub(crate) fn reserve(&mut self, places: usize) {
+        self.lanes.reserve(places);
+    }
+
     /// A connection took `slot`, and what is sent to it goes through TLS if it is `secure`.
     pub(crate) fn open(&mut self, slot: u32, secure: bool) {
         if self.lanes.len() <= slot as usize {

@@ -137,6 +137,11 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
+    /// There are to be places for so many connections without moving any.
+    pub(crate) fn reserve(&mut self, places: usize) {
+        self.accounts.reserve(places);
+    }
+
     /// A connection took `slot`.
     pub(crate) fn open(&mut self, slot: u32, peer: SocketAddr, now: Millis) {
         let account = Account {

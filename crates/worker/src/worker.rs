@@ -57,6 +57,9 @@ const GREETING: Millis = Millis(20);
 const POOLED_INFLATERS: usize = 16;
 /// What logs may hold beyond twice a connection's limit before old segments are copied out.
 const LOG_SLACK: usize = 16 << 20;
+/// Connections for which tables have places from the start, if there may be so many. What nobody has touched takes no memory, while
+/// tables that grow leave holes behind, and stand still as they move; larger ones the kernel moves.
+const PLACES: usize = 1 << 16;
 
 /// One thread's share of the broker.
 pub struct Worker {
@@ -193,10 +196,16 @@ impl Worker {
         fanout.set_rates(config.rates, config.identity, &census);
         let most = mesh.most_questions(number.into());
         fanout.asking = config.hook.clone().map(|hook| Asking::new(hook, number, most));
+        let places = PLACES.min(config.max_connections as usize);
+        let mut broker = Broker::new(number, config.broker_limits(), shared);
+        let mut ledger = Ledger::default();
+        broker.reserve(places);
+        ledger.reserve(places);
+        fanout.reserve(places);
         Ok(Worker {
             number,
             driver,
-            slots: Vec::new(),
+            slots: Vec::with_capacity(places),
             active: 0,
             lingering: 0,
             shutting: 0,
@@ -212,11 +221,11 @@ impl Worker {
             fanout,
             tls: Stage::default(),
             inflaters,
-            broker: Broker::new(number, config.broker_limits(), shared),
+            broker,
             mesh,
             counters,
             journal,
-            ledger: Ledger::default(),
+            ledger,
             mail_reached: 0,
             published: Vec::new(),
             timers: Timers::new(now),
