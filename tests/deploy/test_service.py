@@ -145,7 +145,9 @@ class Service(unittest.TestCase):
         while done.is_alive():
             codes.append(self.publish())
         done.join()
-        self.assertEqual(set(codes + [self.publish()]), {"202"})
+        # The process that stops may answer a request that it has taken already: that it is to come again.
+        self.assertLessEqual(set(codes), {"202", "503"})
+        self.assertEqual(self.publish(), "202")
         self.assertNotEqual(self.main(), process)
 
     def test_it_is_removed_and_leaves_the_file_that_is_the_operators(self):
