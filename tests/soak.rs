@@ -67,6 +67,18 @@ impl Run {
         Guard(self)
     }
 
+    /// What was counted by the last look.
+    pub(crate) fn count(&self, series: &str) -> f64 {
+        self.metrics.lock().unwrap().sum(series)
+    }
+
+    /// Does nothing until more than `before` is counted.
+    pub(crate) fn sleep_until_more(&self, series: &str, before: f64) {
+        while self.count(series) == before && !self.is_over() {
+            thread::park_timeout(Duration::from_millis(100));
+        }
+    }
+
     /// Waits for the next beat of something that is done at a certain pace.
     pub(crate) fn pace(&self, next: &mut Instant, period: Duration) {
         *next = (*next + period).max(Instant::now());

@@ -140,17 +140,19 @@ fn a_client_that_says_nothing_is_closed_where_the_operator_wants_that_and_one_th
     assert_eq!(broker.stop().get("idle"), 1);
 }
 
+/// Waits for slow readers much longer than for whoever does not answer a close.
+const PATIENT: [&str; 6] = [
+    "--close-timeout",
+    "300ms",
+    "--drain-timeout",
+    "1m",
+    "--max-pending",
+    "64M",
+];
+
 #[test]
 fn a_slow_client_is_given_what_waits_for_it_beyond_the_time_for_a_close() {
-    let arguments = [
-        "--close-timeout",
-        "300ms",
-        "--drain-timeout",
-        "1m",
-        "--max-pending",
-        "64M",
-    ];
-    let mut broker = Broker::start(&arguments);
+    let mut broker = Broker::start(&PATIENT);
     let mut slow = Peer::open(&broker, "/t/a?mode=sub", 13);
     let mut deaf = Peer::open(&broker, "/t/b?mode=sub", 13);
     let mut publisher = json_client(&broker);
@@ -178,15 +180,7 @@ fn a_slow_client_is_given_what_waits_for_it_beyond_the_time_for_a_close() {
 
 #[test]
 fn a_slow_stream_of_events_is_given_what_waits_for_it_too() {
-    let arguments = [
-        "--close-timeout",
-        "300ms",
-        "--drain-timeout",
-        "1m",
-        "--max-pending",
-        "64M",
-    ];
-    let mut broker = Broker::start(&arguments);
+    let mut broker = Broker::start(&PATIENT);
     let mut slow = http::Events::open(&broker, "/t/a", "");
     let mut deaf = Peer::open(&broker, "/t/b?mode=sub", 13);
     let payload = "x".repeat(500_000);

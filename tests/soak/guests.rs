@@ -9,6 +9,7 @@ use tidecast_client::{Client, Error, Message, Options, Session};
 use super::Run;
 use super::http::{Events, TEXT, asked, post};
 use super::support::*;
+use super::watch::{CLOSED, DROPPED};
 
 /// From one guest to the next, of each of those that send them.
 const VISIT: Duration = Duration::from_millis(10);
@@ -141,17 +142,9 @@ pub(crate) fn flood(run: &Run) {
 /// Subscribes, does not read, and comes again once it was closed for it.
 pub(crate) fn sleep_until_closed(run: &Run) {
     while !run.is_over() {
-        let closed = || {
-            run.metrics
-                .lock()
-                .unwrap()
-                .sum(r#"sessions_closed_total{cause="slow_consumer""#)
-        };
-        let before = closed();
+        let before = run.count(CLOSED);
         let mut raw = Client::connect(&run.broker.ws("/t/flood?mode=sub"), &hasty()).unwrap();
-        while closed() == before && !run.is_over() {
-            std::thread::park_timeout(Duration::from_millis(100));
-        }
+        run.sleep_until_more(CLOSED, before);
         let end = loop {
             match raw.receive(Some(Instant::now() + DEADLINE)) {
                 Ok(Some(_)) if run.is_over() => return,
@@ -175,18 +168,9 @@ pub(crate) fn sleep_and_wake<const POLICY: usize>(run: &Run) {
     let mut json = json(run);
     let answer = ask(&mut json, &format!(r#"["sub","flood",{{"ref":1,"slow":"{policy}"}}]"#));
     assert_eq!(answer, r#"["ok",1,{}]"#);
-    let dropped = || {
-        run.metrics
-            .lock()
-            .unwrap()
-            .sum(r#"messages_dropped_total{reason="slow""#)
-    };
     while !run.is_over() {
         // How much the sockets in between hold is the kernel's choice, and another one each time.
-        let before = dropped();
-        while dropped() == before && !run.is_over() {
-            std::thread::park_timeout(Duration::from_millis(100));
-        }
+        run.sleep_until_more(DROPPED, run.count(DROPPED));
         let awake = Instant::now();
         while !run.is_over() && awake.elapsed() < AWAKE {
             let Ok(Some(Message::Text(said))) = json.receive(Some(awake + DEADLINE)) else {

@@ -17,6 +17,10 @@ const TELL: Duration = Duration::from_secs(60);
 /// hour to be missed.
 const GROWTH: f64 = (14 << 20) as f64;
 
+/// What is counted of those who sleep: sessions closed for it, and messages that they do not get.
+pub(crate) const CLOSED: &str = r#"sessions_closed_total{cause="slow_consumer""#;
+pub(crate) const DROPPED: &str = r#"messages_dropped_total{reason="slow""#;
+
 /// Values of the last look, by name and labels.
 #[derive(Clone, Default)]
 pub(crate) struct Metrics(BTreeMap<String, f64>);
@@ -63,7 +67,6 @@ pub(crate) struct Watch {
     began: Instant,
     first: Metrics,
     samples: Vec<Sample>,
-    looks: u64,
 }
 
 impl Watch {
@@ -72,7 +75,6 @@ impl Watch {
             began: Instant::now(),
             first: Metrics::read(run),
             samples: Vec::new(),
-            looks: 0,
         }
     }
 
@@ -102,7 +104,6 @@ impl Watch {
             resident: now.one("process_resident_memory_bytes"),
             descriptors: now.one("process_open_fds"),
         });
-        self.looks += 1;
     }
 
     /// Looks on for so long, and on until everything that is to happen has happened.
@@ -114,8 +115,8 @@ impl Watch {
             self.look(run);
             let elapsed = self.began.elapsed();
             let metrics = run.metrics.lock().unwrap().clone();
-            let is_all = metrics.sum(r#"sessions_closed_total{cause="slow_consumer""#) > 0.0
-                && metrics.sum(r#"messages_dropped_total{reason="slow""#) > 0.0
+            let is_all = metrics.sum(CLOSED) > 0.0
+                && metrics.sum(DROPPED) > 0.0
                 && run.broker.lines("configuration reloaded").len() > 1
                 && !run.broker.lines("nothing is changed").is_empty();
             if elapsed >= length && is_all {
@@ -201,7 +202,7 @@ impl Watch {
             metrics.sum("messages_published_total"),
             metrics.sum("messages_delivered_total"),
             metrics.sum("messages_dropped_total"),
-            metrics.sum(r#"sessions_closed_total{cause="slow_consumer""#),
+            metrics.sum(CLOSED),
             run.heard.load(Relaxed),
         )
     }
@@ -216,7 +217,7 @@ impl Watch {
             "\n{keepers} connections stayed and missed nothing; {reloads} reloads, {} looks.\n\
              Memory in MiB: {:.1} before anybody came, {:.1} in the first part after a tenth of the time, {:.1} in the last, {most:.1} at most. \
              Descriptors: {} before, {descriptors} at most, {} after.",
-            self.looks,
+            self.samples.len(),
             self.first.one("process_resident_memory_bytes") / mib,
             self.resident(0.1, 0.3) / mib,
             self.resident(0.8, 1.0) / mib,

@@ -152,11 +152,10 @@ fn program(role: &str) -> Command {
 
 /// Starts the new process by way of another one, which has ended then.
 async fn start() -> Result<Successor, UpgradeError> {
-    let failed = |error: io::Error| UpgradeError::HandOver(error);
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
         .map_err(|error| UpgradeError::HandOver(error.into()))?;
-    let socket = UnixStream::from_std(ours.into()).map_err(failed)?;
+    let socket = UnixStream::from_std(ours.into()).map_err(UpgradeError::HandOver)?;
     let mut command = program(STARTS);
     for name in PERSONAL {
         command.env_remove(name);
@@ -168,7 +167,7 @@ async fn start() -> Result<Successor, UpgradeError> {
         .kill_on_drop(true)
         .spawn()
         .map_err(|source| UpgradeError::Start { program: name, source })?;
-    let Some(said) = receive_text(&socket).await.map_err(failed)? else {
+    let Some(said) = receive_text(&socket).await.map_err(UpgradeError::HandOver)? else {
         return Err(UpgradeError::Ended(starter.wait().await.ok()));
     };
     let process = said
@@ -179,7 +178,7 @@ async fn start() -> Result<Successor, UpgradeError> {
         socket,
         serves: false,
     };
-    starter.wait().await.map_err(failed)?;
+    starter.wait().await.map_err(UpgradeError::HandOver)?;
     Ok(successor)
 }
 

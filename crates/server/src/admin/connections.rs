@@ -193,6 +193,11 @@ pub(crate) struct Subscribed {
     slow: &'static str,
 }
 
+/// The worker that the connection of this name is on, if there is one.
+fn worker_of(state: &State, name: &str) -> Result<usize, Failure> {
+    state.crew.of_connection(name).ok_or_else(|| unknown_connection(name))
+}
+
 fn unknown_connection(name: &str) -> Failure {
     Failure::not_found(format!(
         "there is no connection {name:?}: it may have ended; /v1/connections lists those that there are"
@@ -209,10 +214,7 @@ pub(crate) async fn connection(
     Extract(state): Extract<Arc<State>>,
     Path(name): Path<String>,
 ) -> Result<Json<Details>, Failure> {
-    let worker = state
-        .crew
-        .of_connection(&name)
-        .ok_or_else(|| unknown_connection(&name))?;
+    let worker = worker_of(&state, &name)?;
     let asked: Arc<str> = name.as_str().into();
     let found = state
         .crew
@@ -292,10 +294,7 @@ pub(crate) async fn disconnect(
             "reason may have {MOST_REASON} bytes, this one has {len}"
         )));
     }
-    let worker = state
-        .crew
-        .of_connection(&name)
-        .ok_or_else(|| unknown_connection(&name))?;
+    let worker = worker_of(&state, &name)?;
     let (asked, reason): (Arc<str>, Arc<str>) = (name.as_str().into(), reason.into());
     let close = |reply| Task::Close {
         name: asked,
@@ -337,10 +336,7 @@ pub(crate) async fn unsubscribe(
     Path(name): Path<String>,
     Query(UnsubscribeQuery { filter }): Query<UnsubscribeQuery>,
 ) -> Result<StatusCode, Failure> {
-    let worker = state
-        .crew
-        .of_connection(&name)
-        .ok_or_else(|| unknown_connection(&name))?;
+    let worker = worker_of(&state, &name)?;
     let (asked, filter): (Arc<str>, Arc<str>) = (name.as_str().into(), filter.into());
     let unsubscribe = |reply| Task::Unsubscribe {
         name: asked,

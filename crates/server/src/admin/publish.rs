@@ -194,8 +194,7 @@ pub(crate) async fn publish(
         let text = format!("messages may have {most} bytes (max_message), this one for {topic:?} has {len}");
         return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", text));
     }
-    let refused = search::publish(&state.crew, publications).await?;
-    let (published, refused) = refused;
+    let (published, refused) = search::publish(&state.crew, publications).await?;
     let status = if refused.is_empty() {
         StatusCode::OK
     } else {
