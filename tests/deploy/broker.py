@@ -14,14 +14,19 @@ BINARY = Path(os.environ["TIDECAST_BINARY"])
 DEADLINE = 60
 
 
+def output(done):
+    """That of a command that has ended well; else an error with all that it said."""
+    if done.returncode != 0:
+        raise AssertionError(f"{done.args}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
 def run(command, **more):
-    """Its output, if it ends well; else an error with all that it said."""
+    """Its output, if it ends well."""
     done = subprocess.run(
         [str(word) for word in command], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEADLINE,
         **more)
-    if done.returncode != 0:
-        raise AssertionError(f"{command}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
-    return done.stdout
+    return output(done)
 
 
 def environment(**more):

@@ -7,7 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from broker import DEADLINE, environment
+from broker import DEADLINE, environment, output
 
 # Of the units that this machine has, it gets those it is told of: none that would do something to the kernel, which is shared.
 BOOT = r"""
@@ -93,10 +93,7 @@ class Machine:
 
     def run(self, *command, input=subprocess.DEVNULL):
         """The output of a command in there that ends well."""
-        done = self.ask(command, input)
-        if done.returncode != 0:
-            raise AssertionError(f"{command}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
-        return done.stdout
+        return output(self.ask(command, input))
 
     def copy(self, file, path):
         """Gives it a file, which may be where it sees nothing of the other machine."""
